@@ -1,0 +1,24 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one exception that every expected failure raises; `_module.run` turns it into `fail_json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class KvmfleetError(Exception):
+    """An expected failure with a machine-readable code and a sentence that says what to do.
+
+    :param code: short snake_case identifier, returned as `error_code`.
+    :param message: one paragraph for a person: what failed, where, which value, what would be right.
+    :param details: plain JSON values (need, have, paths ...), returned as `details`.
+    """
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details

@@ -1,0 +1,160 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Durable, private JSON files below one state directory, and the locks that guard them.
+
+Every file carries `schema_version`; a reader that meets a newer one refuses, because it cannot know what it would lose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import tempfile
+import time
+from typing import Any, Iterator
+
+from ._errors import KvmfleetError
+
+DEFAULT_STATE_PATH = "/var/lib/kvmfleet"
+SCHEMA_VERSION = 1
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
+
+
+class StateDir:
+    """The state directory of one host (mode 0700): `migrations/`, `claims/`, `locks/`, `exports/`, `digests/`."""
+
+    def __init__(self, path: str = DEFAULT_STATE_PATH) -> None:
+        self.path = path
+
+    def ensure(self, *kind: str) -> str:
+        """Create the directory (and the one for `kind`) with mode 0700 and return its path."""
+        directory = self.path
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            for part in kind:
+                directory = os.path.join(directory, part)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory, 0o700)
+        except OSError as exc:
+            raise KvmfleetError("state_directory_unusable", f"The state directory {directory} cannot be created: {exc}.", path=directory) from exc
+        return directory
+
+    def file(self, kind: str, name: str, suffix: str = ".json") -> str:
+        if not _NAME.match(name):
+            raise KvmfleetError("invalid_name", f"{name!r} cannot name a file in {kind}/: letters, digits, '_', '.', '-' only.", value=name)
+        return os.path.join(self.path, kind, name + suffix)
+
+    def read(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Return the record, or None where there is none."""
+        return self._load(self.file(kind, name))
+
+    def read_all(self, kind: str) -> list[dict[str, Any]]:
+        try:
+            names = sorted(entry for entry in os.listdir(os.path.join(self.path, kind)) if entry.endswith(".json") and not entry.startswith("."))
+        except FileNotFoundError:
+            return []
+        records = (self._load(os.path.join(self.path, kind, name)) for name in names)
+        return [record for record in records if record is not None]
+
+    def write(self, kind: str, name: str, record: dict[str, Any]) -> None:
+        """Replace the record atomically; it is on disk, directory entry included, when this returns."""
+        directory = self.ensure(kind)
+        target = self.file(kind, name)
+        data = json.dumps(dict(record, schema_version=SCHEMA_VERSION), indent=1, sort_keys=True).encode()
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=directory)
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+            sync_directory(directory)
+        except OSError as exc:
+            raise KvmfleetError("state_directory_unusable", f"The record {target} cannot be written: {exc}.", path=target) from exc
+
+    def remove(self, kind: str, name: str) -> bool:
+        """Remove the record; False where there was none."""
+        target = self.file(kind, name)
+        try:
+            os.unlink(target)
+        except FileNotFoundError:
+            return False
+        sync_directory(os.path.dirname(target))
+        return True
+
+    @contextlib.contextmanager
+    def lock(self, name: str, timeout: float = 60.0) -> Iterator[None]:
+        """Hold the exclusive flock `locks/NAME`; it dies with the process that holds it.
+
+        :param timeout: seconds to wait before KvmfleetError `locked` is raised.
+        """
+        self.ensure("locks")
+        path = self.file("locks", name, ".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            deadline = time.monotonic() + timeout
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as exc:
+                    if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                        raise
+                    if time.monotonic() >= deadline:
+                        raise KvmfleetError("locked", f"{path} has been held by another process for more than {timeout:g} s.", path=path) from exc
+                    time.sleep(0.05)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def locked(self, name: str) -> bool:
+        """Whether a living process holds the lock now."""
+        try:
+            with self.lock(name, timeout=0):
+                return False
+        except KvmfleetError as exc:
+            if exc.code == "locked":
+                return True
+            raise
+
+    @staticmethod
+    def _load(path: str) -> dict[str, Any] | None:
+        try:
+            with open(path, "rb") as stream:
+                record = json.load(stream)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as exc:
+            raise KvmfleetError("record_unreadable", f"The record {path} cannot be read: {exc}. Restore it from a backup or move it away.", path=path) from exc
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if not isinstance(version, int) or version < 1:
+            raise KvmfleetError("record_unreadable", f"The record {path} carries no schema_version; it was not written by kvmfleet.compute.", path=path)
+        if version > SCHEMA_VERSION:
+            raise KvmfleetError(
+                "schema_too_new",
+                f"The record {path} has schema_version {version}, this release knows up to {SCHEMA_VERSION}: use a newer kvmfleet.compute.",
+                path=path,
+                have=version,
+                need=SCHEMA_VERSION,
+            )
+        return record
+
+
+def sync_directory(path: str) -> None:
+    """Make the directory's entries (renames, unlinks) durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
