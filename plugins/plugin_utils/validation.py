@@ -1,0 +1,165 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Input fields, checked once at the boundary.
+
+Every check takes the path of the field and its value, returns a plain Python value (Ansible hands over tagged and lazy ones) and raises
+`ValidationError`, which names the field, the value and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+# Beyond this the product of a capacity and a ratio is no longer exact, so the boundary of a filter would be wrong.
+LARGEST = 2**53
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]{0,127}")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class ValidationError(ValueError):
+    """A value that cannot be accepted: `field: expected ..., got ...`."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(f"{field}: expected {expected}, got {_shown(value)}")
+        self.field = field
+        self.value = value
+        self.expected = expected
+
+    @classmethod
+    def not_one_of(cls, field: str, value: object, known: Collection[str]) -> ValidationError:
+        """An unknown key or name; the nearest known one is suggested."""
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        return cls(field, value, f"one of {', '.join(known)}{hint}")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def mapping(field: str, value: object) -> Mapping[str, Any]:
+    """A mapping; null stands for an empty one."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return value
+    raise ValidationError(field, value, "a mapping")
+
+
+def known_mapping(field: str, value: object, known: Collection[str]) -> Mapping[str, Any]:
+    """A mapping without any key but the known ones, so that a misspelt key is not a silent default."""
+    checked = mapping(field, value)
+    for key in checked:
+        if key not in known:
+            raise ValidationError.not_one_of(f"{field}.{key}", key, known)
+    return checked
+
+
+def sequence(field: str, value: object) -> Sequence[Any]:
+    """A list; null stands for an empty one."""
+    if value is None:
+        return ()
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return value
+    raise ValidationError(field, value, "a list")
+
+
+def number(field: str, value: object, minimum: float | None = None, *, above: float | None = None) -> int | float:
+    """A finite number, also written as decimal digits; an int stays an int."""
+    parsed = _parsed(value)
+    if parsed is None or not -LARGEST <= parsed <= LARGEST or (minimum is not None and parsed < minimum) or (above is not None and parsed <= above):
+        bound = f" >= {minimum:g}" if minimum is not None else f" > {above:g}" if above is not None else ""
+        raise ValidationError(field, value, f"a number{bound}" if parsed is None or parsed <= LARGEST else f"a number of at most {LARGEST}")
+    return parsed
+
+
+def _parsed(value: object) -> int | float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str) and len(value) <= 32 and _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    return None
+
+
+def integer(field: str, value: object, minimum: int) -> int:
+    """A whole number, also written as decimal digits (surveys hand over strings); floats and booleans are refused."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        parsed: int | None = int(value)
+    elif isinstance(value, str) and len(value) <= 16 and value.isascii() and value.isdigit():
+        parsed = int(value)
+    else:
+        parsed = None
+    if parsed is None or not minimum <= parsed <= LARGEST:
+        raise ValidationError(field, value, f"a whole number >= {minimum}")
+    return parsed
+
+
+def boolean(field: str, value: object, default: bool) -> bool:
+    """A boolean, or the words that inventories use for one; null stands for the default."""
+    if value is None:
+        return default
+    if isinstance(value, bool):
+        return value
+    word = _BOOLEANS.get(str(value).lower()) if isinstance(value, (str, int)) else None
+    if word is None:
+        raise ValidationError(field, value, "true or false")
+    return word
+
+
+def check_name(field: str, value: object) -> str:
+    """A name of an instance, flavor, zone or host that is safe in a path, in a command and in a message."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or ".." in value:
+        raise ValidationError(
+            field, value, "a name of 1 to 128 characters out of letters, digits and _ . + @ : - that starts with a letter or digit and has no '..'"
+        )
+    return str(value)
+
+
+def optional_name(field: str, value: object) -> str | None:
+    """A name, or None when it is null or empty (a survey question left blank)."""
+    return None if value is None or value == "" else check_name(field, value)
+
+
+FLAVOR_KEYS = ("name", "vcpus", "ram", "disk", "ephemeral", "swap", "extra_specs")
+
+
+def flavor(field: str, value: object) -> dict[str, Any]:
+    """A flavor as the user writes it, complete and with plain numbers.
+
+    :return: `vcpus`, `ram` (MiB), `disk` (GiB), `ephemeral` (GiB), `swap` (MiB), `extra_specs`, and `name` where one is given.
+    """
+    if not isinstance(value, Mapping):
+        raise ValidationError(field, value, "a mapping with vcpus, ram (MiB) and disk (GiB)")
+    given = known_mapping(field, value, FLAVOR_KEYS)
+    extra_specs = mapping(f"{field}.extra_specs", given.get("extra_specs"))
+    for key, text in extra_specs.items():
+        if not isinstance(text, str):
+            raise ValidationError(f"{field}.extra_specs.{key}", text, "a string")
+    checked = {
+        "vcpus": integer(f"{field}.vcpus", given.get("vcpus"), 1),
+        "ram": integer(f"{field}.ram", given.get("ram"), 1),
+        "disk": integer(f"{field}.disk", given.get("disk"), 0),
+        "ephemeral": integer(f"{field}.ephemeral", _or_zero(given.get("ephemeral")), 0),
+        "swap": integer(f"{field}.swap", _or_zero(given.get("swap")), 0),
+        "extra_specs": {str(key): str(text) for key, text in extra_specs.items()},
+    }
+    name = optional_name(f"{field}.name", given.get("name"))
+    return checked if name is None else {"name": name, **checked}
+
+
+def _or_zero(value: object) -> object:
+    return 0 if value is None else value
