@@ -1,0 +1,62 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the flavor's extra specs ask of a host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.extra_specs_ops import predicate
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+
+
+class ComputeCapabilitiesFilter(Filter):
+    """`capabilities:a:b` must be there and match; a key without scope counts only on hosts that know it, other scopes belong to others.
+
+    A name is looked up in the host state, then in its `capabilities`; text that holds a JSON object can be stepped into.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.requirements = []
+        for key, requirement in context.request.flavor.extra_specs.items():
+            scope, *names = key.split(":")
+            if not names or scope == "capabilities":
+                self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{key}", requirement)))
+
+    def rejection(self, host: HostState) -> Rejection | None:
+        failed = []
+        for key, names, requirement, matches in self.requirements:
+            found = _lookup(host.facts, names)
+            if found is None:
+                if key.startswith("capabilities:"):
+                    failed.append((f"does not report {key}, which must be '{requirement}'", requirement, None))
+            elif not matches(found):
+                failed.append((f"{key} is '{found}', which must be '{requirement}'", requirement, str(found)))
+        if not failed:
+            return None
+        return self.reject("capability", "; ".join(reason for reason, _need, _have in failed), *failed[0][1:])
+
+
+def _lookup(facts: Mapping[str, Any], names: list[str]) -> Any:
+    found: Any = facts.get(names[0])
+    if found is None:
+        found = _step(facts.get("capabilities"), names[0])
+    for name in names[1:]:
+        found = _step(found, name)
+    return found
+
+
+def _step(found: Any, name: str) -> Any:
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError:
+            return None
+    return found.get(name) if isinstance(found, Mapping) else None

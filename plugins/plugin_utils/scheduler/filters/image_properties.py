@@ -1,0 +1,74 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the image asks of a hypervisor."""
+
+from __future__ import annotations
+
+import operator
+import re
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number, sequence
+
+# In the order of a triple of `supported_instances`; the second name is the older one.
+_TRIPLE = (("hw_architecture", "architecture"), ("img_hv_type", "hypervisor_type"), ("hw_vm_mode", "vm_mode"))
+_VERSION = ("img_hv_requested_version", "hypervisor_version_requires")
+_ALIASES = {"amd64": "x86_64", "x86-64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686", "arm64": "aarch64", "hv": "hvm", "pv": "xen"}
+_COMPARISONS = {"<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, ">": operator.gt}
+_PREDICATE = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]+(?:\.[0-9]+){0,2})\s*")
+
+
+class ImagePropertiesFilter(Filter):
+    """One (architecture, hypervisor type, mode) of `supported_instances` has all that the image names, and the version is in range."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        properties = context.request.image
+        self.wanted = [_canonical(next((properties[name] for name in names if properties.get(name)), "")) for names in _TRIPLE]
+        self.text = " ".join(word for word in self.wanted if word)
+        self.version = next(((name, properties[name]) for name in _VERSION if properties.get(name)), None)
+        self.predicates = _predicates(f"request.image.properties.{self.version[0]}", self.version[1]) if self.version else []
+
+    def rejection(self, host: HostState) -> Rejection | None:
+        if not self.text and not self.version:
+            return None
+        path = f"{host.path}.supported_instances"
+        offered = [[_canonical(str(word)) for word in sequence(path, triple)] for triple in sequence(path, host.facts.get("supported_instances"))]
+        if not any(all(not wanted or wanted == have for wanted, have in zip(self.wanted, triple, strict=False)) for triple in offered):
+            have = ", ".join(" ".join(triple) for triple in offered) or "nothing"
+            return self.reject("image_properties", f"the image needs {self.text or 'a hypervisor'}, the host offers {have}", self.text, have)
+        if self.version:
+            name, wanted = self.version
+            have = _host_version(host)
+            if have is None or not all(compare(have, bound) for compare, bound in self.predicates):
+                shown = ".".join(map(str, have)) if have else "unknown"
+                return self.reject("image_properties", f"{name} is '{wanted}', the host's hypervisor is {shown}", wanted, shown)
+        return None
+
+
+def _canonical(word: str) -> str:
+    return _ALIASES.get(word.lower(), word.lower())
+
+
+def _predicates(path: str, text: str) -> list:
+    predicates = []
+    for part in text.split(","):
+        match = _PREDICATE.fullmatch(part)
+        if match is None:
+            raise ValidationError(path, text, "version bounds such as '>=6.0,<9.0'")
+        numbers = [int(word) for word in match[2].split(".")]
+        predicates.append((_COMPARISONS[match[1]], tuple(numbers + [0] * (3 - len(numbers)))))
+    return predicates
+
+
+def _host_version(host: HostState) -> tuple[int, int, int] | None:
+    """libvirt's number: major x 1,000,000 + minor x 1,000 + release."""
+    value = host.facts.get("hypervisor_version")
+    if value is None:
+        return None
+    version = int(number(f"{host.path}.hypervisor_version", value, 0))
+    return version // 1_000_000, version // 1_000 % 1_000, version % 1_000

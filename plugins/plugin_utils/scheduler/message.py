@@ -1,0 +1,95 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decision in words: a histogram of the reasons, then a line for each host that is out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection, plain
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import ANY_ZONE
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed
+
+Rejected = Mapping[str, Sequence[Rejection]]
+
+# A fleet may have thousands of hosts; the result carries every reason, the message those of the hosts that came nearest.
+HOST_LINES = 50
+_CALLERS_CHOICE = frozenset({"not_target_host", "ignored_host"})
+
+
+def describe(context: Context, filters: Iterable[Filter], ranked: Sequence[Weighed], alternates: Sequence[str], rejected: Rejected) -> str:
+    """One line when a host was found; otherwise the counts, what the request got wrong, and a line for each host."""
+    filters = list(filters)
+    counts = ", ".join(_histogram(rejected, {type(item).__name__: item.unit for item in filters}))
+    notes = "".join(f" Note: {note}." for note in _notes(context, filters))
+    if ranked:
+        return _found(context, ranked, alternates, len(rejected), counts) + notes
+    return "\n".join([_not_found(context, counts) + notes, *_lines(rejected)])
+
+
+def _found(context: Context, ranked: Sequence[Weighed], alternates: Sequence[str], out: int, counts: str) -> str:
+    best, total = ranked[0], len(context.hosts)
+    place = f"{best.host} (its current host, in place)" if best.host == context.request.instance.host else best.host
+    parts = [f"{_subject(context)} goes to {place}: {len(ranked)} of {total} hosts fit, weight {best.weight:.2f}"]
+    parts.append(f"alternates: {', '.join(alternates)}" if alternates else "no alternate")
+    if out:
+        parts.append(f"{out} rejected: {counts}")
+    return "; ".join(parts) + "."
+
+
+def _not_found(context: Context, counts: str) -> str:
+    head = f"{_subject(context)} cannot be placed: 0 of {len(context.hosts)} hosts fit"
+    head = f"{head}: {counts}." if counts else f"{head}."
+    request = context.request
+    if request.target_host and request.target_host not in context.hosts:
+        return f"{head} Target host {request.target_host} is not known; known hosts: {_listed(list(context.hosts))}."
+    zones = sorted({host.availability_zone for host in context.hosts.values()})
+    if request.availability_zone not in (None, ANY_ZONE, *zones):
+        return f"{head} No host is in zone {request.availability_zone}; known zones: {_listed(zones)}."
+    return head
+
+
+def _subject(context: Context) -> str:
+    flavor = context.request.flavor
+    sizes = f"{plain(flavor.vcpus)} vCPUs, {plain(flavor.ram)} MB memory, {plain(flavor.disk_mb)} MB disk"
+    return f"{context.request.instance.name or 'The guest'} ({sizes})"
+
+
+def _histogram(rejected: Rejected, units: Mapping[str, str]) -> list[str]:
+    """`2 RamFilter (need 8192 MB; best has 6144)` for numbers, `1 other zone` for the rest; most frequent first."""
+    groups: dict[tuple[str, str], list[Rejection]] = {}
+    for rejections in rejected.values():
+        for item in rejections:
+            groups.setdefault((item.filter, item.code), []).append(item)
+    entries = []
+    for (name, code), items in sorted(groups.items(), key=lambda group: -len(group[1])):
+        if all(isinstance(value, (int, float)) for item in items for value in (item.need, item.have)):
+            best = max(item.have for item in items)
+            entries.append(f"{len(items)} {name} (need {items[0].need} {units.get(name, '')}; best has {best})")
+        else:
+            entries.append(f"{len(items)} {code.replace('_', ' ')}")
+    return entries
+
+
+def _lines(rejected: Rejected) -> list[str]:
+    """Nearest to fitting first: hosts that the caller excluded are last, then the fewest reasons."""
+    nearest = sorted(rejected.items(), key=lambda item: (any(reason.code in _CALLERS_CHOICE for reason in item[1]), len(item[1])))
+    lines = [f"  {host}: {'; '.join(f'{item.filter}: {item.reason}' for item in reasons)}" for host, reasons in nearest[:HOST_LINES]]
+    if len(nearest) > HOST_LINES:
+        lines.append(f"  ... and {len(nearest) - HOST_LINES} more hosts")
+    return lines
+
+
+def _notes(context: Context, filters: Iterable[Filter]) -> list[str]:
+    """Wishes that no enabled filter honours: better said than silently dropped."""
+    honoured = frozenset().union(*(item.reads for item in filters))
+    wishes = {"server_group": context.request.server_group, "scheduler_hints": context.request.scheduler_hints}
+    return [f"no enabled filter honours request.{key}" for key, wish in wishes.items() if key not in honoured and any(wish.values())]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:HOST_LINES]) or "none"
+    return f"{shown} and {len(names) - HOST_LINES} more" if len(names) > HOST_LINES else shown
