@@ -1,0 +1,230 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pure edits of a domain definition: the flavor, where disks and NVRAM lie, and our own metadata. Nothing else changes."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+from ._domain_xml import METADATA_NAMESPACE, flavor_in_force, memory_kib, metadata_element, own_record
+from ._errors import KvmfleetError
+
+_PREFIX = "kvmfleet"
+_INNER = ("dies", "clusters", "cores", "threads")
+
+
+def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int) -> None:
+    """Give the guest `vcpus` vCPUs, all online, and `ram_mib` MiB, with no balloon target below.
+
+    What it has already is left alone, room for hot-plugged vCPUs and balloon targets included.
+    """
+    have = flavor_in_force(root)
+    if vcpus != have.vcpus:
+        _set_vcpus(root, vcpus)
+    if ram_mib != have.ram:
+        _set_memory(root, ram_mib * 1024)
+    if (vcpus, ram_mib) != (have.vcpus, have.ram):
+        _set_numa(root, vcpus, ram_mib * 1024)
+
+
+def set_disk_source(root: ET.Element, target: str, path: str, fmt: str | None = None) -> None:
+    """Let the disk `target` (vda ...) lie in `path`, in another format if one is given.
+
+    A backing chain spelled out in the definition gives way to the one in the image's own header.
+    """
+    for disk in root.findall("devices/disk"):
+        name, source = disk.find("target"), disk.find("source")
+        if name is not None and name.get("dev") == target and source is not None and source.get("file") is not None:
+            source.set("file", path)
+            driver = disk.find("driver")
+            if fmt is not None and driver is not None:
+                driver.set("type", fmt)
+            elif fmt is not None:
+                disk.insert(0, ET.Element("driver", {"name": "qemu", "type": fmt}))
+            backing = disk.find("backingStore")
+            if backing is not None and backing.find("source") is not None:
+                _remove(disk, backing)
+            return
+    raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)
+
+
+def set_nvram(root: ET.Element, path: str) -> None:
+    """Let the firmware variables lie in `path`."""
+    nvram = root.find("os/nvram")
+    if nvram is None:
+        raise KvmfleetError("nvram_not_found", "The definition has no <nvram>.")
+    source = nvram.find("source")
+    if source is not None:
+        source.set("file", path)
+    else:
+        nvram.text = path
+
+
+def set_kvmfleet_metadata(root: ET.Element, flavor_name: str | None, zone: str | None, origin_host: str, migration_id: str) -> None:
+    """Record the flavor by name (with the size that it has in this definition), the zone asked for, and where the guest came from."""
+    own = _own_metadata(root)
+    have = flavor_in_force(root)
+    records = {
+        "flavor": flavor_name and {"name": flavor_name, "vcpus": str(have.vcpus), "ram": str(have.ram)},
+        "availability_zone": zone and {"name": zone},
+        "origin": {"host": origin_host, "migration": migration_id},
+    }
+    for name, attributes in records.items():
+        _replace_own(own, name, attributes or None)
+
+
+def to_string(root: ET.Element) -> str:
+    """The definition as text, ready for libvirt to define."""
+    return ET.tostring(root, encoding="unicode")
+
+
+def _set_vcpus(root: ET.Element, vcpus: int) -> None:
+    _refuse_stray_vcpus(root, vcpus)
+    element = root.find("vcpu")
+    if element is None:
+        element = ET.Element("vcpu")
+        _insert_after(root, element, ("currentMemory", "memory", "maxMemory", "name"))
+    element.text = str(vcpus)
+    element.attrib.pop("current", None)
+    _set_individual_vcpus(root, vcpus)
+    _set_topology(root, vcpus)
+    tune = root.find("cputune")
+    for pin in [] if tune is None else tune.findall("vcpupin"):
+        if int(pin.get("vcpu", "0")) >= vcpus:
+            _remove(tune, pin)
+
+
+def _refuse_stray_vcpus(root: ET.Element, vcpus: int) -> None:
+    for element in (*root.findall("cputune/vcpusched"), *root.findall("cputune/cachetune"), *root.findall("cputune/memorytune")):
+        last = max((int(number) for number in re.findall(r"\d+", element.get("vcpus", ""))), default=0)
+        if last >= vcpus:
+            raise KvmfleetError(
+                "unsupported_cputune",
+                f"<{element.tag} vcpus='{element.get('vcpus')}'> tunes vCPU {last}, which a flavor of {vcpus} vCPUs has not: edit the definition first.",
+                need=last + 1,
+                have=vcpus,
+            )
+
+
+def _set_individual_vcpus(root: ET.Element, vcpus: int) -> None:
+    """Where vCPUs are listed one by one, list all of them, online; new ones are hot-pluggable if any was."""
+    listed = root.find("vcpus")
+    if listed is None:
+        return
+    known = {element.get("id"): element for element in listed.findall("vcpu")}
+    pluggable = "yes" if any(element.get("hotpluggable") == "yes" for element in known.values()) else "no"
+    for number in range(vcpus):
+        if str(number) not in known:
+            known[str(number)] = ET.SubElement(listed, "vcpu", {"id": str(number), "enabled": "yes", "hotpluggable": pluggable})
+    for number, element in known.items():
+        element.set("enabled", "yes")
+        element.attrib.pop("order", None)
+        if int(number or 0) >= vcpus:
+            _remove(listed, element)
+
+
+def _set_topology(root: ET.Element, vcpus: int) -> None:
+    """Keep dies, clusters, cores and threads and vary the sockets; where they do not divide the vCPUs, one core a socket.
+
+    The shape that had to give way is kept in our metadata, and comes back with the first flavor that it fits.
+    """
+    topology = root.find("cpu/topology")
+    if topology is None:
+        return
+    kept = own_record(root, "topology")
+    shape = {name: value for name, value in (topology if kept is None else kept).attrib.items() if name in _INNER}
+    inner = 1
+    for value in shape.values():
+        inner *= int(value)
+    fits = vcpus % inner == 0
+    topology.attrib.update({name: value if fits else "1" for name, value in shape.items()})
+    topology.set("sockets", str(vcpus // inner if fits else vcpus))
+    if not fits:
+        _replace_own(_own_metadata(root), "topology", shape)
+    elif kept is not None:
+        _replace_own(_own_metadata(root), "topology", None)
+
+
+def _set_memory(root: ET.Element, kib: int) -> None:
+    memory = root.find("memory")
+    if memory is None:
+        raise KvmfleetError("invalid_domain_xml", "The definition has no <memory>.")
+    limit, hard_limit = root.find("maxMemory"), root.find("memtune/hard_limit")
+    if root.find("devices/memory") is not None:
+        raise KvmfleetError("unsupported_memory_devices", "The guest has memory devices (DIMMs); its memory cannot be resized yet.")
+    for element, code in ((limit, "unsupported_max_memory"), (hard_limit, "unsupported_memtune")):
+        if element is not None and memory_kib(element) < kib:
+            have = memory_kib(element) // 1024
+            raise KvmfleetError(
+                code, f"<{element.tag}> allows {have} MiB, the flavor has {kib // 1024} MiB: raise it in the definition first.", need=kib // 1024, have=have
+            )
+    current = root.find("currentMemory")
+    for element in (memory,) if current is None else (memory, current):
+        element.text = str(kib)
+        element.set("unit", "KiB")
+
+
+def _set_numa(root: ET.Element, vcpus: int, kib: int) -> None:
+    cells = root.findall("cpu/numa/cell")
+    if not cells:
+        return
+    if len(cells) > 1:
+        if sum(_cell_kib(cell) for cell in cells) != kib or sum(_cpus_in(cell.get("cpus", "")) for cell in cells) != vcpus:
+            raise KvmfleetError("unsupported_numa", f"The guest has {len(cells)} NUMA cells; they cannot be resized yet.", cells=len(cells))
+        return
+    cells[0].set("cpus", f"0-{vcpus - 1}" if vcpus > 1 else "0")
+    cells[0].set("memory", str(kib))
+    cells[0].set("unit", "KiB")
+
+
+def _cell_kib(cell: ET.Element) -> int:
+    amount = ET.Element("memory", {"unit": cell.get("unit", "KiB")})
+    amount.text = cell.get("memory")
+    return memory_kib(amount)
+
+
+def _cpus_in(ranges: str) -> int:
+    return sum(int(last or first) - int(first) + 1 for first, last in re.findall(r"(\d+)(?:-(\d+))?", ranges))
+
+
+def _own_metadata(root: ET.Element) -> ET.Element:
+    own = metadata_element(root)
+    if own is not None:
+        return own
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.Element("metadata")
+        _insert_after(root, metadata, ("description", "title", "genid", "uuid", "name"))
+    return ET.SubElement(metadata, f"{_PREFIX}:instance", {f"xmlns:{_PREFIX}": METADATA_NAMESPACE})
+
+
+def _replace_own(own: ET.Element, name: str, attributes: dict[str, str] | None) -> None:
+    """Set our record `name`, or remove it."""
+    tag = f"{own.tag.rpartition(':')[0]}:{name}"
+    existing = own.find(tag)
+    if attributes is None:
+        if existing is not None:
+            _remove(own, existing)
+    else:
+        element = ET.SubElement(own, tag) if existing is None else existing
+        element.attrib.clear()
+        element.attrib.update(attributes)
+
+
+def _insert_after(root: ET.Element, element: ET.Element, siblings: tuple[str, ...]) -> None:
+    positions = [index for index, child in enumerate(root) if child.tag in siblings]
+    root.insert(max(positions, default=-1) + 1, element)
+
+
+def _remove(parent: ET.Element, child: ET.Element) -> None:
+    """Remove the child, and leave the text that follows it where it is."""
+    index = list(parent).index(child)
+    if child.tail and child.tail.strip():
+        if index:
+            parent[index - 1].tail = (parent[index - 1].tail or "") + child.tail
+        else:
+            parent.text = (parent.text or "") + child.tail
+    parent.remove(child)

@@ -1,0 +1,325 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading of libvirt's domain XML: disks, interfaces, firmware, flavor, and everything that it refers to outside itself.
+
+The tree is parsed without namespace processing: prefixes are part of the tag (`qemu:commandline`) and `xmlns:` declarations are plain
+attributes, so that a document which is written back keeps every namespace as its author wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.parsers import expat
+
+from . import _references
+from ._errors import KvmfleetError
+
+METADATA_NAMESPACE = "https://kvmfleet.github.io/compute/domain/1"
+MAX_BYTES = 4 * 1024 * 1024
+
+_KIB = {
+    **dict.fromkeys(("b", "bytes"), 1 / 1024),
+    **{unit: 1000**power / 1024 for power, unit in enumerate(("KB", "MB", "GB", "TB"), 1)},
+    **{unit: 1024**power for power, unit in enumerate(("k", "M", "G", "T"))},
+    **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"))},
+}
+_ROOT_BUSES = ("virtio", "scsi", "sata", "ide")
+_ABSOLUTE_PATH = re.compile(r"(?:^|[=,:\s])/[^/\s]")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One `<disk>`. `format` is raw where the definition names none, as libvirt takes it; it is never probed."""
+
+    target: str
+    device: str
+    source_type: str
+    path: str | None
+    pool: str | None
+    volume: str | None
+    format: str
+    readonly: bool
+    shareable: bool
+    bus: str | None
+    serial: str | None
+    boot_order: int | None
+    is_root: bool
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One `<interface>`; `source` is the network, bridge or device that it is plugged into."""
+
+    mac: str | None
+    type: str
+    source: str | None
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """`<os>` as far as firmware goes: kind is bios or uefi; formats are raw where the definition names none."""
+
+    kind: str
+    loader: str | None
+    loader_format: str | None
+    nvram: str | None
+    nvram_format: str | None
+    nvram_template: str | None
+
+
+@dataclass(frozen=True)
+class FlavorInForce:
+    """What the guest has now: vCPUs online at boot, memory in MiB; name is None unless our metadata names a flavor of just this size."""
+
+    name: str | None
+    vcpus: int
+    ram: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Something outside the definition, and what a move does about it: carry, keep or refuse (with the reason)."""
+
+    kind: str
+    name: str
+    answer: str
+    reason: str
+    element: str
+
+
+def parse(text: str) -> ET.Element:
+    """The root of a domain definition; KvmfleetError `invalid_domain_xml` for anything else, DOCTYPE and entities included."""
+    root = parse_document(text)
+    if root.tag != "domain":
+        raise KvmfleetError("invalid_domain_xml", f"The document is a <{root.tag}>, not a libvirt <domain>.")
+    return root
+
+
+def parse_document(text: str) -> ET.Element:
+    """The root of any XML of libvirt, comments and prefixes kept."""
+    if len(text.encode()) > MAX_BYTES:
+        raise KvmfleetError("invalid_domain_xml", f"The document has {len(text.encode())} bytes, more than {MAX_BYTES}.", limit=MAX_BYTES)
+    builder = ET.TreeBuilder(insert_comments=True, insert_pis=True)
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.CommentHandler = builder.comment
+    parser.ProcessingInstructionHandler = builder.pi
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    try:
+        parser.Parse(text, True)
+        return builder.close()
+    except expat.ExpatError as exc:
+        raise KvmfleetError("invalid_domain_xml", f"The document is not well-formed XML: {exc}.") from exc
+
+
+def machine_and_arch(root: ET.Element) -> tuple[str | None, str | None]:
+    """Machine type and architecture; None where libvirt would choose."""
+    element = root.find("os/type")
+    return (None, None) if element is None else (element.get("machine"), element.get("arch"))
+
+
+def disks(root: ET.Element) -> list[Disk]:
+    """All disks in document order, exactly one at most being the root disk (see `root_disk`)."""
+    chosen = _root_disk_element(root)
+    return [_disk(element, element is chosen) for element in root.findall("devices/disk")]
+
+
+def root_disk(root: ET.Element) -> Disk | None:
+    """The disk that a flavor's `disk` is about, among writable ones of device `disk` that are not shared:
+
+    the lowest `<boot order>`; without boot orders the first one on virtio, scsi, sata or ide, in document order.
+    """
+    return next((disk for disk in disks(root) if disk.is_root), None)
+
+
+def interfaces(root: ET.Element) -> list[Interface]:
+    """All network interfaces in document order."""
+    return [
+        Interface(
+            mac=_attribute(element, "mac", "address"),
+            type=element.get("type", ""),
+            source=next((value for name in ("network", "bridge", "dev") if (value := _attribute(element, "source", name))), None),
+            model=_attribute(element, "model", "type"),
+        )
+        for element in root.findall("devices/interface")
+    ]
+
+
+def firmware(root: ET.Element) -> Firmware:
+    """Firmware of the guest: UEFI when libvirt chooses it (`<os firmware='efi'>`), the loader is pflash, or there is NVRAM."""
+    loader, nvram = root.find("os/loader"), root.find("os/nvram")
+    system = root.find("os")
+    chosen = system is not None and system.get("firmware") == "efi"
+    pflash = loader is not None and loader.get("type") == "pflash"
+    nvram_path = None if nvram is None else _text(nvram) or _attribute(nvram, "source", "file")
+    return Firmware(
+        kind="uefi" if chosen or pflash or nvram is not None else "bios",
+        loader=_text(loader),
+        loader_format=loader.get("format", "raw") if loader is not None and _text(loader) else None,
+        nvram=nvram_path,
+        nvram_format=nvram.get("format", "raw") if nvram is not None and nvram_path else None,
+        nvram_template=None if nvram is None else nvram.get("template"),
+    )
+
+
+def memory_kib(element: ET.Element) -> int:
+    """The amount of a `<memory>`-like element in KiB; libvirt's default unit is KiB."""
+    try:
+        return int(int(element.text or "") * _KIB[element.get("unit", "KiB")])
+    except (ValueError, KeyError) as exc:
+        raise KvmfleetError("invalid_domain_xml", f"<{element.tag}> holds {element.text!r} {element.get('unit', 'KiB')}, not an amount of memory.") from exc
+
+
+def flavor_in_force(root: ET.Element) -> FlavorInForce:
+    """vCPUs and memory as defined, with the flavor's name if our metadata recorded one for exactly these."""
+    vcpu, memory = root.find("vcpu"), root.find("memory")
+    vcpus = 1 if vcpu is None else _integer(vcpu.get("current") or vcpu.text, "vcpu")
+    ram = 0 if memory is None else memory_kib(memory) // 1024
+    flavor = own_record(root, "flavor")
+    agrees = flavor is not None and (flavor.get("vcpus"), flavor.get("ram")) == (str(vcpus), str(ram))
+    return FlavorInForce(name=flavor.get("name") if flavor is not None and agrees else None, vcpus=vcpus, ram=ram)
+
+
+def metadata_element(root: ET.Element) -> ET.Element | None:
+    """Our own element below `<metadata>`, whatever prefix its namespace has."""
+    metadata = root.find("metadata")
+    for element in () if metadata is None else metadata:
+        if isinstance(element.tag, str) and ":" in element.tag:
+            declaration = f"xmlns:{element.tag.partition(':')[0]}"
+            if next((scope.get(declaration) for scope in (element, metadata, root) if scope.get(declaration)), None) == METADATA_NAMESPACE:
+                return element
+    return None
+
+
+def own_record(root: ET.Element, name: str) -> ET.Element | None:
+    """One record (flavor, topology, availability_zone, origin) of our metadata."""
+    own = metadata_element(root)
+    return None if own is None else own.find(f"{own.tag.rpartition(':')[0]}:{name}")
+
+
+def migration_uuid(root: ET.Element) -> str | None:
+    """UUID of the operation that wrote this definition, or None."""
+    origin = own_record(root, "origin")
+    return None if origin is None else origin.get("migration")
+
+
+def references(root: ET.Element) -> list[Reference]:
+    """Everything outside the definition that it refers to, each with the answer of this release.
+
+    Values that match a rule without a reason are kept and not listed. What no rule claims and yet looks like a path, or is a device that
+    the table does not know and refers to something, is refused.
+    """
+    claimed: set[tuple[int, str]] = set()
+    found: list[Reference] = []
+    for rule in _references.RULES:
+        for element in root.findall(rule.select):
+            name = _claim(element, rule, claimed)
+            if name is not None and (rule.reason or rule.answer == _references.CARRY):
+                found.append(Reference(rule.kind, name, rule.answer, rule.reason, rule.select + ("/" + rule.value if rule.value else "")))
+    found.extend(_command_line_references(root))
+    found.extend(_unknown_references(root, claimed))
+    return found
+
+
+def _claim(element: ET.Element, rule: _references.Rule, claimed: set[tuple[int, str]]) -> str | None:
+    """Take the value (or the whole subtree) for the rule; the name it carries, or None if the rule does not apply."""
+    if (id(element), rule.value) in claimed:
+        return None
+    if not rule.value:
+        claimed.update((id(below), value) for below in element.iter() for value in ("", ".", *(f"@{name}" for name in below.attrib)))
+        return " ".join(filter(None, (str(element.tag), element.get("type") or element.get("model") or element.get("name"))))
+    value = _text(element) if rule.value == "." else element.get(rule.value[1:])
+    if not value or (rule.matching is not None and not re.fullmatch(rule.matching, value)):
+        return None
+    claimed.add((id(element), rule.value))
+    return value
+
+
+def _command_line_references(root: ET.Element) -> Iterator[Reference]:
+    """Arguments passed through to QEMU that name a file: nobody knows what they mean, so they cannot be carried."""
+    for element in root:
+        if isinstance(element.tag, str) and element.tag.endswith(":commandline"):
+            for argument in element:
+                value = argument.get("value", "")
+                if _ABSOLUTE_PATH.search(value):
+                    yield Reference("qemu_argument", value, _references.REFUSE, "an argument for QEMU names a file of this host", element.tag)
+
+
+def _unknown_references(root: ET.Element, claimed: set[tuple[int, str]]) -> Iterator[Reference]:
+    for element, place in _walk(root, ""):
+        unknown_device = place.startswith("devices/") and place.split("/")[1] not in _references.KNOWN_DEVICES
+        values = [("@" + name, value) for name, value in element.attrib.items() if not name.startswith("xmlns")] + [(".", _text(element) or "")]
+        for name, value in values:
+            refers = value.startswith("/") or (unknown_device and name[1:] in _references.REFERRING_ATTRIBUTES)
+            if refers and (id(element), name) not in claimed:
+                yield Reference("unknown", value, _references.REFUSE, "this release does not know what it refers to", f"{place}/{name}")
+
+
+def _walk(element: ET.Element, place: str) -> Iterator[tuple[ET.Element, str]]:
+    """Elements below, with their path, leaving out comments, free text and arguments for QEMU."""
+    for child in element:
+        if isinstance(child.tag, str) and ":" not in child.tag:
+            path = f"{place}/{child.tag}".lstrip("/")
+            if path not in _references.FREE_TEXT:
+                yield child, path
+                yield from _walk(child, path)
+
+
+def _disk(element: ET.Element, is_root: bool) -> Disk:
+    order = _attribute(element, "boot", "order")
+    return Disk(
+        target=_attribute(element, "target", "dev") or "",
+        device=element.get("device", "disk"),
+        source_type=element.get("type", "file"),
+        path=_attribute(element, "source", "file") or _attribute(element, "source", "dev"),
+        pool=_attribute(element, "source", "pool"),
+        volume=_attribute(element, "source", "volume"),
+        format=_attribute(element, "driver", "type") or "raw",
+        readonly=element.find("readonly") is not None or element.get("device") == "cdrom",
+        shareable=element.find("shareable") is not None,
+        bus=_attribute(element, "target", "bus"),
+        serial=_text(element.find("serial")),
+        boot_order=None if order is None else _integer(order, "boot order"),
+        is_root=is_root,
+    )
+
+
+def _root_disk_element(root: ET.Element) -> ET.Element | None:
+    candidates = [(element, disk) for element in root.findall("devices/disk") for disk in [_disk(element, False)] if _may_be_root(disk)]
+    ordered = [(disk.boot_order, index, element) for index, (element, disk) in enumerate(candidates) if disk.boot_order is not None]
+    if ordered:
+        return min(ordered)[2]
+    return next((element for element, disk in candidates if disk.bus in _ROOT_BUSES), None)
+
+
+def _may_be_root(disk: Disk) -> bool:
+    return disk.device == "disk" and not disk.readonly and not disk.shareable
+
+
+def _attribute(element: ET.Element, child: str, name: str) -> str | None:
+    found = element.find(child)
+    return None if found is None else found.get(name)
+
+
+def _text(element: ET.Element | None) -> str | None:
+    return None if element is None else (element.text or "").strip() or None
+
+
+def _integer(text: str | None, what: str) -> int:
+    try:
+        return int(text or "")
+    except ValueError as exc:
+        raise KvmfleetError("invalid_domain_xml", f"{text!r} is not a number of {what}.") from exc
+
+
+def _refuse_doctype(*_declaration: object) -> None:
+    raise KvmfleetError("invalid_domain_xml", "The document declares a DOCTYPE; libvirt writes none, and entities are not expanded.")

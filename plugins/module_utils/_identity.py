@@ -1,0 +1,85 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The identity of a base image: what it contains, not how it is called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any
+
+from . import _qemu_img
+from ._errors import KvmfleetError
+from ._state_dir import StateDir
+
+_BUFFER = 4 * 1024 * 1024
+_LOCK_TIMEOUT = 3600.0
+_SETTLED = 2.0  # seconds; a file changed more recently might change again without a new timestamp
+
+
+def identity(state: StateDir, path: str, fmt: str) -> dict[str, Any]:
+    """`{sha256, format, virtual_size, size_bytes}` of an image that nobody writes to; the digest is kept until the file's inode changes.
+
+    :raises KvmfleetError: `image_changed` if it was written to meanwhile, and those of `_qemu_img.info`.
+    """
+    layer = _qemu_img.info(path, fmt)
+    return {"sha256": digest(state, path), "format": fmt, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size}
+
+
+def require(state: StateDir, path: str, expected: dict[str, Any]) -> None:
+    """KvmfleetError `base_differs` unless the image has the expected sha256, format and virtual size."""
+    found = identity(state, path, expected["format"])
+    for key in ("sha256", "virtual_size"):
+        if found[key] != expected[key]:
+            raise KvmfleetError(
+                "base_differs",
+                f"The base image {path} is not the one that the guest was written on: {key} is {found[key]}, expected {expected[key]}.",
+                path=path,
+                need=expected[key],
+                have=found[key],
+            )
+
+
+def digest(state: StateDir, path: str) -> str:
+    """SHA-256 over the bytes of the file, holes as zeros; two processes never read the same file twice."""
+    real = os.path.realpath(path)
+    name = hashlib.sha256(os.fsencode(real)).hexdigest()
+    with state.lock(f"digest-{name}", timeout=_LOCK_TIMEOUT), open(real, "rb", buffering=0, opener=_open_no_link) as stream:
+        before = os.fstat(stream.fileno())
+        cached = state.read("digests", name)
+        if cached and {key: cached.get(key) for key in _stamp(before)} == _stamp(before):
+            return cached["sha256"]
+        started = time.time()
+        value = _sha256(stream)
+        after = os.fstat(stream.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise KvmfleetError("image_changed", f"{path} was written to while it was read; a base image must be read-only.", path=path)
+        if _stamp(before) == _stamp(after) and started - max(after.st_mtime, after.st_ctime) > _SETTLED:
+            state.write("digests", name, {"path": real, "sha256": value, **_stamp(after)})
+        return value
+
+
+def _sha256(stream: Any) -> str:
+    hasher, buffer = hashlib.sha256(), memoryview(bytearray(_BUFFER))
+    while True:
+        count = stream.readinto(buffer)
+        if not count:
+            return hasher.hexdigest()
+        hasher.update(buffer[:count])
+
+
+def _stamp(status: os.stat_result) -> dict[str, int]:
+    return {
+        "device": status.st_dev,
+        "inode": status.st_ino,
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+    }
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)

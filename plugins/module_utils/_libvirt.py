@@ -1,0 +1,234 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The only file that imports libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import time
+import uuid
+from typing import Any, Callable, Iterator, Sequence, TypeVar
+
+from ._errors import KvmfleetError
+
+try:
+    import libvirt
+except ImportError:
+    HAS_LIBVIRT = False
+
+    class LibvirtError(Exception):
+        """Stands in for libvirt.libvirtError where the binding is missing; never raised."""
+
+        def get_error_code(self) -> int:
+            return 0
+
+else:
+    HAS_LIBVIRT = True
+    LibvirtError = libvirt.libvirtError
+
+try:
+    import libvirt_qemu
+except ImportError:
+    libvirt_qemu = None
+
+T = TypeVar("T")
+
+_STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+_NO_AGENT = ("VIR_ERR_AGENT_UNRESPONSIVE", "VIR_ERR_AGENT_UNSYNCED", "VIR_ERR_OPERATION_INVALID", "VIR_ERR_ARGUMENT_UNSUPPORTED")
+
+
+@contextlib.contextmanager
+def connect(uri: str = "qemu:///system") -> Iterator[Any]:
+    """A virConnect for the duration of the block; KvmfleetError `libvirt_unavailable` says what to install or start."""
+    if not HAS_LIBVIRT:
+        raise KvmfleetError(
+            "libvirt_unavailable",
+            f"The libvirt binding for Python is missing for {sys.executable}: install python3-libvirt.",
+            interpreter=sys.executable,
+        )
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    try:
+        connection = libvirt.open(uri)
+    except LibvirtError as exc:
+        raise KvmfleetError(
+            "libvirt_unavailable",
+            f"libvirt does not answer at {uri}: {exc}. Install libvirt-daemon-system (Debian, Ubuntu) or libvirt-daemon-kvm (Fedora, RHEL), "
+            "start libvirtd, and run the play with become or as a member of the group libvirt.",
+            uri=uri,
+        ) from exc
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def find_domain(connection: Any, key: str) -> Any | None:
+    """The domain with this UUID or name; None where neither is defined."""
+    with contextlib.suppress(ValueError):
+        found = _lookup(connection.lookupByUUIDString, str(uuid.UUID(key)))
+        if found is not None:
+            return found
+    return _lookup(connection.lookupByName, key)
+
+
+def state_name(domain: Any) -> str:
+    """libvirt's own word for the state: running, paused, shutdown (going down), shutoff, crashed, pmsuspended, blocked, nostate."""
+    return state_word(domain.state()[0])
+
+
+def state_word(state: int) -> str:
+    return _STATES[state] if 0 <= state < len(_STATES) else f"unknown-{state}"
+
+
+def inactive_xml(domain: Any, *, secure: bool = True) -> str:
+    """The definition of the next boot; `secure` includes passwords, which must not reach facts or logs."""
+    return domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0))
+
+
+def live_xml(domain: Any) -> str:
+    """What runs now, without secrets; the same as the definition for a stopped domain."""
+    return domain.XMLDesc(0)
+
+
+def host_capabilities(connection: Any) -> str:
+    """The capabilities XML of the host."""
+    return connection.getCapabilities()
+
+
+def domain_capabilities(
+    connection: Any, arch: str | None = None, virt_type: str | None = None, emulator: str | None = None, machine: str | None = None
+) -> str:
+    """The domain capabilities XML for one combination; what is None is libvirt's default for the host."""
+    return connection.getDomainCapabilities(emulator, arch, machine, virt_type)
+
+
+def all_domain_stats(connection: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """State, vCPU, balloon and block figures of every domain, in one call; a driver leaves out what it does not know."""
+    wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK
+    return connection.getAllDomainStats(wanted, 0)
+
+
+def domain_uuids(connection: Any, *, persistent: bool = False, autostart: bool = False) -> set[str]:
+    """UUIDs of the domains that are persistent and (or) started with the host."""
+    flags = (libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT if persistent else 0) | (libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART if autostart else 0)
+    return {domain.UUIDString() for domain in connection.listAllDomains(flags)}
+
+
+def supported(call: Callable[[], T], default: T) -> T:
+    """`call()`, or the default where the driver does not implement it."""
+    try:
+        return call()
+    except LibvirtError as exc:
+        if exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED):
+            return default
+        raise
+
+
+def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dict[str, Any] | None:
+    """Ask the guest agent; its answer, or None where no agent answers within `timeout` seconds."""
+    if libvirt_qemu is None:
+        return None
+    try:
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain, json.dumps(command), timeout, 0))
+    except LibvirtError as exc:
+        if exc.get_error_code() in {getattr(libvirt, name) for name in _NO_AGENT}:
+            return None
+        raise KvmfleetError(
+            "agent_command_failed", f"The guest agent of {domain.name()} refused {command.get('execute')}: {exc}.", command=command.get("execute")
+        ) from exc
+
+
+def _lookup(call: Callable[[str], Any], key: str) -> Any | None:
+    try:
+        return call(key)
+    except LibvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def is_active(domain: Any) -> bool:
+    """Whether a QEMU process of the domain exists (running, paused, shutting down, crashed but kept ...)."""
+    return bool(domain.isActive())
+
+
+def create(domain: Any) -> None:
+    domain.create()
+
+
+def destroy(domain: Any) -> None:
+    """Cut the power; a domain that went off meanwhile is fine."""
+    try:
+        domain.destroy()
+    except LibvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
+def request_shutdown(domain: Any, modes: Sequence[str]) -> str | None:
+    """Ask the guest to shut down through the first mode (agent, acpi) that libvirt accepts; None where none was accepted."""
+    flags = {"agent": libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN}
+    for mode in modes:
+        try:
+            domain.shutdownFlags(flags[mode])
+        except LibvirtError:
+            continue
+        return mode
+    return None
+
+
+def agent_answers(domain: Any) -> bool:
+    return agent_command(domain, {"execute": "guest-ping"}, timeout=1) is not None
+
+
+def define(connection: Any, xml: str) -> Any:
+    """Define (or redefine) a domain, checked against libvirt's schema."""
+    return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def undefine_keeping_everything(domain: Any) -> None:
+    """Undefine, and keep NVRAM, TPM state and every file."""
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+    domain.undefineFlags(flags)
+
+
+def set_autostart(domain: Any, autostart: bool) -> None:
+    if bool(domain.autostart()) != autostart:
+        domain.setAutostart(int(autostart))
+
+
+def xml_digest(domain: Any) -> str:
+    """SHA-256 of the definition of the next boot, passwords left out: tells whether somebody changed it."""
+    return hashlib.sha256(inactive_xml(domain, secure=False).encode()).hexdigest()
+
+
+def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: float) -> None:
+    """Merge the active layer of a running guest's disk into `base` and let the guest go on there.
+
+    The base of the commit is always named: without it libvirt would commit the whole chain into the image that guests share.
+
+    :param timeout: seconds without progress after which the job is given up.
+    :raises KvmfleetError: `commit_stalled`.
+    """
+    job = domain.blockJobInfo(target, 0)
+    if not job:
+        domain.blockCommit(target, base, top, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    progress, since = None, time.monotonic()
+    while True:
+        job = domain.blockJobInfo(target, 0)
+        if not job:
+            raise KvmfleetError("commit_failed", f"Merging {top} into {base} ended before it was complete; see the log of {domain.name()}.", path=top)
+        if job["end"] and job["cur"] == job["end"]:
+            with contextlib.suppress(LibvirtError):
+                domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+                return
+        if job["cur"] != progress:
+            progress, since = job["cur"], time.monotonic()
+        elif time.monotonic() - since > timeout:
+            raise KvmfleetError("commit_stalled", f"Merging {top} into {base} made no progress for {timeout:g} s.", path=top)
+        time.sleep(0.1)

@@ -1,0 +1,54 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The frame of every module: argument handling, the right interpreter, and the one place where an exception becomes `fail_json`."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any, Callable
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
+from . import _libvirt
+from ._errors import KvmfleetError
+from ._state_dir import DEFAULT_STATE_PATH
+
+STATE_ARGS: dict[str, Any] = {"state_path": {"type": "path", "default": DEFAULT_STATE_PATH}}
+LIBVIRT_ARGS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
+
+_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
+
+
+def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str, Any], *, needs_libvirt: bool = True, **kwargs: Any) -> None:
+    """Run `main(module)` and exit with the dict it returns, or fail with `msg`, `error_code` and `details`.
+
+    :param needs_libvirt: start again under an interpreter that has the libvirt binding when this one has not.
+    :param kwargs: further arguments of AnsibleModule; check mode is supported unless they say otherwise.
+    """
+    module = AnsibleModule(argument_spec=argument_spec, **{"supports_check_mode": True, **kwargs})
+    if needs_libvirt and not _libvirt.HAS_LIBVIRT:
+        _respawn()
+    try:
+        result = main(module)
+    except KvmfleetError as exc:
+        _fail(module, exc.code, exc.message, exc.details)
+    except _libvirt.LibvirtError as exc:
+        _fail(module, "libvirt_error", f"libvirt refused a request: {exc}.", {"libvirt_error_code": exc.get_error_code()})
+    except OSError as exc:
+        _fail(module, "os_error", f"The operating system refused a request: {exc}.", {"errno": exc.errno, "path": exc.filename})
+    module.exit_json(**result)
+
+
+def _respawn() -> None:
+    """Hand over to an interpreter that has libvirt, if there is one; without one, connecting says what is missing."""
+    if not has_respawned():
+        interpreter = probe_interpreters_for_module(_INTERPRETERS, "libvirt")
+        if interpreter:
+            respawn_module(interpreter)
+
+
+def _fail(module: AnsibleModule, code: str, message: str, details: dict[str, Any]) -> None:
+    module.fail_json(msg=f"{platform.node()}: {message}", error_code=code, details=details)

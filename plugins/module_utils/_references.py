@@ -1,0 +1,180 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a domain definition may refer to outside itself, and what a move does about each: the table, as data.
+
+The first rule that matches a value decides. Anything that looks like a path and that no rule claims is refused by name (see
+`_domain_xml.references`), so an element that this table does not know never gets lost in a move.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CARRY = "carry"
+KEEP = "keep"
+REFUSE = "refuse"
+
+
+class Rule(NamedTuple):
+    """One row: which value it is about, and the answer.
+
+    :param select: ElementTree path below `<domain>`.
+    :param value: `@attribute`, `.` for the text, or `` for the element as a whole, everything below it included.
+    :param kind: what the value names; a refusal's code is `unsupported_KIND`.
+    :param matching: regular expression that the whole value must match for the rule to apply.
+    """
+
+    select: str
+    value: str
+    kind: str
+    answer: str
+    reason: str = ""
+    matching: str | None = None
+
+
+LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
+LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
+NOT_CARRIED = "the file is not one of the disks that a move carries"
+
+RULES: tuple[Rule, ...] = (
+    # firmware and boot
+    Rule("os/loader", ".", "loader", KEEP, "the destination must have the same firmware"),
+    Rule("os/nvram[@type='block']", "", "nvram", REFUSE, "the firmware variables are on a block device"),
+    Rule("os/nvram[@type='network']", "", "nvram", REFUSE, "the firmware variables are on network storage"),
+    Rule("os/nvram", ".", "nvram", CARRY),
+    Rule("os/nvram/source", "@file", "nvram", CARRY),
+    Rule("os/nvram", "@template", "nvram_template", KEEP, "only read where the variables are missing"),
+    Rule("os/kernel", ".", "direct_boot", REFUSE, "a kernel file outside the guest's disks"),
+    Rule("os/initrd", ".", "direct_boot", REFUSE, "an initrd file outside the guest's disks"),
+    Rule("os/dtb", ".", "direct_boot", REFUSE, "a device tree file outside the guest's disks"),
+    Rule("os/shim", ".", "direct_boot", REFUSE, "a shim file outside the guest's disks"),
+    Rule("os/acpi/table", ".", "acpi_table", REFUSE, "an ACPI table file outside the guest's disks"),
+    Rule("os/init", "", "container", REFUSE, "containers are not moved"),
+    Rule("os/smbios[@mode='host']", "@mode", "smbios", REFUSE, "the guest shows the SMBIOS of its host, which would change"),
+    Rule("bootloader", ".", "container", REFUSE, "Xen boot loaders are not moved"),
+    Rule("launchSecurity", "", "launch_security", REFUSE, "memory encryption is bound to the keys of this host"),
+    Rule("sysinfo[@type='fwcfg']/entry", "@file", "firmware_config", REFUSE, NOT_CARRIED),
+    Rule("sysinfo", "", "sysinfo", KEEP),
+    # host resources
+    Rule("memoryBacking/hugepages", "", "hugepages", REFUSE, "huge pages of the destination are not reserved"),
+    Rule("vcpu", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
+    Rule("cputune/vcpupin", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
+    Rule("cputune/emulatorpin", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
+    Rule("cputune/iothreadpin", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
+    Rule("numatune/memory", "@nodeset", "host_nodes", KEEP, "the destination must have these NUMA nodes"),
+    Rule("numatune/memnode", "@nodeset", "host_nodes", KEEP, "the destination must have these NUMA nodes"),
+    Rule("blkiotune/device/path", ".", "block_device", REFUSE, "a block device of this host"),
+    Rule("resource/partition", ".", "cgroup", KEEP),
+    # disks
+    Rule("devices/emulator", ".", "emulator", KEEP, "the destination must have this emulator"),
+    Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
+    Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
+    Rule("devices/disk/auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
+    Rule("devices/disk/encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
+    Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
+    Rule("devices/disk//reservations", "", "persistent_reservations", REFUSE, "SCSI reservations need a helper process of this host"),
+    Rule("devices/disk//slices", "", "disk_slice", REFUSE, "the disk is a slice of a larger file"),
+    Rule("devices/disk//dataStore", "", "data_file", REFUSE, "the disk keeps its data in a second file"),
+    Rule("devices/disk[@type='file']/source", "@file", "disk", CARRY),
+    Rule("devices/disk[@type='block']/source", "@dev", "block_disk", REFUSE, "a block device of this host"),
+    Rule("devices/disk[@type='volume']/source", "@volume", "volume_disk", REFUSE, "a volume of a storage pool; define it by its file instead"),
+    Rule("devices/disk[@type='network']/source", "", "network_disk", REFUSE, "network storage"),
+    Rule("devices/disk[@type='dir']/source", "", "directory_disk", REFUSE, "a directory of this host"),
+    Rule("devices/disk[@type='nvme']/source", "", "hostdev", REFUSE, "an NVMe device of this host"),
+    Rule("devices/disk[@type='vhostuser']/source", "", "vhostuser", REFUSE, "a process of this host serves the disk"),
+    Rule("devices/disk[@type='vhostvdpa']/source", "", "vhostuser", REFUSE, "a device of this host serves the disk"),
+    Rule("devices/disk//backingStore[@type='file']/source", "@file", "disk", CARRY, "the chain is read from the image headers"),
+    Rule("devices/disk//backingStore/source", "", "backing_store", REFUSE, "a backing image that is not a file"),
+    # network interfaces
+    Rule("devices/interface[@type='network']/source", "@network", "network", KEEP, "the destination must have this network, active"),
+    Rule("devices/interface[@type='bridge']/source", "@bridge", "bridge", KEEP, "the destination must have this bridge"),
+    Rule("devices/interface[@type='direct']/source", "@dev", "host_interface", REFUSE, "a network device of this host (macvtap)"),
+    Rule("devices/interface[@type='ethernet']", "", "host_interface", REFUSE, "a tap device that something else on this host prepares"),
+    Rule("devices/interface[@type='hostdev']", "", "hostdev", REFUSE, "a network device of this host is passed through"),
+    Rule("devices/interface[@type='vhostuser']", "", "vhostuser", REFUSE, "a process of this host serves the interface"),
+    Rule("devices/interface[@type='vdpa']", "", "hostdev", REFUSE, "a vDPA device of this host"),
+    Rule("devices/interface[@type='vds']", "", "hostdev", REFUSE, "a distributed switch of another hypervisor"),
+    Rule("devices/interface[@type='server']", "", "host_address", REFUSE, "an address of this host"),
+    Rule("devices/interface[@type='client']", "", "host_address", REFUSE, "an address of another process"),
+    Rule("devices/interface[@type='udp']", "", "host_address", REFUSE, "an address of this host"),
+    Rule("devices/interface/filterref", "@filter", "nwfilter", KEEP, "the destination must have this filter"),
+    Rule("devices/interface/backend", "@tap", "host_file", KEEP, matching="/dev/net/tun"),
+    Rule("devices/interface/backend", "@vhost", "host_file", KEEP, matching="/dev/vhost-net"),
+    Rule("devices/interface/backend", "@logFile", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/interface/source", "@dev", "host_interface", REFUSE, "a network device of this host"),
+    Rule("devices/interface/script", "@path", "host_file", REFUSE, "a script of this host"),
+    Rule("devices/interface/downscript", "@path", "host_file", REFUSE, "a script of this host"),
+    # graphics, video, sound
+    Rule("devices/graphics[@type='vnc'][@autoport='no']", "@port", "port", KEEP, "the port must be free at the destination", r"[1-9]\d*"),
+    Rule("devices/graphics[@type='spice'][@autoport='no']", "@port", "port", KEEP, "the port must be free at the destination", r"[1-9]\d*"),
+    Rule("devices/graphics[@type='spice'][@autoport='no']", "@tlsPort", "port", KEEP, "the port must be free at the destination", r"[1-9]\d*"),
+    Rule("devices/graphics[@type='rdp'][@autoport='no']", "@port", "port", KEEP, "the port must be free at the destination", r"[1-9]\d*"),
+    Rule("devices/graphics", "@websocket", "port", KEEP, "the port must be free at the destination", r"[1-9]\d*"),
+    Rule("devices/graphics", "@listen", "listen_address", KEEP, matching=LOCAL_ADDRESS),
+    Rule("devices/graphics", "@listen", "listen_address", REFUSE, "an address of this host"),
+    Rule("devices/graphics/listen[@type='address']", "@address", "listen_address", KEEP, matching=LOCAL_ADDRESS),
+    Rule("devices/graphics/listen[@type='address']", "@address", "listen_address", REFUSE, "an address of this host"),
+    Rule("devices/graphics/listen[@type='network']", "@network", "network", KEEP, "the destination must have this network, active"),
+    Rule("devices/graphics/listen", "@socket", "socket", KEEP, matching=LIBVIRT_SOCKET),
+    Rule("devices/graphics/listen", "@socket", "socket", REFUSE, "a socket of this host"),
+    Rule("devices/graphics", "@socket", "socket", REFUSE, "a socket of this host"),
+    Rule("devices/graphics[@type='sdl']", "", "host_display", REFUSE, "a display of this host"),
+    Rule("devices/graphics[@type='desktop']", "", "host_display", REFUSE, "a display of this host"),
+    Rule("devices/graphics[@type='dbus']", "@address", "socket", REFUSE, "a message bus of this host"),
+    Rule("devices/graphics/gl", "@rendernode", "host_gpu", REFUSE, "a graphics device of this host"),
+    Rule("devices/video//acceleration", "@rendernode", "host_gpu", REFUSE, "a graphics device of this host"),
+    Rule("devices/audio[@type='none']", "", "audio", KEEP),
+    Rule("devices/audio[@type='spice']", "", "audio", KEEP),
+    Rule("devices/audio", "", "host_audio", REFUSE, "a sound device or server of this host"),
+    # devices of the host
+    Rule("devices/hostdev", "", "hostdev", REFUSE, "a device of this host is passed through"),
+    Rule("devices/input[@type='passthrough']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
+    Rule("devices/input[@type='evdev']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
+    Rule("devices/tpm", "", "tpm", REFUSE, "the state of the TPM is not carried yet"),
+    Rule("devices/filesystem", "", "filesystem", REFUSE, "a directory of this host is shared with the guest"),
+    Rule("devices/shmem", "", "shared_memory", REFUSE, "memory is shared with other processes of this host"),
+    Rule("devices/memory/source/path", ".", "memory_file", REFUSE, "guest memory is kept in a file of this host"),
+    Rule("devices/memory/source/pagesize", "", "hugepages", REFUSE, "huge pages of the destination are not reserved"),
+    Rule("devices/memory/source/nodemask", ".", "host_nodes", KEEP, "the destination must have these NUMA nodes"),
+    Rule("devices/memory[@model='sgx-epc']", "", "hostdev", REFUSE, "an enclave of this host's CPU"),
+    Rule("devices/lease", "", "lease", REFUSE, "a lock manager of this host holds a lease"),
+    Rule("devices/pstore", "", "pstore", REFUSE, NOT_CARRIED),
+    Rule("devices/vsock/cid[@auto='no']", "@address", "vsock", KEEP, "the context id must be free at the destination"),
+    Rule("devices/crypto/backend[@model='builtin']", "", "crypto", KEEP),
+    Rule("devices/crypto/backend[@model='lkcf']", "", "crypto", KEEP),
+    Rule("devices/crypto/backend", "", "crypto", REFUSE, "a crypto device of this host"),
+    Rule("devices/rng/backend[@model='random']", ".", "entropy", KEEP, matching="/dev/u?random"),
+    Rule("devices/rng/backend[@model='random']", ".", "entropy", REFUSE, "an entropy device of this host"),
+    Rule("devices/rng/backend[@model='egd']", "", "entropy", REFUSE, "an entropy daemon of this host"),
+    Rule("devices/smartcard[@mode='host']", "", "hostdev", REFUSE, "a smart card of this host"),
+    Rule("devices/smartcard[@mode='host-certificates']", "", "hostdev", REFUSE, "certificates of this host"),
+    Rule("devices/*/rom", "@file", "rom_file", REFUSE, NOT_CARRIED),
+    # character devices: serial, parallel, console, channel, redirdev, smartcard
+    Rule("devices/*/log", "@file", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*[@type='pty']/source", "@path", "pty", KEEP),
+    Rule("devices/*[@type='unix']/source[@mode='bind']", "@path", "socket", KEEP, matching=LIBVIRT_SOCKET),
+    Rule("devices/*[@type='unix']/source", "@path", "socket", REFUSE, "a socket of this host"),
+    Rule("devices/*[@type='file']/source", "@path", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*[@type='dev']/source", "@path", "hostdev", REFUSE, "a device of this host is passed through"),
+    Rule("devices/*[@type='pipe']/source", "@path", "socket", REFUSE, "a pipe of this host"),
+    Rule("devices/*[@type='nmdm']/source", "", "socket", REFUSE, "a device of this host"),
+    Rule("devices/*[@type='tcp']/source", "", "host_address", REFUSE, "an address of this host"),
+    Rule("devices/*[@type='udp']/source", "", "host_address", REFUSE, "an address of this host"),
+)
+
+KNOWN_DEVICES = (
+    "emulator", "disk", "interface", "controller", "serial", "parallel", "console", "channel", "graphics", "video", "sound", "audio", "input", "hub",
+    "watchdog", "memballoon", "rng", "hostdev", "redirdev", "redirfilter", "smartcard", "tpm", "filesystem", "shmem", "memory", "panic", "vsock",
+    "iommu", "crypto", "lease", "nvram", "pstore",
+)
+"""Device elements of libvirt that the table was written for; any other one is kept only where it refers to nothing."""
+
+REFERRING_ATTRIBUTES = (
+    "file", "dev", "path", "socket", "bridge", "network", "pool", "volume", "evdev", "rendernode", "dir", "uuid",
+)
+"""Attributes by which an unknown device is taken to refer to the host."""
+
+FREE_TEXT = ("name", "title", "description", "metadata", "os/cmdline")
+"""Elements whose content is the user's own and refers to nothing."""
