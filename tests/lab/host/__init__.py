@@ -1,0 +1,10 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host of the lab: namespaces, private files, services."""
+
+from __future__ import annotations
+
+from .machine import Host
+
+__all__ = ["Host"]

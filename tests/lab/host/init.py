@@ -1,0 +1,86 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first process of a host: arranges what the host sees, then buries the dead.
+
+It runs as process 1 of new mount, network, UTS, IPC and process namespaces; its death is the death of the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import signal
+import socket
+from pathlib import Path
+
+from ..shell import run
+from .files import SHARED_VAR
+
+READY = Path("/run/kvmfleet-lab-ready")
+KVM_DEVICE = Path("/dev/kvm")
+
+
+def main() -> None:
+    """Become a host."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--tree", type=Path, required=True)
+    parser.add_argument("--hide", type=Path, action="append", default=[])
+    parser.add_argument("--kvm", action="store_true")
+    arguments = parser.parse_args()
+    handled = {signal.SIGCHLD, signal.SIGTERM}
+    socket.sethostname(arguments.name)
+    _arrange_mounts(arguments.tree, arguments.hide)
+    _arrange_kvm(arguments.kvm)
+    os.chdir("/")
+    signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    READY.touch()
+    while signal.sigwait(handled) != signal.SIGTERM:
+        _bury_the_dead()
+
+
+def _arrange_mounts(tree: Path, hidden: list[Path]) -> None:
+    """Mount the tree's directories over the machine's; sources are relative, since /var may cover the tree itself."""
+    os.chdir(tree)
+    for name in SHARED_VAR:
+        _mount("--bind", f"/var/{name}", f"./var/{name}")
+    for name in ("etc", "home", "root"):
+        _mount("--bind", f"./{name}", f"/{name}")
+    _mount("-t", "proc", "proc", "/proc")
+    _mount("-t", "sysfs", "sysfs", "/sys")
+    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    for name in ("/dev/shm", "/tmp"):
+        _mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", name)
+    _mount("--rbind", "./var", "/var")
+    for path in hidden:
+        if path.exists():
+            _mount("-t", "tmpfs", "-o", "ro,mode=0", "tmpfs", str(path))
+    for name in ("lock", "sshd"):
+        Path("/run", name).mkdir()
+
+
+def _arrange_kvm(usable: bool) -> None:
+    """Give libvirt's QEMU user the KVM device, or hide a device that exists but runs no guest."""
+    if not KVM_DEVICE.exists():
+        return
+    source = Path("/dev/null")
+    if usable:
+        source = Path("/run/kvm")
+        os.mknod(source, 0o20660, KVM_DEVICE.stat().st_rdev)
+        os.chown(source, 0, grp.getgrnam("kvm").gr_gid)
+        source.chmod(0o660)
+    _mount("--bind", str(source), str(KVM_DEVICE))
+
+
+def _mount(*arguments: str) -> None:
+    run(["mount", "--no-canonicalize", *arguments])
+
+
+def _bury_the_dead() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return

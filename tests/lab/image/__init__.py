@@ -1,0 +1,10 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest image: built from Debian packages, cached."""
+
+from __future__ import annotations
+
+from .build import GuestImage, ensure_image
+
+__all__ = ["GuestImage", "ensure_image"]

@@ -1,0 +1,128 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Assemble the guest image and keep it in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import packages
+from ..errors import LabError
+from ..locking import exclusive
+from ..shell import run
+from .cpio import CpioArchive
+from .disk import build_disk
+from .kernel import Kernel
+
+SOURCES = Path(__file__).parent
+TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi")
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+SYSLINUX_EFI = {
+    "EFI/BOOT/BOOTX64.EFI": "usr/lib/SYSLINUX.EFI/efi64/syslinux.efi",
+    "EFI/BOOT/ldlinux.e64": "usr/lib/syslinux/modules/efi64/ldlinux.e64",
+}
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """A finished base image; `key` changes with everything it was built from."""
+
+    path: Path
+    key: str
+
+
+def ensure_image(cache: Path) -> GuestImage:
+    """Return the image of this builder, building it if the cache does not hold it."""
+    key = _digest_of_builder()
+    image = GuestImage(cache / f"guest-{key}.qcow2", key)
+    if not image.path.exists():
+        with exclusive(cache):
+            if not image.path.exists():
+                _build(image, cache)
+    return image
+
+
+def remove_unfinished(cache: Path) -> None:
+    """Remove what a killed build left in the cache."""
+    if cache.is_dir():
+        with exclusive(cache):
+            shutil.rmtree(cache / "build", ignore_errors=True)
+
+
+def _digest_of_builder() -> str:
+    digest = hashlib.sha256(platform.freedesktop_os_release()["VERSION_ID"].encode() if hasattr(platform, "freedesktop_os_release") else b"")
+    for path in sorted(SOURCES.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"{path.relative_to(SOURCES)}\0{path.stat().st_mode}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _build(image: GuestImage, cache: Path) -> None:
+    work = cache / "build"
+    shutil.rmtree(work, ignore_errors=True)
+    tools, kernel = _fetch(work)
+    initrd = work / "initrd"
+    initrd.write_bytes(_initramfs(tools, kernel))
+    boot_files = {"vmlinuz": kernel.image, "initrd": initrd, "syslinux.cfg": SOURCES / "boot/syslinux.cfg"}
+    boot_files.update({name: tools / source for name, source in SYSLINUX_EFI.items()})
+    disk = build_disk(work, tools, boot_files, _root_file_system(work, tools))
+    finished = work / "guest.qcow2"
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), str(finished)])
+    finished.rename(image.path)
+    shutil.rmtree(work)
+
+
+def _fetch(work: Path) -> tuple[Path, Kernel]:
+    downloads, tools, kernel = work / "packages", work / "tools", work / "kernel"
+    found = {path.name.split("_")[0]: path for path in packages.download([*TOOL_PACKAGES, KERNEL_PACKAGE], downloads)}
+    for name in TOOL_PACKAGES:
+        packages.unpack(found[name], tools)
+    depends = run(["dpkg-deb", "-f", str(found[KERNEL_PACKAGE]), "Depends"]).stdout
+    named = re.search(r"linux-image-[^ ,]+", depends)
+    if not named:
+        raise LabError(f"{KERNEL_PACKAGE} depends on no kernel: {depends.strip()}")
+    packages.unpack(packages.download([named.group()], downloads)[0], kernel)
+    return tools, Kernel(kernel)
+
+
+def _busybox(tools: Path) -> Path:
+    return next(path for path in (tools / "bin/busybox", tools / "usr/bin/busybox") if path.exists())
+
+
+def _initramfs(tools: Path, kernel: Kernel) -> bytes:
+    archive = CpioArchive()
+    for name in ("bin", "dev", "modules", "proc", "root"):
+        archive.add_directory(name)
+    archive.add_file("init", (SOURCES / "initramfs/init").read_bytes(), 0o755)
+    archive.add_file("bin/busybox", _busybox(tools).read_bytes(), 0o755)
+    modules = kernel.modules()
+    for name, content in modules.items():
+        archive.add_file(f"modules/{name}", content)
+    archive.add_file("modules/order", "\n".join(modules).encode())
+    return archive.finish()
+
+
+def _root_file_system(work: Path, tools: Path) -> Path:
+    root = work / "rootfs"
+    shutil.copytree(SOURCES / "rootfs", root)
+    for name in ("bin", "dev", "lib64", "proc", "root", "run", "sys", "tmp", "var/log"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "var/run").symlink_to("/run")
+    busybox, agent = _busybox(tools), tools / "usr/sbin/qemu-ga"
+    shutil.copy2(busybox, root / "bin/busybox")
+    for applet in run([str(busybox), "--list"]).stdout.split():
+        if applet != "busybox":
+            (root / "bin" / applet).symlink_to("busybox")
+    (root / "sbin/init").symlink_to("../bin/busybox")
+    shutil.copy2(agent, root / "usr/sbin/qemu-ga")
+    for library in re.findall(r"(/\S+) \(0x", run(["ldd", str(agent)]).stdout):
+        target = root / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(library, target)
+    return root
