@@ -79,7 +79,7 @@ def number(field: str, value: object, minimum: float | None = None, *, above: fl
     parsed = _parsed(value)
     if parsed is None or not -LARGEST <= parsed <= LARGEST or (minimum is not None and parsed < minimum) or (above is not None and parsed <= above):
         bound = f" >= {minimum:g}" if minimum is not None else f" > {above:g}" if above is not None else ""
-        raise ValidationError(field, value, f"a number{bound}" if parsed is None or parsed <= LARGEST else f"a number of at most {LARGEST}")
+        raise ValidationError(field, value, f"a number of at most {LARGEST}" if parsed is not None and parsed > LARGEST else f"a number{bound}")
     return parsed
 
 

@@ -1,0 +1,70 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name, flavor
+
+
+@pytest.mark.parametrize("name", ["web1", "web-1.example.org", "a_b+c@d:e", "0", "x" * 128])
+def test_names_that_are_safe(name):
+    assert check_name("instance", name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "web 1", "web\n1", "web1\n", "\u00e4pfel", "a;b", "a|b", "$(x)", "`x`", "a&b", "a'b", 'a"b', "a/b", "../a", "a..b", "-rf", ".hidden", "x" * 129]
+    + [None, 1, 1.5, True, ["web1"], {}, b"web1"],
+)
+def test_names_that_are_not(name):
+    with pytest.raises(ValidationError, match="^instance: expected a name of 1 to 128 characters"):
+        check_name("instance", name)
+
+
+def test_a_flavor_becomes_complete():
+    assert flavor("kvmfleet_flavors.small", {"vcpus": 1, "ram": "512", "disk": "1"}) == {
+        "vcpus": 1,
+        "ram": 512,
+        "disk": 1,
+        "ephemeral": 0,
+        "swap": 0,
+        "extra_specs": {},
+    }
+    full = {"name": "m1", "vcpus": 2, "ram": 2048, "disk": 20, "ephemeral": 5, "swap": 512, "extra_specs": {"a": "b"}}
+    assert flavor("f", full) == full
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"vcpus": 0}, "f.vcpus: expected a whole number >= 1, got 0"),
+        ({"vcpus": None}, "f.vcpus: expected a whole number >= 1, got nothing"),
+        ({"ram": -512}, "f.ram: expected a whole number >= 1, got -512"),
+        ({"ram": "-512"}, "f.ram: expected a whole number >= 1, got '-512'"),
+        ({"ram": 512.0}, "f.ram: expected a whole number >= 1, got 512.0"),
+        ({"ram": "512 MB"}, "f.ram: expected a whole number >= 1, got '512 MB'"),
+        ({"ram": True}, "f.ram: expected a whole number >= 1, got True"),
+        ({"ram": ""}, "f.ram: expected a whole number >= 1, got ''"),
+        ({"ram": "\u0661"}, "f.ram: expected a whole number >= 1"),
+        ({"ram": 2**60}, "f.ram: expected a whole number >= 1, got"),
+        ({"disk": -1}, "f.disk: expected a whole number >= 0, got -1"),
+        ({"swap": "x"}, "f.swap: expected a whole number >= 0, got 'x'"),
+        ({"extra_specs": "a=b"}, "f.extra_specs: expected a mapping, got 'a=b'"),
+        ({"extra_specs": {"a": 1}}, "f.extra_specs.a: expected a string, got 1"),
+        ({"memory": 1}, "f.memory: expected one of name, vcpus, ram, disk, ephemeral, swap, extra_specs, got 'memory'"),
+        ({"name": "a b"}, "f.name: expected a name"),
+    ],
+)
+def test_a_malformed_flavor_names_field_and_value(change, error):
+    with pytest.raises(ValidationError) as caught:
+        flavor("f", {"vcpus": 1, "ram": 512, "disk": 1, **change})
+    assert str(caught.value).startswith(error)
+
+
+@pytest.mark.parametrize("value", [None, "m1.small", 1, ["vcpus"]])
+def test_a_flavor_is_a_mapping(value):
+    with pytest.raises(ValidationError, match="^f: expected a mapping with vcpus"):
+        flavor("f", value)
