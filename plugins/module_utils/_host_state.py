@@ -1,0 +1,275 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host is and how full it is: the host state that placement is decided from, and that a claim is checked against."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import _domain_xml, _libvirt, _qemu_img
+from ._errors import KvmfleetError
+from ._state_dir import StateDir
+
+CLOSED_STATUSES = ("confirmed", "reverted", "error")
+BUSY_STATUSES = ("pre-migrating", "migrating", "post-migrating", "reverting")
+_PRIVATE_KEYS = ("domain_xml", "sealed", "snapshots_xml", "private")
+_TOOLS = {"nbdkit": "nbdkit", "nbdcopy": "nbdcopy", "qemu_img": "qemu-img"}
+_MIB = 1024**2
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What the host keeps for itself; part of *used*."""
+
+    memory_mb: int = 512
+    vcpus: int = 0
+    disk_mb: int = 0
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """One defined domain and what it is charged: vCPUs online, memory in MiB, GiB promised on the filesystem of the images."""
+
+    name: str
+    uuid: str
+    state: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: float
+    persistent: bool
+    autostart: bool
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Totals and usage of one host. MiB for memory, GiB for disk; `disk_available_least` is what is left if every disk fills up."""
+
+    vcpus: int
+    vcpus_used: int
+    memory_mb: int
+    memory_mb_used: int
+    local_gb: float
+    local_gb_used: float
+    disk_available_least: float
+    disk_total_mb: int
+    disk_free_mb: int
+    num_instances: int
+    instances: list[str]
+    domains: list[DomainState]
+
+
+@dataclass(frozen=True)
+class _Charge:
+    """What one instance costs; `growth_mb` is what its disks may still take from the filesystem."""
+
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_mb: float = 0.0
+    growth_mb: float = 0.0
+
+
+def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: str, without: str | None = None) -> Usage:
+    """Sum reserved capacity, all defined domains (stopped ones too) and claims; an instance with both is charged the larger of each.
+
+    :param without: UUID of an instance that is left out, to ask what there is for it.
+    :raises KvmfleetError: `images_path_missing`.
+    """
+    try:
+        filesystem, device = os.statvfs(images_path), os.stat(images_path).st_dev
+    except FileNotFoundError as exc:
+        raise KvmfleetError("images_path_missing", f"The directory for images {images_path} does not exist: create it.", path=images_path) from exc
+    domains, charges = _domains(connection, device)
+    claims = {claim["instance_uuid"]: claim for claim in state.read_all("claims")}
+    instances = sorted((set(charges) | set(claims)) - {without})
+    total = [_charge(charges.get(uuid), claims.get(uuid)) for uuid in instances]
+    free = filesystem.f_bavail * filesystem.f_frsize
+    size = filesystem.f_blocks * filesystem.f_frsize
+    node = connection.getInfo()
+    return Usage(
+        vcpus=node[2],
+        vcpus_used=reserved.vcpus + sum(charge.vcpus for charge in total),
+        memory_mb=node[1],
+        memory_mb_used=reserved.memory_mb + sum(charge.memory_mb for charge in total),
+        local_gb=_gb(size / _MIB),
+        local_gb_used=_gb(reserved.disk_mb + sum(charge.disk_mb for charge in total)),
+        disk_available_least=_gb(free / _MIB - sum(charge.growth_mb for charge in total)),
+        disk_total_mb=size // _MIB,
+        disk_free_mb=free // _MIB,
+        num_instances=len(instances),
+        instances=instances,
+        domains=domains,
+    )
+
+
+def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_path: str) -> dict[str, Any]:
+    """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
+    migrations = state.read_all("migrations")
+    unfinished = [public_migration(record) for record in migrations if record["status"] not in CLOSED_STATUSES]
+    return {
+        "up": True,
+        "hostname": platform.node(),
+        "libvirt_version": connection.getLibVersion(),
+        "hypervisor_version": connection.getVersion(),
+        "hypervisor_type": connection.getType(),
+        "python_version": platform.python_version(),
+        **_capabilities(_domain_xml.parse_document(_libvirt.host_capabilities(connection))),
+        **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
+        "reserved": asdict(reserved),
+        "images_path": images_path,
+        "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
+        "bridges": _bridges(),
+        "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),
+        "pools": [_pool(pool) for pool in _libvirt.supported(connection.listAllStoragePools, [])],
+        "migrations": unfinished,
+        "claims": state.read_all("claims"),
+        "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
+        "failed_builds": sum(record["status"] == "error" for record in migrations),
+        "metrics": {},
+        "tools": {name: _version(command) for name, command in _TOOLS.items()},
+    }
+
+
+def public_migration(record: dict[str, Any]) -> dict[str, Any]:
+    """A journal record without definitions, which may hold passwords, and without what its writer calls private."""
+    return {key: value for key, value in record.items() if key not in _PRIVATE_KEYS}
+
+
+def _charge(domain: _Charge | None, claim: dict[str, Any] | None) -> _Charge:
+    if claim is None:
+        return domain or _Charge()
+    claimed_mb, here_mb = claim["disk_mb"], claim["bytes"] / _MIB
+    if domain is not None:
+        growth = domain.growth_mb + max(0, claimed_mb - domain.disk_mb)
+    elif claim["role"] == "source":
+        growth = max(0, claimed_mb - here_mb)
+    else:
+        growth = max(claimed_mb, here_mb)
+    domain = domain or _Charge()
+    return _Charge(max(domain.vcpus, claim["vcpus"]), max(domain.memory_mb, claim["ram"]), max(domain.disk_mb, claimed_mb), growth)
+
+
+def _domains(connection: Any, device: int) -> tuple[list[DomainState], dict[str, _Charge]]:
+    """All domains, and the charge of each, from one statistics call and two listings; only what a driver leaves out is read one by one."""
+    persistent = _libvirt.domain_uuids(connection, persistent=True)
+    autostart = _libvirt.domain_uuids(connection, autostart=True)
+    counted: set[str] = set()
+    domains, charges = [], {}
+    for domain, stats in _libvirt.all_domain_stats(connection):
+        uuid = domain.UUIDString()
+        if "vcpu.current" in stats and "balloon.maximum" in stats and "block.count" in stats:
+            vcpus, memory_mb, disks = stats["vcpu.current"], stats["balloon.maximum"] // 1024, _disks_from_stats(stats)
+        else:
+            vcpus, memory_mb, disks = _from_definition(_libvirt.live_xml(domain))
+        charge = _Charge(vcpus, memory_mb, *_disk_charge(disks, device, counted))
+        charges[uuid] = charge
+        domains.append(
+            DomainState(
+                name=domain.name(),
+                uuid=uuid,
+                state=_libvirt.state_word(stats["state.state"]),
+                vcpus=vcpus,
+                memory_mb=memory_mb,
+                disk_gb=_gb(charge.disk_mb),
+                persistent=uuid in persistent,
+                autostart=uuid in autostart,
+            )
+        )
+    return domains, charges
+
+
+def _disks_from_stats(stats: dict[str, Any]) -> list[tuple[str, int]]:
+    """Path and virtual size of each disk that has both; an empty drive has none, and an image that libvirt cannot open no size."""
+    numbers = range(stats["block.count"])
+    return [(stats[f"block.{number}.path"], stats.get(f"block.{number}.capacity", 0)) for number in numbers if f"block.{number}.path" in stats]
+
+
+def _from_definition(xml: str) -> tuple[int, int, list[tuple[str, int]]]:
+    root = _domain_xml.parse(xml)
+    flavor = _domain_xml.flavor_in_force(root)
+    files = [disk for disk in _domain_xml.disks(root) if disk.source_type == "file" and disk.path and os.path.isfile(disk.path)]
+    return flavor.vcpus, flavor.ram, [(disk.path, _qemu_img.info(disk.path, disk.format, force_share=True).virtual_size) for disk in files]
+
+
+def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str]) -> tuple[float, float]:
+    """MiB promised and MiB still to grow, for images on this filesystem; an image that several domains use counts once."""
+    promised = growth = 0.0
+    for path, capacity in disks:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # a missing image takes no space
+        if path not in counted and status.st_dev == device:
+            counted.add(path)
+            promised += capacity / _MIB
+            growth += max(0, capacity - status.st_blocks * 512) / _MIB
+    return promised, growth
+
+
+def _capabilities(root: ET.Element) -> dict[str, Any]:
+    cpu = root.find("host/cpu")
+    topology = None if cpu is None else cpu.find("topology")
+    guests = [(guest.findtext("os_type", ""), arch) for guest in root.findall("guest") for arch in guest.findall("arch")]
+    triples = [(arch.get("name", ""), domain.get("type", ""), os_type) for os_type, arch in guests for domain in arch.findall("domain")]
+    model = root.findtext("host/cpu/model")
+    return {
+        "machine_id": root.findtext("host/uuid") or _machine_id(),
+        "arch": root.findtext("host/cpu/arch", ""),
+        "cpu_model": model,
+        "emulators": {arch.get("name", ""): arch.findtext("emulator", "") for _os_type, arch in guests},
+        "virt_types": sorted({virt_type for _arch, virt_type, _os_type in triples}),
+        "supported_instances": [list(triple) for triple in sorted(set(triples))],
+        "machine_types": sorted({machine.text or "" for _os_type, arch in guests for machine in arch.findall("machine")}),
+        "capabilities": {
+            "cpu_info": {
+                "arch": root.findtext("host/cpu/arch", ""),
+                "model": model,
+                "vendor": root.findtext("host/cpu/vendor"),
+                "topology": {} if topology is None else {name: int(value) for name, value in topology.attrib.items()},
+                "features": [feature.get("name", "") for feature in root.findall("host/cpu/feature")],
+            }
+        },
+    }
+
+
+def _machine_id() -> str:
+    with open("/etc/machine-id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def _pool(pool: Any) -> dict[str, Any]:
+    path = _domain_xml.parse_document(pool.XMLDesc(0)).findtext("target/path")
+    return {"name": pool.name(), "active": bool(pool.isActive()), "path": path}
+
+
+def _bridges() -> list[str]:
+    """Bridges in the network namespace of this process, which sysfs need not show."""
+    try:
+        listed = subprocess.run(["ip", "-json", "link", "show", "type", "bridge"], check=True, capture_output=True, timeout=10).stdout
+    except FileNotFoundError:
+        return sorted(name for name in os.listdir("/sys/class/net") if os.path.isdir(f"/sys/class/net/{name}/bridge"))
+    return sorted(link["ifname"] for link in json.loads(listed or b"[]") if "ifname" in link)
+
+
+def _version(command: str) -> str | None:
+    """Version of a tool; None where it is not installed."""
+    try:
+        said = subprocess.run([command, "--version"], check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=10).stdout
+    except FileNotFoundError:
+        return None
+    found = re.search(r"\d+(?:\.\d+)+", said)
+    return found.group() if found else None
+
+
+def _gb(mib: float) -> float:
+    return round(mib / 1024, 3)

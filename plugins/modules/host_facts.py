@@ -1,0 +1,359 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Gather capacity, usage and capabilities of a compute host
+version_added: 0.1.0
+author:
+  - kvmfleet contributors (@kvmfleet)
+description:
+  - Returns the state of one libvirt host as the fact C(kvmfleet_host), one element of what the filter
+    P(kvmfleet.compute.select_destinations#filter) decides from.
+  - Usage is reserved capacity plus all defined domains (stopped ones too) plus claims of operations. An instance that is defined and claimed is
+    charged once, the larger of both.
+  - All domains are read with one libvirt call, however many there are.
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.attributes.info_module
+  - kvmfleet.compute.libvirt
+  - kvmfleet.compute.state
+options:
+  host:
+    description: Name of the host in the inventory.
+    type: str
+    required: true
+  availability_zone:
+    description: Zone of the host. A host without one is in the scheduler's default zone.
+    type: str
+  aggregates:
+    description: Host aggregates that the host belongs to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the aggregate.
+        type: str
+        required: true
+      metadata:
+        description: Keys and values of the aggregate.
+        type: dict
+        default: {}
+  enabled:
+    description: Whether instances may be placed on the host.
+    type: bool
+    default: true
+  reserved_host_memory_mb:
+    description: Memory in MiB that the host keeps for itself.
+    type: int
+    default: 512
+  reserved_host_cpus:
+    description: Logical CPUs that the host keeps for itself.
+    type: int
+    default: 0
+  reserved_host_disk_mb:
+    description: Disk space in MiB that the host keeps for itself.
+    type: int
+    default: 0
+  cpu_allocation_ratio:
+    description: Virtual CPUs promised for one logical CPU. Without it the fleet's ratio holds.
+    type: float
+  ram_allocation_ratio:
+    description: Guest memory promised for one unit of host memory. Without it the fleet's ratio holds.
+    type: float
+  disk_allocation_ratio:
+    description: Disk space promised for one unit of it. Without it the fleet's ratio holds.
+    type: float
+  images_path:
+    description: Directory of the guests' disks. Its filesystem is what disk figures are about.
+    type: path
+    default: /var/lib/libvirt/images
+"""
+
+EXAMPLES = r"""
+- name: Gather the state of every compute host
+  kvmfleet.compute.host_facts:
+    host: "{{ inventory_hostname }}"
+    availability_zone: "{{ kvmfleet_zone | default(omit) }}"
+    ram_allocation_ratio: 1.5
+
+- name: Show how much memory is promised
+  ansible.builtin.debug:
+    msg: "{{ kvmfleet_host.memory_mb_used }} of {{ kvmfleet_host.memory_mb }} MiB"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: Facts about the host.
+  returned: success
+  type: dict
+  contains:
+    kvmfleet_host:
+      description: The state of the host. All figures are numbers.
+      type: dict
+      returned: success
+      contains:
+        host:
+          description: Name of the host in the inventory.
+          type: str
+          returned: success
+        availability_zone:
+          description: Zone of the host, or V(null).
+          type: str
+          returned: success
+        aggregates:
+          description: Host aggregates, each with C(name) and C(metadata).
+          type: list
+          elements: dict
+          returned: success
+        enabled:
+          description: Whether instances may be placed on the host.
+          type: bool
+          returned: success
+        up:
+          description: Always V(true). A host that cannot answer fails instead.
+          type: bool
+          returned: success
+        machine_id:
+          description: UUID of the host according to libvirt, else C(/etc/machine-id). Tells one host under two names.
+          type: str
+          returned: success
+        hostname:
+          description: What the host calls itself.
+          type: str
+          returned: success
+        libvirt_version:
+          description: Version of libvirt as C(major * 1000000 + minor * 1000 + release).
+          type: int
+          returned: success
+        hypervisor_version:
+          description: Version of QEMU as C(major * 1000000 + minor * 1000 + release).
+          type: int
+          returned: success
+        hypervisor_type:
+          description: Name of the hypervisor.
+          type: str
+          returned: success
+          sample: QEMU
+        python_version:
+          description: Version of the Python that the module ran under.
+          type: str
+          returned: success
+        arch:
+          description: Architecture of the host.
+          type: str
+          returned: success
+        cpu_model:
+          description: CPU model that libvirt recognises, or V(null).
+          type: str
+          returned: success
+        capabilities:
+          description: The CPU of the host, for flavor extra specs such as C(capabilities:cpu_info:vendor).
+          type: dict
+          returned: success
+        emulators:
+          description: Path of the emulator for each guest architecture.
+          type: dict
+          returned: success
+        virt_types:
+          description: Virtualization types.
+          type: list
+          elements: str
+          returned: success
+          sample: [kvm, qemu]
+        supported_instances:
+          description: Triples of architecture, virtualization type and guest type.
+          type: list
+          elements: list
+          returned: success
+          sample: [[x86_64, kvm, hvm]]
+        machine_types:
+          description: Machine types of all emulators.
+          type: list
+          elements: str
+          returned: success
+        vcpus:
+          description: Logical CPUs of the host.
+          type: int
+          returned: success
+        vcpus_used:
+          description: vCPUs promised, reserved ones included.
+          type: int
+          returned: success
+        memory_mb:
+          description: Memory of the host in MiB.
+          type: int
+          returned: success
+        memory_mb_used:
+          description: Memory promised in MiB, reserved memory included.
+          type: int
+          returned: success
+        local_gb:
+          description: Size in GiB of the filesystem that holds O(images_path).
+          type: float
+          returned: success
+        local_gb_used:
+          description: GiB promised there (virtual sizes), reserved space included.
+          type: float
+          returned: success
+        disk_available_least:
+          description: GiB that are left there if every disk fills up and every claim is used.
+          type: float
+          returned: success
+        disk_total_mb:
+          description: Size of that filesystem in MiB.
+          type: int
+          returned: success
+        disk_free_mb:
+          description: Free space of that filesystem in MiB, as of now.
+          type: int
+          returned: success
+        images_path:
+          description: Directory of the guests' disks.
+          type: str
+          returned: success
+        reserved:
+          description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
+          type: dict
+          returned: success
+        cpu_allocation_ratio:
+          description: The host's own ratio, or V(null).
+          type: float
+          returned: success
+        ram_allocation_ratio:
+          description: The host's own ratio, or V(null).
+          type: float
+          returned: success
+        disk_allocation_ratio:
+          description: The host's own ratio, or V(null).
+          type: float
+          returned: success
+        domains:
+          description: >-
+            Every defined domain with C(name), C(uuid), C(state) (running, paused, shutdown while it goes down, shutoff, crashed, pmsuspended, blocked),
+            C(vcpus), C(memory_mb), C(disk_gb) promised on the filesystem of O(images_path), C(persistent) and C(autostart).
+          type: list
+          elements: dict
+          returned: success
+        num_instances:
+          description: Number of instances that are defined or claimed.
+          type: int
+          returned: success
+        instances:
+          description: UUIDs of instances that are defined or claimed.
+          type: list
+          elements: str
+          returned: success
+        networks:
+          description: Active libvirt networks.
+          type: list
+          elements: str
+          returned: success
+        bridges:
+          description: Linux bridges.
+          type: list
+          elements: str
+          returned: success
+        nwfilters:
+          description: libvirt network filters.
+          type: list
+          elements: str
+          returned: success
+        pools:
+          description: Storage pools with C(name), C(active) and C(path).
+          type: list
+          elements: dict
+          returned: success
+        migrations:
+          description: Open records of the journal, without domain definitions.
+          type: list
+          elements: dict
+          returned: success
+        claims:
+          description: Capacity that operations have claimed on this host.
+          type: list
+          elements: dict
+          returned: success
+        num_io_ops:
+          description: Number of operations that are at work on this host now.
+          type: int
+          returned: success
+        failed_builds:
+          description: Number of operations that ended in an error on this host.
+          type: int
+          returned: success
+        metrics:
+          description: Reserved for metrics, empty.
+          type: dict
+          returned: success
+        tools:
+          description: Versions of C(nbdkit), C(nbdcopy) and C(qemu_img), V(null) where one is missing.
+          type: dict
+          returned: success
+error_code:
+  description: >-
+    What went wrong, for machines: V(libvirt_unavailable), V(images_path_missing), V(invalid_parameter), V(record_unreadable), V(schema_too_new),
+    V(libvirt_error) or V(os_error).
+  returned: failure
+  type: str
+details:
+  description: Values that belong to the error.
+  returned: failure
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved, host_state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
+RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
+FROM_INVENTORY = ("host", "availability_zone", "aggregates", "enabled", *RATIOS)
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "host": {"type": "str", "required": True},
+    "availability_zone": {"type": "str"},
+    "aggregates": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"name": {"type": "str", "required": True}, "metadata": {"type": "dict", "default": {}}},
+    },
+    "enabled": {"type": "bool", "default": True},
+    "reserved_host_memory_mb": {"type": "int", "default": 512},
+    "reserved_host_cpus": {"type": "int", "default": 0},
+    "reserved_host_disk_mb": {"type": "int", "default": 0},
+    **{name: {"type": "float"} for name in RATIOS},
+    "images_path": {"type": "path", "default": "/var/lib/libvirt/images"},
+    **LIBVIRT_ARGS,
+    **STATE_ARGS,
+}
+
+
+def main(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    for name in RESERVED:
+        if params[name] < 0:
+            raise KvmfleetError("invalid_parameter", f"{name} is {params[name]}; it must not be negative.", parameter=name, value=params[name])
+    for name in RATIOS:
+        if params[name] is not None and not params[name] > 0:
+            raise KvmfleetError("invalid_parameter", f"{name} is {params[name]}; it must be greater than 0.", parameter=name, value=params[name])
+    reserved = Reserved(*(params[name] for name in RESERVED))
+    with _libvirt.connect(params["uri"]) as connection:
+        found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
+    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_INVENTORY}, **found}}}
+
+
+if __name__ == "__main__":
+    run(main, ARGUMENT_SPEC)
