@@ -65,7 +65,6 @@ def set_nvram(root: ET.Element, path: str) -> None:
 
 def set_kvmfleet_metadata(root: ET.Element, flavor_name: str | None, zone: str | None, origin_host: str, migration_id: str) -> None:
     """Record the flavor by name (with the size that it has in this definition), the zone asked for, and where the guest came from."""
-    own = _own_metadata(root)
     have = flavor_in_force(root)
     records = {
         "flavor": flavor_name and {"name": flavor_name, "vcpus": str(have.vcpus), "ram": str(have.ram)},
@@ -73,7 +72,7 @@ def set_kvmfleet_metadata(root: ET.Element, flavor_name: str | None, zone: str |
         "origin": {"host": origin_host, "migration": migration_id},
     }
     for name, attributes in records.items():
-        _replace_own(own, name, attributes or None)
+        _record(root, name, attributes or None)
 
 
 def to_string(root: ET.Element) -> str:
@@ -142,10 +141,7 @@ def _set_topology(root: ET.Element, vcpus: int) -> None:
     fits = vcpus % inner == 0
     topology.attrib.update({name: value if fits else "1" for name, value in shape.items()})
     topology.set("sockets", str(vcpus // inner if fits else vcpus))
-    if not fits:
-        _replace_own(_own_metadata(root), "topology", shape)
-    elif kept is not None:
-        _replace_own(_own_metadata(root), "topology", None)
+    _record(root, "topology", None if fits else shape)
 
 
 def _set_memory(root: ET.Element, kib: int) -> None:
@@ -190,28 +186,24 @@ def _cpus_in(ranges: str) -> int:
     return sum(int(last or first) - int(first) + 1 for first, last in re.findall(r"(\d+)(?:-(\d+))?", ranges))
 
 
-def _own_metadata(root: ET.Element) -> ET.Element:
-    own = metadata_element(root)
-    if own is not None:
-        return own
-    metadata = root.find("metadata")
-    if metadata is None:
-        metadata = ET.Element("metadata")
-        _insert_after(root, metadata, ("description", "title", "genid", "uuid", "name"))
-    return ET.SubElement(metadata, f"{_PREFIX}:instance", {f"xmlns:{_PREFIX}": METADATA_NAMESPACE})
-
-
-def _replace_own(own: ET.Element, name: str, attributes: dict[str, str] | None) -> None:
-    """Set our record `name`, or remove it."""
-    tag = f"{own.tag.rpartition(':')[0]}:{name}"
-    existing = own.find(tag)
-    if attributes is None:
-        if existing is not None:
-            _remove(own, existing)
-    else:
-        element = ET.SubElement(own, tag) if existing is None else existing
-        element.attrib.clear()
-        element.attrib.update(attributes)
+def _record(root: ET.Element, name: str, attributes: dict[str, str] | None) -> None:
+    """Set our record `name`, or remove it and whatever is empty then."""
+    metadata, own, existing = root.find("metadata"), metadata_element(root), own_record(root, name)
+    if attributes is not None:
+        if metadata is None:
+            metadata = ET.Element("metadata")
+            _insert_after(root, metadata, ("description", "title", "genid", "uuid", "name"))
+        if own is None:
+            own = ET.SubElement(metadata, f"{_PREFIX}:instance", {f"xmlns:{_PREFIX}": METADATA_NAMESPACE})
+        if existing is None:
+            existing = ET.SubElement(own, f"{own.tag.rpartition(':')[0]}:{name}")
+        existing.attrib.clear()
+        existing.attrib.update(attributes)
+    elif existing is not None:
+        _remove(own, existing)
+        for parent, child in ((metadata, own), (root, metadata)):
+            if not len(child):
+                _remove(parent, child)
 
 
 def _insert_after(root: ET.Element, element: ET.Element, siblings: tuple[str, ...]) -> None:

@@ -70,6 +70,7 @@ RULES: tuple[Rule, ...] = (
     # disks
     Rule("devices/emulator", ".", "emulator", KEEP, "the destination must have this emulator"),
     Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
+    Rule("devices/disk/shareable", "", "shared_disk", REFUSE, "several guests may write to the disk"),
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
     Rule("devices/disk/auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
     Rule("devices/disk/encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),

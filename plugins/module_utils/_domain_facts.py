@@ -1,0 +1,154 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All that a plan needs to know about one domain, and every reason why it cannot be moved as it is."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from . import _domain_xml, _identity, _libvirt, _qemu_img, _references
+from ._errors import KvmfleetError
+from ._state_dir import StateDir
+
+MAX_LAYERS = 2
+_GIB = 1024**3
+_AGENT = "org.qemu.guest_agent.0"
+_VIRT_TYPES = ("kvm", "qemu")
+
+
+def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[str], digests: bool = False) -> dict[str, Any]:
+    """The domain as plain JSON, without secrets.
+
+    :param digests: identify the layers below the guest-writable one by content, which reads them once.
+    """
+    root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
+    live = _domain_xml.parse(_libvirt.live_xml(domain))
+    active = _libvirt.is_active(domain)
+    disks = [_disk_facts(disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root)]
+    references = _domain_xml.references(root)
+    flavor = _domain_xml.flavor_in_force(root)
+    machine, arch = _domain_xml.machine_and_arch(root)
+    root_size = next((disk.get("virtual_size", 0) for disk in disks if disk["root"]), 0)
+    facts = {
+        "name": domain.name(),
+        "uuid": domain.UUIDString(),
+        "state": _libvirt.state_name(domain),
+        "persistent": bool(domain.isPersistent()),
+        "autostart": bool(domain.isPersistent() and domain.autostart()),
+        "managed_save": bool(domain.isPersistent() and _libvirt.supported(domain.hasManagedSaveImage, 0)),
+        "has_snapshots": bool(_libvirt.supported(domain.snapshotNum, 0)),
+        "has_checkpoints": bool(_libvirt.supported(domain.listAllCheckpoints, [])),
+        "flavor": {**asdict(flavor), "disk": -(-root_size // _GIB)},
+        "machine": machine,
+        "arch": arch,
+        "virt_type": root.get("type"),
+        "emulator": root.findtext("devices/emulator"),
+        "cpu": _cpu(root),
+        "disks": disks,
+        "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],
+        "firmware": asdict(_domain_xml.firmware(root)),
+        "references": [asdict(reference) for reference in references],
+        "agent": _agent(live),
+        "xml_digest": _libvirt.xml_digest(domain),
+    }
+    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in _refusals(facts, root, live)]
+    return facts
+
+
+def _refusals(facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iterator[tuple[str, str]]:
+    if not facts["persistent"]:
+        yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
+    if facts["managed_save"]:
+        yield "managed_save", "The memory of the guest is saved (managed save): start it, or remove the saved image."
+    if facts["has_snapshots"]:
+        yield "has_snapshots", "libvirt knows snapshots of the domain, which are not carried yet: delete them."
+    if facts["has_checkpoints"]:
+        yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
+    if facts["virt_type"] not in _VIRT_TYPES:
+        yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_VIRT_TYPES)} can be moved."
+    if live.find("devices/disk/mirror") is not None:
+        yield "block_job_active", "A block job is copying a disk of the guest: let it end, or abort it."
+    defined, used = _disk_paths(root), _disk_paths(live)
+    for target in sorted(defined.keys() & used.keys()):
+        if defined[target] != used[target]:
+            yield "definition_differs", f"Disk {target} is {defined[target]} in the definition, but the guest writes to {used[target]}."
+    if not any(disk["root"] for disk in facts["disks"]):
+        yield "no_root_disk", "The domain has no writable disk that could be its root disk."
+    for reference in facts["references"]:
+        if reference["answer"] == _references.REFUSE:
+            yield f"unsupported_{reference['kind']}", f"{reference['name']}: {reference['reason']} ({reference['element']})."
+    for disk in facts["disks"]:
+        if "error" in disk:
+            yield disk["error"]["code"], f"Disk {disk['target']}: {disk['error']['message']}"
+        yield from _image_refusals(disk)
+
+
+def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    layers = disk.get("chain", ())
+    if len(layers) > MAX_LAYERS:
+        yield "chain_too_deep", f"Disk {disk['target']} has {len(layers)} layers; an overlay on one base image can be moved, deeper chains not yet."
+    for layer in layers:
+        if layer["encrypted"]:
+            yield "image_encrypted", f"Disk {disk['target']}: {layer['path']} is encrypted."
+        if layer["corrupt"]:
+            yield "image_corrupt", f"Disk {disk['target']}: {layer['path']} is marked corrupt; repair it (qemu-img check -r) first."
+
+
+def _disk_facts(disk: _domain_xml.Disk, state: StateDir, directories: Sequence[str], active: bool, digests: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "target": disk.target,
+        "device": disk.device,
+        "source_type": disk.source_type,
+        "path": disk.path,
+        "format": disk.format,
+        "bus": disk.bus,
+        "readonly": disk.readonly,
+        "shareable": disk.shareable,
+        "root": disk.is_root,
+    }
+    if disk.source_type != "file" or disk.path is None:
+        return facts
+    try:
+        layers = _qemu_img.chain(disk.path, disk.format, directories, force_share=active)
+        facts["chain"] = [_layer_facts(layer, state, identify=digests and number > 0) for number, layer in enumerate(layers)]
+    except KvmfleetError as exc:
+        facts["error"] = {"code": exc.code, "message": exc.message}
+    except OSError as exc:
+        facts["error"] = {"code": "image_unreadable", "message": f"{disk.path} cannot be read: {exc}."}
+    else:
+        top = layers[0]
+        facts.update(virtual_size=top.virtual_size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
+    return facts
+
+
+def _layer_facts(layer: _qemu_img.Layer, state: StateDir, *, identify: bool) -> dict[str, Any]:
+    facts = {
+        "path": layer.path,
+        "format": layer.format,
+        "virtual_size": layer.virtual_size,
+        "allocated_bytes": layer.actual_size,
+        "file_bytes": layer.file_size,
+        "encrypted": layer.encrypted,
+        "corrupt": layer.corrupt,
+        "snapshots": list(layer.snapshots),
+    }
+    return {**facts, "identity": _identity.identity(state, layer.path, layer.format)} if identify else facts
+
+
+def _disk_paths(root: ET.Element) -> dict[str, str | None]:
+    return {disk.target: disk.path for disk in _domain_xml.disks(root) if disk.device == "disk"}
+
+
+def _cpu(root: ET.Element) -> dict[str, str | None]:
+    cpu = root.find("cpu")
+    return {"mode": None if cpu is None else cpu.get("mode", "custom"), "model": root.findtext("cpu/model")}
+
+
+def _agent(live: ET.Element) -> dict[str, bool]:
+    targets = [target for target in live.findall("devices/channel/target") if target.get("name") == _AGENT]
+    return {"configured": bool(targets), "connected": any(target.get("state") == "connected" for target in targets)}

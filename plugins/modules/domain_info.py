@@ -1,0 +1,280 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: domain_info
+short_description: Describe one libvirt domain with all that it refers to
+version_added: 0.1.0
+author:
+  - kvmfleet contributors (@kvmfleet)
+description:
+  - Returns what a plan needs to know about a domain. That is its flavor in force, every disk with its complete backing chain, interfaces, firmware,
+    state, and everything outside the definition that it refers to, each with the answer whether a move carries it, keeps it or refuses.
+  - Nothing that libvirt considers a secret is returned.
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.attributes.info_module
+  - kvmfleet.compute.libvirt
+  - kvmfleet.compute.state
+options:
+  name:
+    description: Name or UUID of the domain.
+    type: str
+    required: true
+  image_directories:
+    description: Directories that images may lie in. An image elsewhere, backing files included, is not opened.
+    type: list
+    elements: path
+    default: [/var/lib/libvirt/images]
+  digests:
+    description:
+      - Whether to identify the layers below the guest-writable one by their content, which reads them completely.
+      - The digest is kept in O(state_path) and not computed again until the file changes.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Describe a guest
+  kvmfleet.compute.domain_info:
+    name: vm1
+  register: guest
+
+- name: Show why it cannot be moved
+  ansible.builtin.debug:
+    var: guest.domain.refusals
+
+- name: Describe a guest by UUID, base images by content
+  kvmfleet.compute.domain_info:
+    name: 8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7
+    digests: true
+"""
+
+RETURN = r"""
+domain:
+  description: The domain, or V(null) where none of this name or UUID is defined on the host.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the domain.
+      type: str
+      returned: success
+    uuid:
+      description: UUID of the domain.
+      type: str
+      returned: success
+    state:
+      description: Running, paused, shutdown (while it goes down), shutoff, crashed, pmsuspended, blocked or nostate, in lower case.
+      type: str
+      returned: success
+      sample: shutoff
+    autostart:
+      description: Whether the domain starts with the host.
+      type: bool
+      returned: success
+    persistent:
+      description: Whether the domain is defined, and not only running.
+      type: bool
+      returned: success
+    managed_save:
+      description: Whether the guest's memory is saved, to be restored with the next start.
+      type: bool
+      returned: success
+    has_snapshots:
+      description: Whether libvirt knows snapshots of the domain.
+      type: bool
+      returned: success
+    has_checkpoints:
+      description: Whether libvirt knows checkpoints of the domain.
+      type: bool
+      returned: success
+    flavor:
+      description: What the guest has.
+      type: dict
+      returned: success
+      contains:
+        name:
+          description: Name of the flavor, or V(null) unless this collection gave the guest a flavor and the guest still has this size.
+          type: str
+          returned: success
+        vcpus:
+          description: vCPUs online at boot.
+          type: int
+          returned: success
+        ram:
+          description: Memory in MiB.
+          type: int
+          returned: success
+        disk:
+          description: Virtual size of the root disk in GiB, rounded up.
+          type: int
+          returned: success
+    machine:
+      description: Machine type.
+      type: str
+      returned: success
+      sample: pc-q35-7.2
+    arch:
+      description: Architecture of the guest.
+      type: str
+      returned: success
+      sample: x86_64
+    virt_type:
+      description: Virtualization type.
+      type: str
+      returned: success
+      sample: kvm
+    emulator:
+      description: Path of the emulator.
+      type: str
+      returned: success
+    cpu:
+      description: CPU C(mode) and C(model) of the definition, V(null) where it names none.
+      type: dict
+      returned: success
+    disks:
+      description: >-
+        All disks. A disk in a file has C(chain), C(virtual_size), C(allocated_bytes) and C(file_bytes) (all in bytes), or an C(error) with C(code)
+        and C(message).
+      type: list
+      elements: dict
+      returned: success
+      contains:
+        target:
+          description: Name in the guest's definition.
+          type: str
+          returned: success
+          sample: vda
+        device:
+          description: Kind of drive.
+          type: str
+          returned: success
+          sample: disk
+        source_type:
+          description: What the disk lies in.
+          type: str
+          returned: success
+          sample: file
+        path:
+          description: Path of the image, or V(null) for an empty drive.
+          type: str
+          returned: success
+        format:
+          description: Format according to the definition. It is never probed.
+          type: str
+          returned: success
+          sample: qcow2
+        bus:
+          description: Bus of the drive.
+          type: str
+          returned: success
+          sample: virtio
+        readonly:
+          description: Whether the guest cannot write to it.
+          type: bool
+          returned: success
+        shareable:
+          description: Whether several guests may write to it at once.
+          type: bool
+          returned: success
+        root:
+          description: >-
+            Whether it is the root disk. That is the writable, unshared disk with the lowest boot order, without boot orders the first one on a virtio,
+            scsi, sata or ide bus.
+          type: bool
+          returned: success
+        virtual_size:
+          description: Size that the guest sees, in bytes.
+          type: int
+          returned: if the image could be read
+        allocated_bytes:
+          description: Bytes that the topmost layer takes on the host.
+          type: int
+          returned: if the image could be read
+        file_bytes:
+          description: Apparent size of the topmost layer's file in bytes.
+          type: int
+          returned: if the image could be read
+        chain:
+          description: >-
+            Layers, the guest-writable one first, each with C(path), C(format), C(virtual_size), C(allocated_bytes), C(file_bytes), C(encrypted),
+            C(corrupt), C(snapshots), and with O(digests) C(identity) (C(sha256), C(format), C(virtual_size), C(size_bytes)) on all but the first.
+          type: list
+          elements: dict
+          returned: if the image could be read
+        error:
+          description: Why the image could not be read, as C(code) and C(message).
+          type: dict
+          returned: if the image could not be read
+    interfaces:
+      description: Network interfaces with C(mac), C(type), C(source) and C(model).
+      type: list
+      elements: dict
+      returned: success
+    firmware:
+      description: Firmware with C(kind) (V(bios) or V(uefi)), C(loader), C(loader_format), C(nvram), C(nvram_format) and C(nvram_template).
+      type: dict
+      returned: success
+    references:
+      description: Everything outside the definition with C(kind), C(name), C(answer) (V(carry), V(keep) or V(refuse)), C(reason) and C(element).
+      type: list
+      elements: dict
+      returned: success
+    refusals:
+      description: Every reason why the domain cannot be moved as it is, with C(code) and C(reason). Empty if it can.
+      type: list
+      elements: dict
+      returned: success
+    agent:
+      description: Whether a guest agent is C(configured), and whether it is C(connected) now.
+      type: dict
+      returned: success
+    xml_digest:
+      description: SHA-256 of the definition without secrets, to tell whether somebody changed it.
+      type: str
+      returned: success
+error_code:
+  description: What went wrong, for machines, such as V(libvirt_unavailable), V(invalid_domain_xml), V(libvirt_error) or V(os_error).
+  returned: failure
+  type: str
+details:
+  description: Values that belong to the error.
+  returned: failure
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "image_directories": {"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
+    "digests": {"type": "bool", "default": False},
+    **LIBVIRT_ARGS,
+    **STATE_ARGS,
+}
+
+
+def main(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    with _libvirt.connect(params["uri"]) as connection:
+        domain = _libvirt.find_domain(connection, params["name"])
+        if domain is None:
+            return {"domain": None}
+        state = StateDir(params["state_path"])
+        return {"domain": domain_facts(domain, state, image_directories=params["image_directories"], digests=params["digests"])}
+
+
+if __name__ == "__main__":
+    run(main, ARGUMENT_SPEC)
