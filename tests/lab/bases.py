@@ -11,8 +11,6 @@ from pathlib import Path
 
 from .errors import LabError
 from .host import Host
-from .image import ensure_image
-from .settings import cache_directory
 from .shell import run
 
 DIRECTORY = Path("/var/lib/libvirt/images/base")
@@ -46,7 +44,7 @@ def put(host: Host, name: str, stamp: str | None = None) -> None:
     if target.exists():
         raise LabError(f"{host.name} holds a base {name} already: remove it first")
     unfinished = target.with_suffix(".new")
-    run(["cp", "--sparse=always", "--reflink=auto", str(ensure_image(cache_directory()).path), str(unfinished)])
+    run(["cp", "--sparse=always", "--reflink=auto", host.lab.image, str(unfinished)])
     with tempfile.NamedTemporaryFile(prefix="kvmfleet-lab-") as content:
         content.write((stamp or name).encode()[:STAMP_SIZE].ljust(STAMP_SIZE, b"\0"))
         content.flush()

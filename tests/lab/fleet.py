@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from . import inventory, network, packages, ssh
 from .errors import LabError
 from .host import Host
-from .image import ensure_image
-from .image.build import remove_unfinished
+from .image import ensure_image, remove_unfinished
 from .kvm import kvm_works
 from .locking import exclusive
 from .processes import LAB_MARK, kill_all
@@ -83,8 +83,9 @@ def up(host_count: int | None = None) -> Lab:
         lab = _open_lab(host_count)
         os.environ[LAB_MARK] = lab.id
         cache = cache_directory()
-        image = ensure_image(cache)
-        lab = replace(lab, kvm=kvm_works(image, cache))
+        if not Path(lab.image).is_file():
+            lab = replace(lab, image=str(ensure_image(cache)))
+        lab = replace(lab, kvm=kvm_works(Path(lab.image), cache))
         save_lab(lab)
         ssh.ensure_key(lab)
         network.ensure_bridge(lab)

@@ -11,19 +11,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from .image import GuestImage
-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BOOT_TIMEOUT = 15.0
 READY = "kvmfleet-guest ready"
 BROKEN = "KVM internal error"
 
 
-def kvm_works(image: GuestImage, cache: Path) -> bool:
+def kvm_works(image: Path, cache: Path) -> bool:
     """Boot the image under KVM; the answer is remembered until the machine restarts."""
     if not Path("/dev/kvm").exists():
         return False
-    question = {"boot_id": BOOT_ID.read_text().strip(), "image": image.key}
+    question = {"boot_id": BOOT_ID.read_text().strip(), "image": image.name}
     answer_file = cache / "kvm.json"
     try:
         answer = json.loads(answer_file.read_text())
@@ -36,10 +34,10 @@ def kvm_works(image: GuestImage, cache: Path) -> bool:
     return works
 
 
-def _boots(image: GuestImage) -> bool:
+def _boots(image: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="kvmfleet-lab-") as directory:
         console, errors = Path(directory, "console"), Path(directory, "errors")
-        drive = f"file={image.path},if=virtio,format=qcow2,snapshot=on"
+        drive = f"file={image},if=virtio,format=qcow2,snapshot=on"
         options = ["-machine", "q35,accel=kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-display", "none", "-drive", drive, "-serial", f"file:{console}"]
         with errors.open("w") as log:
             guest = subprocess.Popen(["qemu-system-x86_64", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -35,13 +35,14 @@ class HostDescription:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab that exists; `id` marks every process of it."""
+    """A lab that exists; `id` marks every process of it, `image` is the file that its base images are copies of."""
 
     id: str
     directory: Path
     prefix: str
     subnet: ipaddress.IPv4Network
     host_names: tuple[str, ...]
+    image: str = ""
     kvm: bool = False
 
     @property
@@ -107,7 +108,8 @@ def load_lab() -> Lab | None:
         state = json.loads((lab_directory() / STATE_FILE).read_text())
     except FileNotFoundError:
         return None
-    return Lab(state["id"], lab_directory(), state["prefix"], ipaddress.IPv4Network(state["subnet"]), tuple(state["host_names"]), state["kvm"])
+    restored = {"directory": lab_directory(), "subnet": ipaddress.IPv4Network(state["subnet"]), "host_names": tuple(state["host_names"])}
+    return Lab(**{**state, **restored})
 
 
 def new_lab(host_count: int) -> Lab:

@@ -63,7 +63,7 @@ def create(lab: Lab, order: GuestOrder) -> None:
         uefi=order.uefi,
         ignore_shutdown=order.ignore_shutdown,
     )
-    host.virsh("define", "/dev/stdin", "--validate", stdin=domain.to_xml())
+    host.virsh("define", "/dev/stdin", stdin=domain.to_xml())
     if order.start:
         host.virsh("start", order.name)
 

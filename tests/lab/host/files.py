@@ -32,7 +32,7 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 """
 
 QEMU_CONF = """\
-# No AppArmor profile fits these hosts, and no two of them may share the machine's control groups.
+# No AppArmor profile fits these hosts; the machine's control groups are not theirs.
 security_driver = "none"
 cgroup_controllers = [ ]
 """

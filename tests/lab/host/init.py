@@ -49,6 +49,7 @@ def _arrange_mounts(tree: Path, hidden: list[Path]) -> None:
     for name in ("etc", "home", "root"):
         _mount("--bind", f"./{name}", f"/{name}")
     _mount("-t", "proc", "proc", "/proc")
+    run(["umount", "--recursive", "--lazy", "/sys"], check=False)
     _mount("-t", "sysfs", "sysfs", "/sys")
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for name in ("/dev/shm", "/tmp"):

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from .build import GuestImage, ensure_image
+from .build import ensure_image, remove_unfinished
 
-__all__ = ["GuestImage", "ensure_image"]
+__all__ = ["ensure_image", "remove_unfinished"]

@@ -9,7 +9,6 @@ import hashlib
 import platform
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import packages
@@ -29,21 +28,12 @@ SYSLINUX_EFI = {
 }
 
 
-@dataclass(frozen=True)
-class GuestImage:
-    """A finished base image; `key` changes with everything it was built from."""
-
-    path: Path
-    key: str
-
-
-def ensure_image(cache: Path) -> GuestImage:
+def ensure_image(cache: Path) -> Path:
     """Return the image of this builder, building it if the cache does not hold it."""
-    key = _digest_of_builder()
-    image = GuestImage(cache / f"guest-{key}.qcow2", key)
-    if not image.path.exists():
+    image = cache / f"guest-{_digest_of_builder()}.qcow2"
+    if not image.exists():
         with exclusive(cache):
-            if not image.path.exists():
+            if not image.exists():
                 _build(image, cache)
     return image
 
@@ -63,7 +53,7 @@ def _digest_of_builder() -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(image: GuestImage, cache: Path) -> None:
+def _build(image: Path, cache: Path) -> None:
     work = cache / "build"
     shutil.rmtree(work, ignore_errors=True)
     tools, kernel = _fetch(work)
@@ -74,7 +64,7 @@ def _build(image: GuestImage, cache: Path) -> None:
     disk = build_disk(work, tools, boot_files, _root_file_system(work, tools))
     finished = work / "guest.qcow2"
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), str(finished)])
-    finished.rename(image.path)
+    finished.rename(image)
     shutil.rmtree(work)
 
 
@@ -104,7 +94,7 @@ def _initramfs(tools: Path, kernel: Kernel) -> bytes:
     modules = kernel.modules()
     for name, content in modules.items():
         archive.add_file(f"modules/{name}", content)
-    archive.add_file("modules/order", "\n".join(modules).encode())
+    archive.add_file("modules/order", "".join(f"{name}\n" for name in modules).encode())
     return archive.finish()
 
 
