@@ -13,6 +13,7 @@ import grp
 import os
 import signal
 import socket
+import stat
 from pathlib import Path
 
 from ..shell import run
@@ -66,13 +67,12 @@ def _arrange_kvm(usable: bool) -> None:
     """Give libvirt's QEMU user the KVM device, or hide a device that exists but runs no guest."""
     if not KVM_DEVICE.exists():
         return
-    source = Path("/dev/null")
+    node = Path("/run/kvm")
+    os.mknod(node, stat.S_IFCHR | 0o600, (KVM_DEVICE if usable else Path("/dev/null")).stat().st_rdev)
     if usable:
-        source = Path("/run/kvm")
-        os.mknod(source, 0o20660, KVM_DEVICE.stat().st_rdev)
-        os.chown(source, 0, grp.getgrnam("kvm").gr_gid)
-        source.chmod(0o660)
-    _mount("--bind", str(source), str(KVM_DEVICE))
+        os.chown(node, 0, grp.getgrnam("kvm").gr_gid)
+        node.chmod(0o660)
+    _mount("--bind", str(node), str(KVM_DEVICE))
 
 
 def _mount(*arguments: str) -> None:
