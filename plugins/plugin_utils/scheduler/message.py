@@ -68,7 +68,8 @@ def _histogram(rejected: Rejected, units: Mapping[str, str]) -> list[str]:
     for (name, code), items in sorted(groups.items(), key=lambda group: -len(group[1])):
         if all(isinstance(value, (int, float)) for item in items for value in (item.need, item.have)):
             best = max(item.have for item in items)
-            entries.append(f"{len(items)} {name} (need {items[0].need} {units.get(name, '')}; best has {best})")
+            need = f"{items[0].need} {units[name]}".rstrip()
+            entries.append(f"{len(items)} {name} (need {need}; best has {best})")
         else:
             entries.append(f"{len(items)} {code.replace('_', ' ')}")
     return entries

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.availability_zone import AvailabilityZoneFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter
@@ -50,7 +48,7 @@ WEIGHERS: dict[str, type[Weigher]] = {cls.__name__: cls for cls in (RAMWeigher,)
 def filters_for(context: Context) -> list[Filter]:
     """The filters that are always on, then the enabled ones in their order."""
     enabled = [_find(f"scheduler.enabled_filters[{index}]", name, FILTERS) for index, name in enumerate(context.options.enabled_filters)]
-    return [cls(context) for cls in _unique((*ALWAYS, *enabled))]
+    return [cls(context) for cls in dict.fromkeys((*ALWAYS, *enabled))]
 
 
 def weighers_for(context: Context) -> list[Weigher]:
@@ -62,7 +60,3 @@ def _find(path: str, name: str, known: dict[str, type]) -> type:
     if name not in known:
         raise ValidationError.not_one_of(path, name, sorted(known))
     return known[name]
-
-
-def _unique(classes: Iterable[type[Filter]]) -> Iterable[type[Filter]]:
-    return dict.fromkeys(classes)

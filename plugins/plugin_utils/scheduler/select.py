@@ -38,7 +38,7 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
     return {
         "selected": ranked[0].host if ranked else None,
         "alternates": alternates,
-        "ranked": [item.as_dict() for item in ranked],
+        "ranked": [item._asdict() for item in ranked],
         "rejected": {host: [reason._asdict() for reason in reasons] for host, reasons in rejected.items()},
         "message": describe(context, filters, ranked, alternates, rejected),
     }

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
@@ -19,10 +19,6 @@ class Weighed(NamedTuple):
     host: str
     weight: float
     weights: dict[str, dict[str, float]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The form of the result."""
-        return self._asdict()
 
 
 def weigh(hosts: Sequence[HostState], weighers: Sequence[Weigher]) -> list[Weighed]:

@@ -124,6 +124,12 @@ def test_message_when_nothing_fits():
     ]
 
 
+def test_histogram_counts_and_names_the_best():
+    fleet = [host(f"kvm{used}", memory_mb_used=used) for used in (9216, 6144, 12288)]
+    message = select_destinations(fleet, request(flavor=flavor(ram=8192)))["message"]
+    assert "0 of 3 hosts fit: 3 RamFilter (need 8192 MB; best has 6144)." in message
+
+
 def test_message_when_something_fits_is_one_line():
     message = select_destinations(FLEET, request("kvm1", allow_resize_to_same_host=False))["message"]
     assert message == (

@@ -37,8 +37,8 @@ def order(states, **scheduler):
 
 
 def test_heaviest_first_and_ties_as_given():
-    states = [host("a", memory_mb_used=4096), host("b"), host("c", memory_mb_used=4096), host("d")]
-    assert [item.host for item in order(states)] == ["b", "d", "a", "c"]
+    states = [host("c", memory_mb_used=4096), host("d"), host("a", memory_mb_used=4096), host("b")]
+    assert [item.host for item in order(states)] == ["d", "b", "c", "a"]
 
 
 def test_a_single_host_is_not_weighed():
