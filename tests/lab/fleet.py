@@ -19,7 +19,7 @@ from .host import Host
 from .image import ensure_image, remove_unfinished
 from .kvm import kvm_works
 from .locking import exclusive
-from .processes import LAB_MARK, kill_all
+from .processes import LAB_MARK, kill_all, kill_stragglers
 from .settings import (
     STATE_FILE,
     STATE_FILE_UNFINISHED,
@@ -81,6 +81,7 @@ def up(host_count: int | None = None) -> Lab:
     with exclusive(lab_directory()):
         packages.ensure_installed()
         lab = _open_lab(host_count)
+        kill_stragglers(lab.id)
         os.environ[LAB_MARK] = lab.id
         cache = cache_directory()
         if not Path(lab.image).is_file():

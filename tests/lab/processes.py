@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +54,17 @@ def kill_host(lab_id: str, host: str) -> None:
     _kill_until_gone(lambda: [process for process in lab_processes(lab_id) if process.host == host])
 
 
+def kill_stragglers(lab_id: str) -> None:
+    """Kill what a killed `up` left running outside the hosts."""
+    _kill_until_gone(lambda: [process for process in lab_processes(lab_id) if process.host is None])
+
+
 def kill_all(lab_id: str) -> None:
     """Kill every process of the lab."""
     _kill_until_gone(lambda: lab_processes(lab_id))
 
 
-def _kill_until_gone(find) -> None:
+def _kill_until_gone(find: Callable[[], list[Process]]) -> None:
     deadline = time.monotonic() + DEATH_TIMEOUT
     while True:
         processes = find()

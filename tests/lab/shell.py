@@ -21,8 +21,12 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     pass_fds: tuple[int, ...] = (),
+    shown: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with its output captured; unless told otherwise, a failure raises `LabError` with its last line of output."""
+    """Run a program with its output captured; unless told otherwise, a failure raises `LabError` with its last line of output.
+
+    `shown` is what the message calls the command, if it is not `argv`.
+    """
     source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=cwd, pass_fds=pass_fds, **source)
@@ -30,5 +34,5 @@ def run(
         raise LabError(f"program not found: {argv[0]}") from error
     if check and done.returncode:
         output = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-        raise LabError(f"`{' '.join(argv)}` failed with status {done.returncode}: {output[-1]}")
+        raise LabError(f"`{' '.join(shown or argv)}` failed with status {done.returncode}: {output[-1]}")
     return done

@@ -77,7 +77,7 @@ class Host:
 
     def run(self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as root inside the host."""
-        return run(self.entering(argv), stdin=stdin, check=check)
+        return run(self.entering(argv), stdin=stdin, check=check, shown=(f"{self.name}:", *argv))
 
     def virsh(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Call virsh inside the host."""

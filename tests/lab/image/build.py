@@ -9,6 +9,7 @@ import hashlib
 import platform
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from .. import packages
@@ -21,6 +22,7 @@ from .kernel import Kernel
 
 SOURCES = Path(__file__).parent
 TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi")
+WORK_PREFIX = "build-"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 SYSLINUX_EFI = {
     "EFI/BOOT/BOOTX64.EFI": "usr/lib/SYSLINUX.EFI/efi64/syslinux.efi",
@@ -42,7 +44,8 @@ def remove_unfinished(cache: Path) -> None:
     """Remove what a killed build left in the cache."""
     if cache.is_dir():
         with exclusive(cache):
-            shutil.rmtree(cache / "build", ignore_errors=True)
+            for work in cache.glob(f"{WORK_PREFIX}*"):
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _digest_of_builder() -> str:
@@ -54,8 +57,12 @@ def _digest_of_builder() -> str:
 
 
 def _build(image: Path, cache: Path) -> None:
-    work = cache / "build"
-    shutil.rmtree(work, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=cache) as directory:
+        finished = _assemble(Path(directory))
+        finished.rename(image)
+
+
+def _assemble(work: Path) -> Path:
     tools, kernel = _fetch(work)
     initrd = work / "initrd"
     initrd.write_bytes(_initramfs(tools, kernel))
@@ -64,8 +71,7 @@ def _build(image: Path, cache: Path) -> None:
     disk = build_disk(work, tools, boot_files, _root_file_system(work, tools))
     finished = work / "guest.qcow2"
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), str(finished)])
-    finished.rename(image)
-    shutil.rmtree(work)
+    return finished
 
 
 def _fetch(work: Path) -> tuple[Path, Kernel]:
