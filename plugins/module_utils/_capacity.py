@@ -28,8 +28,9 @@ def room(total: float, used: float, ratio: float, need: float) -> Room:
     :param total: physical capacity; :param used: promised already, reserved included; :param ratio: allocation ratio;
     :param need: requested amount, in the same unit. `have` is what is left before the request, `limit` the ceiling `total * ratio`.
     """
-    limit = total * ratio
-    have = limit - used
+    # Rounded, so that an exact fit under a ratio such as 1.15 is not lost to binary fractions.
+    limit = round(total * ratio, 6)
+    have = round(limit - used, 6)
     return Room(fits=have >= need and total >= need, need=need, have=have, limit=limit)
 
 

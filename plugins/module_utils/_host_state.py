@@ -99,7 +99,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
     return Usage(
         vcpus=node[2],
         vcpus_used=reserved.vcpus + sum(charge.vcpus for charge in total),
-        memory_mb=node[1],
+        memory_mb=_libvirt.memory_mb(connection),
         memory_mb_used=reserved.memory_mb + sum(charge.memory_mb for charge in total),
         local_gb=_gb(size / _MIB),
         local_gb_used=_gb(reserved.disk_mb + sum(charge.disk_mb for charge in total)),

@@ -95,6 +95,12 @@ def live_xml(domain: Any) -> str:
     return domain.XMLDesc(0)
 
 
+def memory_mb(connection: Any) -> int:
+    """MiB of the whole host; not the sum over its NUMA cells, which misses memory that a virtual host was given later."""
+    stats = supported(lambda: connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS), {})
+    return stats["total"] // 1024 if "total" in stats else connection.getInfo()[1]
+
+
 def host_capabilities(connection: Any) -> str:
     """The capabilities XML of the host."""
     return connection.getCapabilities()
@@ -232,3 +238,13 @@ def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: 
         elif time.monotonic() - since > timeout:
             raise KvmfleetError("commit_stalled", f"Merging {top} into {base} made no progress for {timeout:g} s.", path=top)
         time.sleep(0.1)
+
+
+def writable_paths(connection: Any) -> set[str]:
+    """Paths of the top layer of every disk of every domain, in one call."""
+    return {str(value) for _domain, stats in all_domain_stats(connection) for key, value in stats.items() if key.startswith("block.") and key.endswith(".path")}
+
+
+def all_domains(connection: Any) -> list[Any]:
+    """Every domain of the host, running or not."""
+    return connection.listAllDomains(0)

@@ -36,6 +36,8 @@ class Rule(NamedTuple):
 
 LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
 LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
+LIBVIRT_LOG = r"/var/log/libvirt/.*"
+LOG_STAYS = "libvirt starts the log anew at the destination"
 NOT_CARRIED = "the file is not one of the disks that a move carries"
 
 RULES: tuple[Rule, ...] = (
@@ -103,6 +105,7 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/interface/filterref", "@filter", "nwfilter", KEEP, "the destination must have this filter"),
     Rule("devices/interface/backend", "@tap", "host_file", KEEP, matching="/dev/net/tun"),
     Rule("devices/interface/backend", "@vhost", "host_file", KEEP, matching="/dev/vhost-net"),
+    Rule("devices/interface/backend", "@logFile", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
     Rule("devices/interface/backend", "@logFile", "log_file", REFUSE, NOT_CARRIED),
     Rule("devices/interface/source", "@dev", "host_interface", REFUSE, "a network device of this host"),
     Rule("devices/interface/script", "@path", "host_file", REFUSE, "a script of this host"),
@@ -153,10 +156,12 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/smartcard[@mode='host-certificates']", "", "hostdev", REFUSE, "certificates of this host"),
     Rule("devices/*/rom", "@file", "rom_file", REFUSE, NOT_CARRIED),
     # character devices: serial, parallel, console, channel, redirdev, smartcard
+    Rule("devices/*/log", "@file", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
     Rule("devices/*/log", "@file", "log_file", REFUSE, NOT_CARRIED),
     Rule("devices/*[@type='pty']/source", "@path", "pty", KEEP),
     Rule("devices/*[@type='unix']/source[@mode='bind']", "@path", "socket", KEEP, matching=LIBVIRT_SOCKET),
     Rule("devices/*[@type='unix']/source", "@path", "socket", REFUSE, "a socket of this host"),
+    Rule("devices/*[@type='file']/source", "@path", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
     Rule("devices/*[@type='file']/source", "@path", "log_file", REFUSE, NOT_CARRIED),
     Rule("devices/*[@type='dev']/source", "@path", "hostdev", REFUSE, "a device of this host is passed through"),
     Rule("devices/*[@type='pipe']/source", "@path", "socket", REFUSE, "a pipe of this host"),

@@ -1,0 +1,68 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the options that every module with a part in an operation takes."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  migration_uuid:
+    description: UUID of the operation, the same in the journals of both hosts.
+    type: str
+    required: true
+  owner:
+    description:
+      - Identity of the run that carries out the operation.
+      - A run whose operation was taken over by another one is refused with the error code V(not_owner).
+    type: str
+    required: true
+"""
+
+    SHUTDOWN = r"""
+options:
+  shutdown_timeout:
+    description: Seconds that the guest has to shut down.
+    type: float
+    default: 60.0
+  shutdown_retry_interval:
+    description: Seconds after which the request to shut down is repeated, through the next of O(shutdown_modes).
+    type: float
+    default: 10.0
+  on_shutdown_timeout:
+    description: What happens after O(shutdown_timeout). V(fail) leaves the guest running, V(destroy) cuts its power.
+    type: str
+    choices: [fail, destroy]
+    default: fail
+  shutdown_modes:
+    description: Ways to ask the guest, in the order in which they take turns.
+    type: list
+    elements: str
+    choices: [agent, acpi]
+    default: [agent, acpi]
+"""
+
+    WATCH = r"""
+options:
+  settle_time:
+    description: Seconds during which a started guest must stay active.
+    type: float
+    default: 1.0
+  agent_timeout:
+    description: Seconds to wait for the guest agent of a started guest. V(0) does not wait.
+    type: float
+    default: 0.0
+"""
+
+    CHANNEL = r"""
+options:
+  address:
+    description: Address of the source at which the channel is served.
+    type: str
+  key:
+    description: One-time key of the channel, 64 hexadecimal digits.
+    type: str
+"""

@@ -1,0 +1,79 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: decide_migrations
+short_description: Decide what to do with open operations
+version_added: 0.1.0
+description:
+  - Looks at the journals of all hosts and at what their libvirt says, and decides for each open operation whether it is to be confirmed, reverted,
+    brought forward or taken back.
+  - What is wrong is returned as RV(_value.error), not raised.
+positional: verb, instance, migration_uuid
+options:
+  _input:
+    description: The facts C(kvmfleet_host) of the hosts. A host without facts is given as C(host), C(up=false) and C(down_reason).
+    type: list
+    elements: dict
+    required: true
+  verb:
+    description: What was asked for.
+    type: str
+    choices: [recover, confirm, revert]
+    required: true
+  instance:
+    description: Name or UUID of an instance. Without it, all open operations are meant.
+    type: str
+  migration_uuid:
+    description: Only this operation.
+    type: str
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: What would recover do?
+  ansible.builtin.debug:
+    msg: "{{ facts | kvmfleet.compute.decide_migrations('recover') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The decisions.
+  type: dict
+  contains:
+    error:
+      description: V(null), or C(code), C(message) and C(details).
+      type: dict
+    decisions:
+      description:
+        - One mapping for each open operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert) or
+          V(discard)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open) and C(destination_open).
+      type: list
+      elements: dict
+"""
+
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import recovery
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
+
+
+def decide_migrations(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None) -> dict[str, Any]:
+    """See DOCUMENTATION."""
+
+    def decide() -> dict[str, Any]:
+        name = None if instance in (None, "") else check_request({"instance": instance}, [])["instance"]
+        return {"decisions": recovery.decide(hosts, str(verb), name, migration_uuid)}
+
+    return answer(decide, decisions=[])
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"decide_migrations": decide_migrations}

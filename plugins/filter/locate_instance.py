@@ -1,0 +1,85 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: locate_instance
+short_description: Check a request and find the host that defines the instance
+version_added: 0.1.0
+description:
+  - Takes the facts of all compute hosts and finds the one host that defines an instance, and the open operations on it.
+  - What is wrong is returned as RV(_value.error), not raised, so that a playbook can fail with the plain sentence.
+positional: request
+options:
+  _input:
+    description: The facts C(kvmfleet_host) of the hosts. A host without facts is given as C(host), C(up=false) and C(down_reason).
+    type: list
+    elements: dict
+    required: true
+  request:
+    description: RV(_value.request) in its raw form, with C(instance), C(availability_zone), C(target_host), C(ignore_hosts), C(flavor) and C(flavors).
+    type: dict
+    required: true
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Where is web1?
+  ansible.builtin.debug:
+    msg: "{{ facts | kvmfleet.compute.locate_instance({'instance': 'web1'}) }}"
+  vars:
+    facts: "{{ groups['compute'] | map('extract', hostvars, 'kvmfleet_host') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: What was found.
+  type: dict
+  contains:
+    error:
+      description: V(null), or C(code), C(message) and C(details).
+      type: dict
+    host:
+      description: The host that defines the instance. V(null) if there is an error, or if an interrupted operation left it defined nowhere.
+      type: str
+    request:
+      description: The request with names checked, empty strings replaced by null, and the flavor resolved to its numbers.
+      type: dict
+    migrations:
+      description: The open journal records of the instance.
+      type: list
+      elements: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import resolve_flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
+
+
+def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
+    """See DOCUMENTATION."""
+
+    def locate() -> dict[str, Any]:
+        fleet = Fleet(hosts)
+        checked = check_request(dict(request), list(fleet.hosts))
+        resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
+        checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None
+        migrations = fleet.open_migrations(checked["instance"])
+        unfinished = any(record["status"] != "finished" for record in migrations)
+        host = None if unfinished else fleet.locate(checked["instance"])[0]
+        return {"host": host, "request": checked, "migrations": migrations}
+
+    return answer(locate, host=None, request=None, migrations=[])
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"locate_instance": locate_instance}

@@ -1,0 +1,80 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: plan_migration
+short_description: Plan a resize or a cold migration
+version_added: 0.1.0
+description:
+  - Decides everything that can be decided before a guest is touched, and returns it as one object that check mode, diff, the printed table and the run
+    all read.
+  - A request that cannot be carried out is an answer with RV(_value.error), not an exception.
+positional: domain, request, scheduler
+options:
+  _input:
+    description: The facts C(kvmfleet_host) of the hosts. A host without facts is given as C(host), C(up=false) and C(down_reason).
+    type: list
+    elements: dict
+    required: true
+  domain:
+    description: The key C(domain) of the result of M(kvmfleet.compute.domain_info) on the host that defines the instance.
+    type: dict
+    required: true
+  request:
+    description:
+      - The key C(request) of the answer of P(kvmfleet.compute.locate_instance#filter), with C(allow_resize_to_same_host) and C(allow_downsize).
+      - Without C(flavor) it is a cold migration.
+    type: dict
+    required: true
+  scheduler:
+    description: Scheduler options as in P(kvmfleet.compute.select_destinations#filter).
+    type: dict
+    default: {}
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  ansible.builtin.set_fact:
+    plan: "{{ facts | kvmfleet.compute.plan_migration(info.domain, located.request | combine({'allow_downsize': false})) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The plan.
+  type: dict
+  contains:
+    error:
+      description: V(null), or C(code), C(message) and C(details).
+      type: dict
+    plan:
+      description:
+        - V(null) if there is an error.
+        - C(action) (V(none), V(in_place) or V(move)), C(message), C(source), C(candidates) (destinations in order), C(placement) (the answer of
+          P(kvmfleet.compute.select_destinations#filter)), C(record) (what the journals hold), C(requirements) (what the destination must have) and
+          C(diff).
+      type: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import migration
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
+
+
+def plan_migration(
+    hosts: list[dict[str, Any]], domain: Mapping[str, Any] | None, request: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """See DOCUMENTATION."""
+    return answer(lambda: {"plan": migration.plan_migration(hosts, domain, request, scheduler or {})}, plan=None)
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"plan_migration": plan_migration}

@@ -1,0 +1,124 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Admission: may this host take the instance, judged by its live state under its own lock.
+
+Placement chose from facts that may be minutes old and that other runs chose from too; here is where two of them meet.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _claims, _domain_xml, _libvirt
+from ._capacity import Room, disk_need_mb, room
+from ._errors import KvmfleetError
+from ._host_state import Reserved, host_state, usage
+from ._journal import Journal
+
+LOCK = "admission"
+
+
+def admit(
+    conn: Any,
+    journal: Journal,
+    record: dict[str, Any],
+    *,
+    requirements: dict[str, Any],
+    images_path: str,
+    reserved: Reserved,
+    ratios: dict[str, float],
+) -> dict[str, Any]:
+    """Check everything that this host could refuse later, and claim the capacity.
+
+    For `role` destination the record is begun here; for in_place it exists already.
+
+    :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`.
+    :returns: the claim.
+    :raises KvmfleetError: `claim_refused` with every reason, numbers included.
+    """
+    state = journal.state
+    with state.lock(LOCK):
+        facts = host_state(conn, state, reserved=reserved, images_path=images_path)
+        reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
+        if record["role"] == "destination":
+            reasons += _conflicts(conn, record, requirements)
+            reasons += _lacks(facts, requirements)
+            reasons += _disk_reasons(record, images_path)
+        if reasons:
+            raise KvmfleetError(
+                "claim_refused",
+                f"{record['instance_name']} cannot be taken: " + "; ".join(reason["reason"] for reason in reasons) + ".",
+                reasons=reasons,
+            )
+        if record["role"] == "destination":
+            record = journal.update(journal.begin(record), step="admitted")
+        return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
+
+
+def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path: str, reserved: Reserved, ratios: dict[str, float]) -> list[dict[str, Any]]:
+    """The rules of RamFilter, CoreFilter and DiskFilter on the numbers of this moment, the instance itself left out."""
+    now = usage(conn, state, reserved=reserved, images_path=images_path, without=record["instance_uuid"])
+    flavor = record["new_flavor"]
+    free_gb = min(now.local_gb - now.local_gb_used, now.disk_available_least)
+    rooms = {
+        "ram": ("MiB of memory", room(now.memory_mb, now.memory_mb_used, ratios["ram"], flavor["ram"])),
+        "vcpus": ("vCPUs", room(now.vcpus, now.vcpus_used, ratios["cpu"], flavor["vcpus"])),
+        "disk": (
+            "MiB of disk",
+            room(now.local_gb * 1024, (now.local_gb - free_gb) * 1024, ratios["disk"], disk_need_mb(flavor["disk"], flavor["ephemeral"], flavor["swap"])),
+        ),
+    }
+    return [_reason(code, f"{answer.need:g} {what} needed, {answer.have:g} left of {answer.limit:g}", answer) for code, (what, answer) in rooms.items() if not answer.fits]
+
+
+def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
+    reasons = []
+    for key, what in ((record["instance_uuid"], "UUID"), (record["instance_name"], "name")):
+        domain = _libvirt.find_domain(conn, key)
+        if domain is not None:
+            reasons.append(_reason("already_defined", f"a domain with the {what} {key} is defined here already ({domain.name()}, {domain.UUIDString()})"))
+            return reasons
+    wanted = set(requirements["macs"])
+    for domain in _libvirt.all_domains(conn) if wanted else []:
+        nics = _domain_xml.interfaces(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False)))
+        for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
+            reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
+    paths = [disk["path"] for disk in record["disks"]] + ([record["nvram"]] if record["nvram"] else [])
+    reasons += [_reason("path_taken", f"the file {path} exists here already") for path in paths if os.path.lexists(path)]
+    return reasons
+
+
+def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
+    machine, arch, virt_type = requirements["machine"], requirements["arch"], requirements["virt_type"]
+    reasons = []
+    if machine and machine not in facts["machine_types"]:
+        known = ", ".join(sorted(facts["machine_types"])[-8:])
+        reasons.append(_reason("machine_type", f"machine type {machine} is not supported here (newest known: {known})"))
+    if [arch, virt_type, "hvm"] not in facts["supported_instances"]:
+        reasons.append(_reason("virt_type", f"{virt_type} guests of architecture {arch} are not supported here"))
+    reasons += [_reason("network_missing", f"the libvirt network {name} is not active here") for name in requirements["networks"] if name not in facts["networks"]]
+    reasons += [_reason("bridge_missing", f"the bridge {name} does not exist here") for name in requirements["bridges"] if name not in facts["bridges"]]
+    for field in ("emulator", "loader", "nvram_template"):
+        if requirements[field] and not os.path.exists(requirements[field]):
+            reasons.append(_reason("file_missing", f"the {field.replace('_', ' ')} {requirements[field]} does not exist here"))
+    reasons += [_reason("tool_missing", f"{tool} is not installed here") for tool in ("nbdcopy", "qemu_img") if not facts["tools"][tool]]
+    return reasons
+
+
+def _disk_reasons(record: dict[str, Any], images_path: str) -> list[dict[str, Any]]:
+    """Real bytes, as opposed to the promises that the flavors add up to."""
+    missing = sorted({os.path.dirname(disk["path"]) for disk in record["disks"] if not os.path.isdir(os.path.dirname(disk["path"]))})
+    if missing:
+        return [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
+    status = os.statvfs(images_path)
+    have, need = status.f_bavail * status.f_frsize, sum(disk["allocated_bytes"] for disk in record["disks"])
+    if have < need:
+        return [dict(_reason("no_space", f"{need} bytes needed in {images_path}, {have} free"), need=need, have=have)]
+    return []
+
+
+def _reason(code: str, reason: str, answer: Room | None = None) -> dict[str, Any]:
+    return {"code": code, "reason": reason, "need": answer.need if answer else None, "have": answer.have if answer else None}

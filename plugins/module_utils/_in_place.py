@@ -1,0 +1,135 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Resize on the host where the guest already is: nothing is copied.
+
+The switch freezes each writable disk under a new, empty qcow2 layer and lets the guest write there. So revert means the same as after a
+move to another host, whichever host placement chose: everything, the disks' content included, is as it was at the switch. Confirm merges
+the layers back, while the guest runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from . import _claims, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing
+from ._errors import KvmfleetError
+from ._journal import Journal
+
+LAYER_SUFFIX = ".resize-"
+
+
+def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dict[str, Any], watch: dict[str, Any]) -> dict[str, Any]:
+    """Stop the guest, layer its disks, grow the root disk, redefine it with the new flavor, start it if it ran."""
+    if record["step"] in ("begun", "stopping"):
+        record = _sealing.stop_unchanged(conn, journal, record, shutdown)
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if record["step"] == "stopped":
+        private = {"domain_xml": _libvirt.inactive_xml(domain)}
+        record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
+    if record["step"] == "layering":
+        for disk in _writable(record):
+            layer = layer_path(record, disk)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(layer)
+            _qemu_img.create_overlay(layer, disk["path"], disk["format"], disk["grow_to"])
+        domain = _libvirt.define(conn, _definition(record))
+        record = journal.update(record, status="post-migrating", step="defined")
+    timings = {}
+    came_up: dict[str, Any] = {"came_up": None, "agent_answered": None, "agent_at": None}
+    if record["was_running"]:
+        timings["started_at"] = _power.start(domain)
+        came_up = _power.watch(domain, **watch)
+        if not came_up["came_up"]:
+            raise KvmfleetError(
+                "did_not_come_up",
+                f"Guest {record['instance_name']} was started with the new flavor and went off again within {watch['settle']:g} s; "
+                "see its log in /var/log/libvirt/qemu.",
+                instance=record["instance_name"],
+            )
+    journal.update(record, status="finished", step="finished", timings=timings, came_up=came_up)
+    return {"timings": timings, "stopped": record["stopped"], **came_up}
+
+
+def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, shutdown: dict[str, Any], error: str | None = None) -> bool:
+    """Back to the old flavor and to the disks as they were at the switch; the record is closed with `status`.
+
+    :returns: whether anything had to be changed.
+    """
+    if record["status"] == status:
+        return False
+    if record["status"] == "finished":
+        record = journal.update(record, status="reverting", step="reverting")
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if "private" in record:
+        if domain is not None and record["status"] in ("post-migrating", "reverting"):
+            _power.stop(domain, **shutdown)
+        domain = _libvirt.define(conn, record["private"]["domain_xml"])
+        _libvirt.set_autostart(domain, record["autostart"])
+        for disk in _writable(record):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(layer_path(record, disk))
+    if domain is not None and record.get("was_running") and record["step"] != "begun":
+        _power.start(domain)
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, status, note="old flavor restored", error=error)
+    return True
+
+
+def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float) -> bool:
+    """Merge the layers into the disks they lie on; a running guest goes on running.
+
+    :param timeout: seconds without progress after which the merge is given up (it can be repeated).
+    :returns: whether anything had to be changed.
+    """
+    if record["status"] == "confirmed":
+        return False
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if domain is None or (record["was_running"] and record["status"] == "finished" and not _libvirt.is_active(domain)):
+        raise KvmfleetError(
+            "destination_not_proven",
+            f"Instance {record['instance_name']} is not confirmed: it ran before the resize and does not run now. Start or repair it, or revert.",
+            instance=record["instance_name"],
+        )
+    record = journal.update(record, status="confirming", step="confirming")
+    for disk in _writable(record):
+        layer = layer_path(record, disk)
+        if _disk_path(domain, disk["target"]) == layer:
+            if _libvirt.is_active(domain):
+                _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=layer, timeout=timeout)
+            else:
+                _qemu_img.commit(layer, disk["path"])
+                root = _domain_xml.parse(_libvirt.inactive_xml(domain))
+                _domain_edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
+                domain = _libvirt.define(conn, _domain_edit.to_string(root))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(layer)
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, "confirmed", note="layers merged")
+    return True
+
+
+def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
+    return disk["path"] + LAYER_SUFFIX + record["uuid"]
+
+
+def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [disk for disk in record["disks"] if disk["kind"] == "disk"]
+
+
+def _disk_path(domain: Any, target: str) -> str | None:
+    root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
+    return next((disk.path for disk in _domain_xml.disks(root) if disk.target == target), None)
+
+
+def _definition(record: dict[str, Any]) -> str:
+    root = _domain_xml.parse(record["private"]["domain_xml"])
+    for disk in _writable(record):
+        _domain_edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")
+    flavor = record["new_flavor"]
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
+    _domain_edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"])
+    return _domain_edit.to_string(root)

@@ -1,0 +1,153 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The journal: one durable record per operation on each host that takes part in it.
+
+A record is written *before* each step whose effect cannot be undone by repeating it, so that recovery needs nothing but the journals
+of both hosts and what their libvirt says. Statuses are those of Nova's migration record; `step` tells where inside a status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Iterator
+
+from ._errors import KvmfleetError
+from ._state_dir import StateDir
+
+ROLES = ("source", "destination", "in_place")
+CLOSED = frozenset({"confirmed", "reverted", "error"})
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "pre-migrating": frozenset({"pre-migrating", "migrating", "error"}),
+    "migrating": frozenset({"migrating", "post-migrating", "finished", "error"}),
+    "post-migrating": frozenset({"post-migrating", "finished", "error"}),
+    "finished": frozenset({"finished", "confirming", "reverting"}),
+    "confirming": frozenset({"confirming", "confirmed"}),
+    "reverting": frozenset({"reverting", "reverted"}),
+    "confirmed": frozenset(),
+    "reverted": frozenset(),
+    "error": frozenset(),
+}
+PRIVATE = ("private",)
+_HISTORY_LIMIT = 200
+
+
+class Journal:
+    """The migration records of one host."""
+
+    def __init__(self, state: StateDir, lease: float = 30.0) -> None:
+        self.state = state
+        self.lease = lease
+
+    def get(self, uuid: str) -> dict[str, Any]:
+        record = self.state.read("migrations", uuid)
+        if record is None:
+            raise KvmfleetError("unknown_migration", f"There is no migration {uuid} in the journal {self.state.path}/migrations.", migration_uuid=uuid)
+        return record
+
+    def find(self, uuid: str) -> dict[str, Any] | None:
+        return self.state.read("migrations", uuid)
+
+    def all(self) -> list[dict[str, Any]]:
+        return sorted(self.state.read_all("migrations"), key=lambda record: record["created_at"])
+
+    def open_for(self, instance_uuid: str) -> dict[str, Any] | None:
+        """The unfinished or unconfirmed record of an instance, or None."""
+        return next((record for record in self.all() if record["instance_uuid"] == instance_uuid and record["status"] not in CLOSED), None)
+
+    def begin(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write a new record with status `pre-migrating`; an instance has at most one open record a host."""
+        with self.state.lock(f"instance-{record['instance_uuid']}"):
+            other = self.open_for(record["instance_uuid"])
+            if other is not None:
+                raise KvmfleetError(
+                    "operation_in_progress",
+                    f"Instance {record['instance_name']} already has the open migration {other['uuid']} (status {other['status']}, step {other['step']}, "
+                    f"{other['source_host']} -> {other['destination_host'] or 'undecided'}): confirm, revert or recover it first.",
+                    migration_uuid=other["uuid"],
+                    status=other["status"],
+                )
+            now = time.time()
+            fresh = dict(record, status="pre-migrating", step="begun", created_at=now, history=[], error=None)
+            return self._write(fresh, now, note="begun")
+
+    def update(self, record: dict[str, Any], *, status: str | None = None, step: str | None = None, note: str | None = None, **changes: Any) -> dict[str, Any]:
+        """Write the next state of a record; a transition that the table does not know is a defect and raises."""
+        wanted = status or record["status"]
+        if wanted not in TRANSITIONS[record["status"]]:
+            raise KvmfleetError(
+                "wrong_status",
+                f"Migration {record['uuid']} of {record['instance_name']} is {record['status']}; it cannot become {wanted}.",
+                migration_uuid=record["uuid"],
+                have=record["status"],
+                need=wanted,
+            )
+        record.update(changes, status=wanted, step=step or record["step"])
+        return self._write(record, time.time(), note)
+
+    def close(self, record: dict[str, Any], status: str, note: str | None = None, error: str | None = None) -> dict[str, Any]:
+        """Final status: what only recovery needed (archived definition) is dropped, the audit trail stays."""
+        for key in PRIVATE:
+            record.pop(key, None)
+        return self.update(record, status=status, step=status, note=note, error=error)
+
+    @contextlib.contextmanager
+    def working(self, uuid: str, owner: str, timeout: float = 10.0) -> Iterator[dict[str, Any]]:
+        """Work on a record: locked against every other process of this host, and only for the run that owns the operation.
+
+        A run whose operation was taken over (its lease had expired) is refused, so that a controller that was thought dead cannot go on.
+        """
+        with self.state.lock(f"migration-{uuid}", timeout=timeout):
+            record = self.get(uuid)
+            if record["owner"] != owner:
+                raise KvmfleetError(
+                    "not_owner",
+                    f"Migration {uuid} of {record['instance_name']} has been taken over by another run; this one may not touch it any more.",
+                    migration_uuid=uuid,
+                )
+            yield record
+
+    def take_over(self, uuid: str, owner: str, timeout: float) -> dict[str, Any]:
+        """Become the owner of an operation once its lease has expired and no process of this host works on it.
+
+        :param timeout: seconds to wait for both.
+        """
+        deadline = time.monotonic() + timeout
+        with self.state.lock(f"migration-{uuid}", timeout=timeout):
+            record = self.get(uuid)
+            while record["owner"] != owner and record["status"] not in CLOSED | {"finished"} and record["lease_until"] > time.time():
+                if time.monotonic() >= deadline:
+                    raise KvmfleetError(
+                        "operation_alive",
+                        f"Migration {uuid} of {record['instance_name']} is being worked on by another run (step {record['step']}); its lease was still "
+                        f"renewed within the {timeout:g} s waited. Let it finish.",
+                        migration_uuid=uuid,
+                    )
+                time.sleep(min(1.0, max(0.05, record["lease_until"] - time.time())))
+                record = self.get(uuid)
+            if record["owner"] == owner or record["status"] in CLOSED:
+                return record
+            record["owner"] = owner
+            return self._write(record, time.time(), note="taken over")
+
+    def _write(self, record: dict[str, Any], now: float, note: str | None) -> dict[str, Any]:
+        record["updated_at"] = now
+        record["lease_until"] = now + self.lease
+        entry = {"at": now, "status": record["status"], "step": record["step"]}
+        if note:
+            entry["note"] = note
+        record["history"] = (record["history"] + [entry])[-_HISTORY_LIMIT:]
+        self.state.write("migrations", record["uuid"], record)
+        return record
+
+
+def public(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without what is only for recovery on this host (the archived definition may hold passwords)."""
+    return {key: value for key, value in record.items() if key not in PRIVATE}
+
+
+def summary(record: dict[str, Any]) -> dict[str, Any]:
+    """The public record without its history: what facts and playbook decisions need."""
+    return {key: value for key, value in public(record).items() if key not in ("history", "disks")}

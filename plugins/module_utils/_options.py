@@ -1,0 +1,45 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Argument specifications that several modules share, and their translation into keyword arguments of the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._power import SHUTDOWN_MODES
+
+OPERATION_ARGS: dict[str, Any] = {
+    "migration_uuid": {"type": "str", "required": True},
+    "owner": {"type": "str", "required": True},
+}
+SHUTDOWN_ARGS: dict[str, Any] = {
+    "shutdown_timeout": {"type": "float", "default": 60.0},
+    "shutdown_retry_interval": {"type": "float", "default": 10.0},
+    "on_shutdown_timeout": {"type": "str", "choices": ["fail", "destroy"], "default": "fail"},
+    "shutdown_modes": {"type": "list", "elements": "str", "choices": list(SHUTDOWN_MODES), "default": list(SHUTDOWN_MODES)},
+}
+WATCH_ARGS: dict[str, Any] = {
+    "settle_time": {"type": "float", "default": 1.0},
+    "agent_timeout": {"type": "float", "default": 0.0},
+}
+CHANNEL_ARGS: dict[str, Any] = {
+    "address": {"type": "str"},
+    "key": {"type": "str", "no_log": True},
+}
+
+
+def shutdown(params: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `_power.stop`."""
+    return {
+        "timeout": params["shutdown_timeout"],
+        "retry_interval": params["shutdown_retry_interval"],
+        "on_timeout": params["on_shutdown_timeout"],
+        "modes": params["shutdown_modes"],
+    }
+
+
+def watch(params: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `_power.watch`."""
+    return {"settle": params["settle_time"], "agent_timeout": params["agent_timeout"]}

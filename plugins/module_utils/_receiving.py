@@ -1,0 +1,258 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The destination's copy of an instance: receive it, start it, prove it, or withdraw it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
+from ._channel import DIGESTS, MANIFEST, Client
+from ._content_digest import content_digest
+from ._errors import KvmfleetError
+from ._journal import Journal
+from ._state_dir import sync_directory
+
+GIB = 1024**3
+
+
+def receive(
+    conn: Any,
+    journal: Journal,
+    record: dict[str, Any],
+    *,
+    channel: dict[str, Any],
+    bases: dict[str, str],
+    watch: dict[str, Any],
+) -> dict[str, Any]:
+    """Pull the sealed copy, verify, rebase and grow it, define the domain with the new flavor, start it if it ran, watch it.
+
+    :param channel: keyword arguments of `_channel.Client`.
+    :param bases: sha256 of a base image -> its path on this host.
+    :param watch: keyword arguments of `_power.watch`.
+    """
+    timings = {"began_at": time.time()}
+    if record["step"] in ("admitted", "receiving"):
+        record = journal.update(record, status="migrating", step="receiving")
+        with Client(journal.state, record["uuid"], **channel) as client:
+            manifest = client.document(MANIFEST)
+            _require_own(manifest, record)
+            _require_space(manifest, record)
+            for name, path in _exports(record).items():
+                client.copy(name, _part(record, path))
+            timings["copied_at"] = time.time()
+            digests = client.document(DIGESTS, wait=channel["stall_timeout"])
+        _verify(record, digests)
+        timings["verified_at"] = time.time()
+        for disk in record["disks"]:
+            _adapt(journal, record, disk, bases)
+        record = _publish(journal, record)
+        record = journal.update(
+            record,
+            step="defining",
+            bytes_transferred=sum(manifest["files"].values()),
+            was_running=manifest["was_running"],
+            autostart=manifest["autostart"],
+            private={"domain_xml": manifest["domain_xml"]},
+        )
+    if record["step"] == "defining":
+        domain = _libvirt.define(conn, _definition(record))
+        _libvirt.set_autostart(domain, record["autostart"])
+        record = journal.update(record, status="post-migrating", step="defined")
+    return finish(conn, journal, record, watch=watch, timings=timings)
+
+
+def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
+    """Start the defined domain if the guest ran before, watch it come up, and set `finished`."""
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if domain is None:
+        raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
+    came_up: dict[str, Any] = {"came_up": None, "agent_answered": None, "agent_at": None}
+    if record["was_running"]:
+        timings["started_at"] = _power.start(domain)
+        came_up = _power.watch(domain, **watch)
+        if not came_up["came_up"]:
+            raise KvmfleetError(
+                "did_not_come_up",
+                f"Guest {record['instance_name']} was started here and went off again within {watch['settle']:g} s; see its log in /var/log/libvirt/qemu.",
+                instance=record["instance_name"],
+            )
+    journal.update(record, status="finished", step="finished", timings=timings, came_up=came_up)
+    return {"timings": timings, **came_up}
+
+
+def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float) -> None:
+    """Before anything is deleted: this host runs the guest (or, for a guest that was off, holds it)."""
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    problem = None
+    if domain is None:
+        problem = "it is not defined here"
+    elif record["was_running"] and not _libvirt.is_active(domain):
+        problem = "it is not running here, and it ran before the move"
+    elif record["was_running"] and record["agent_expected"]:
+        came_up = _power.watch(domain, settle=0, agent_timeout=agent_timeout)
+        if not came_up["agent_answered"]:
+            problem = f"its guest agent, which answered before the move, does not answer within {agent_timeout:g} s"
+    missing = [path for path in _exports(record).values() if not os.path.exists(path)]
+    if missing:
+        problem = "files are missing here: " + ", ".join(missing)
+    if problem:
+        raise KvmfleetError(
+            "destination_not_proven",
+            f"Instance {record['instance_name']} is not confirmed: {problem}. The source copy is kept; start or repair the guest, or revert.",
+            instance=record["instance_name"],
+        )
+
+
+def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> bool:
+    """Make sure that this host cannot start the guest (any more). Its files stay until `withdraw`.
+
+    :returns: whether a domain had to be undefined.
+    """
+    if record["status"] in ("finished", "reverting"):
+        record = journal.update(record, status="reverting", step="reverting")
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if domain is None:
+        return False
+    if _domain_xml.migration_uuid(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))) != record["uuid"]:
+        raise KvmfleetError(
+            "foreign_definition",
+            f"The domain {domain.name()} on this host was not defined by migration {record['uuid']}; it is left alone. Decide by hand which copy is right.",
+            instance=record["instance_name"],
+        )
+    _power.stop(domain, **shutdown)
+    _libvirt.undefine_keeping_everything(domain)
+    return True
+
+
+def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None) -> bool:
+    """Remove what this operation created on this host, release the claim, close the record.
+
+    :returns: whether anything had to be changed.
+    """
+    if record["status"] == status:
+        return False
+    for path in _exports(record).values():
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_part(record, path))
+    for path, inode in record.get("inodes", {}).items():
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(path).st_ino == inode:
+                os.unlink(path)
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, status, note="destination copy removed", error=error)
+    return True
+
+
+def confirm(journal: Journal, record: dict[str, Any]) -> bool:
+    """Close the record once the source copy is gone."""
+    if record["status"] == "confirmed":
+        return False
+    if record["status"] == "finished":
+        record = journal.update(record, status="confirming", step="confirming")
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, "confirmed", note="source copy is gone")
+    return True
+
+
+def _part(record: dict[str, Any], path: str) -> str:
+    return f"{path}.{record['uuid']}.part"
+
+
+def _require_own(manifest: dict[str, Any], record: dict[str, Any]) -> None:
+    expected = sorted(_exports(record))
+    if manifest.get("migration_uuid") != record["uuid"] or sorted(manifest.get("files", {})) != expected:
+        raise KvmfleetError(
+            "manifest_invalid",
+            f"The source offers files {sorted(manifest.get('files', {}))} of migration {manifest.get('migration_uuid')}; expected {expected} of {record['uuid']}.",
+        )
+
+
+def _require_space(manifest: dict[str, Any], record: dict[str, Any]) -> None:
+    need = sum(manifest["files"].values())
+    directory = os.path.dirname(record["disks"][0]["path"])
+    status = os.statvfs(directory)
+    have = status.f_bavail * status.f_frsize
+    if have < need:
+        raise KvmfleetError("no_space", f"{directory} has {have} bytes free, the copy needs {need}.", path=directory, have=have, need=need)
+
+
+def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
+    if "error" in digests:
+        raise KvmfleetError("verification_failed", f"The source could not read its own copy: {digests['error']}.")
+    for name, path in _exports(record).items():
+        found = content_digest(_part(record, path))
+        if found != digests.get(name):
+            raise KvmfleetError(
+                "verification_failed", f"The copy of {name} differs from the source: {found} here, {digests.get(name)} there.", have=found, need=digests.get(name)
+            )
+
+
+def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
+    """Point the received file at this host's base (proven by content right now) and grow it."""
+    part = _part(record, disk["path"])
+    if disk["kind"] == "media":
+        return
+    base = disk["base"]
+    if base is not None:
+        path = bases.get(base["sha256"])
+        if path is None:
+            raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
+        _identity.require(journal.state, path, base)
+        _qemu_img.rebase_unsafe(part, disk["format"], path, base["format"])
+    if disk["grow_to"] and _qemu_img.info(part, disk["format"]).virtual_size < disk["grow_to"]:
+        _qemu_img.resize(part, disk["format"], disk["grow_to"])
+    if disk["format"] != "raw":
+        _qemu_img.check(part, disk["format"])
+    layers = _qemu_img.chain(part, disk["format"], record["image_directories"] + [os.path.dirname(path) for path in bases.values()])
+    if len(layers) != (1 if base is None else 2):
+        raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
+
+
+def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
+    """Give the complete files their names; what already bears the name is never replaced, and what is ours is known by its inode."""
+    inodes = {}
+    for path in _exports(record).values():
+        part = _part(record, path)
+        os.chmod(part, 0o600)
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        inodes[path] = os.stat(part).st_ino
+    record = journal.update(record, step="publishing", inodes=inodes)
+    for path in inodes:
+        try:
+            os.link(_part(record, path), path)
+        except FileExistsError:
+            raise KvmfleetError("path_taken", f"{path} exists on this host and does not belong to this operation.", path=path) from None
+        os.unlink(_part(record, path))
+    for directory in {os.path.dirname(path) for path in inodes}:
+        sync_directory(directory)
+    return record
+
+
+def _exports(record: dict[str, Any]) -> dict[str, str]:
+    """Name in the channel -> path on this host of every file that travels."""
+    exports = {disk["target"]: disk["path"] for disk in record["disks"]}
+    if record["nvram"]:
+        exports["nvram"] = record["nvram"]
+    return exports
+
+
+def _definition(record: dict[str, Any]) -> str:
+    root = _domain_xml.parse(record["private"]["domain_xml"])
+    for disk in record["disks"]:
+        _domain_edit.set_disk_source(root, disk["target"], disk["path"])
+    if record["nvram"]:
+        _domain_edit.set_nvram(root, record["nvram"])
+    flavor = record["new_flavor"]
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
+    _domain_edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"])
+    return _domain_edit.to_string(root)

@@ -1,0 +1,176 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The source's copy of an instance: hand it over sealed, restore it, or remove it for good.
+
+*Sealed* means that nothing on this host can start the guest: its definition is archived in the journal and undefined, its disks bear
+another name. Everything is kept, so that restoring is renaming and defining.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from . import _claims, _libvirt, _power, _qemu_img
+from ._content_digest import data_bytes
+from ._errors import KvmfleetError
+from ._journal import Journal
+from ._state_dir import sync_directory
+
+SEALED_SUFFIX = ".sealed-"
+
+
+def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
+    """Stop the guest, prove that it is off, seal it.
+
+    :param shutdown: keyword arguments of `_power.stop`.
+    :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
+    """
+    if record["step"] in ("begun", "stopping"):
+        record = stop_unchanged(conn, journal, record, shutdown)
+    if record["step"] in ("stopped", "sealing"):
+        record = _seal(conn, journal, record)
+    files = {disk["target"]: sealed_path(record, disk) for disk in record["disks"]}
+    if record["nvram"]:
+        files["nvram"] = record["nvram"]
+    manifest = {
+        "migration_uuid": record["uuid"],
+        "domain_xml": record["private"]["domain_xml"],
+        "autostart": record["autostart"],
+        "was_running": record["was_running"],
+        "files": {name: data_bytes(path) for name, path in files.items()},
+    }
+    return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
+
+
+def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
+    """Stop the guest of the plan, prove that it is off and that its disks are what the plan says."""
+    domain = require_unchanged(conn, record)
+    was_running = record.get("was_running") or _libvirt.is_active(domain)
+    record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
+    stopped = _power.stop(domain, **shutdown)
+    if _libvirt.is_active(domain):
+        raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
+    require_unchanged_chains(record)
+    return journal.update(record, step="stopped", stopped=stopped)
+
+
+def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None) -> bool:
+    """Put the instance back as it was before the operation, running if it ran, and close the record with `status`.
+
+    :returns: whether anything had to be changed.
+    """
+    if record["status"] == status:
+        return False
+    if "private" in record:
+        _unseal_disks(record)
+        domain = _libvirt.find_domain(conn, record["instance_uuid"]) or _libvirt.define(conn, record["private"]["domain_xml"])
+        _libvirt.set_autostart(domain, record["autostart"])
+    else:
+        domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
+    if domain is not None and record.get("was_running") and record["step"] != "begun":
+        _power.start(domain)
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, status, note="source copy restored", error=error)
+    return True
+
+
+def discard(journal: Journal, record: dict[str, Any]) -> bool:
+    """Remove the sealed copy for good (confirm). Media such as seed ISOs stay: other guests may use them.
+
+    :returns: whether anything had to be changed.
+    """
+    if record["status"] == "confirmed":
+        return False
+    journal.update(record, status="confirming", step="confirming")
+    paths = [sealed_path(record, disk) for disk in record["disks"] if disk["kind"] == "disk"]
+    if record["nvram"]:
+        paths.append(record["nvram"])
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    for directory in {os.path.dirname(path) for path in paths}:
+        sync_directory(directory)
+    _claims.remove(journal.state, record["uuid"])
+    journal.close(record, "confirmed", note="source copy removed")
+    return True
+
+
+def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
+    """Where a disk of the record lies while the source copy is sealed."""
+    return disk["path"] + SEALED_SUFFIX + record["uuid"] if disk["kind"] == "disk" else disk["path"]
+
+
+def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
+    """The domain of the record, provided its definition is the one that the plan was made from."""
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if domain is None:
+        raise KvmfleetError(
+            "instance_vanished",
+            f"Instance {record['instance_name']} ({record['instance_uuid']}) is not defined on this host any more.",
+            instance=record["instance_name"],
+        )
+    digest = _libvirt.xml_digest(domain)
+    if digest != record["xml_digest"] or domain.name() != record["instance_name"]:
+        raise KvmfleetError(
+            "definition_changed",
+            f"The definition of {record['instance_name']} was changed since the operation was planned; plan it again.",
+            have=digest,
+            need=record["xml_digest"],
+        )
+    return domain
+
+
+def require_unchanged_chains(record: dict[str, Any]) -> None:
+    """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since."""
+    for disk in record["disks"]:
+        _qemu_img.assert_not_in_use(disk["path"], disk["format"])
+        layers = _qemu_img.chain(disk["path"], disk["format"], record["image_directories"])
+        found = [[layer.path, layer.format, layer.virtual_size] for layer in layers]
+        if found != disk["chain"]:
+            raise KvmfleetError(
+                "chain_changed",
+                f"The backing chain of {disk['path']} is {found} now; it was {disk['chain']} when the operation was planned.",
+                have=found,
+                need=disk["chain"],
+            )
+
+
+def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if record["step"] == "stopped":
+        domain = require_unchanged(conn, record)
+        private = {"domain_xml": _libvirt.inactive_xml(domain)}
+        record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
+        _claims.write(journal.state, record, "source", record["old_flavor"], 0)
+    if domain is not None:
+        if _libvirt.is_active(domain):
+            raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
+        _libvirt.undefine_keeping_everything(domain)
+    for disk in record["disks"]:
+        sealed = sealed_path(record, disk)
+        if sealed != disk["path"] and not os.path.lexists(sealed):
+            os.rename(disk["path"], sealed)
+    for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
+        sync_directory(directory)
+    return journal.update(record, step="sealed")
+
+
+def _unseal_disks(record: dict[str, Any]) -> None:
+    for disk in record["disks"]:
+        sealed = sealed_path(record, disk)
+        if sealed == disk["path"] or not os.path.lexists(sealed):
+            continue
+        if os.path.lexists(disk["path"]):
+            raise KvmfleetError(
+                "sealed_path_taken",
+                f"{sealed} cannot get its name back: {disk['path']} exists again. Move that file away and run recover.",
+                path=disk["path"],
+            )
+        os.rename(sealed, disk["path"])
+    for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
+        sync_directory(directory)

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: claim
+short_description: Claim capacity of a host for an operation
+version_added: 0.1.0
+description:
+  - Checks under the host's own lock, against its live state, that the host can take the instance, and reserves the capacity.
+  - What counts are the rules of RamFilter, CoreFilter and DiskFilter, and whether the host already has such a domain, MAC address or file, and offers
+    the machine type, networks, bridges, firmware, tools and bytes that the instance needs.
+  - A claim lasts until the operation is confirmed, reverted or undone. It is released by M(kvmfleet.compute.destination_copy),
+    M(kvmfleet.compute.source_copy) or M(kvmfleet.compute.resize_in_place).
+options:
+  role:
+    description: Whether the instance comes to this host, or grows on it.
+    type: str
+    choices: [destination, in_place]
+    default: destination
+  plan:
+    description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.record) of the plan.
+    type: dict
+    required: true
+  requirements:
+    description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.requirements) of the plan.
+    type: dict
+    required: true
+  destination_host:
+    description: Inventory name of this host.
+    type: str
+    required: true
+  source_images_path:
+    description: Directory of guest images at the source. A disk below it keeps its path relative to it.
+    type: path
+    default: /var/lib/libvirt/images
+  images_path:
+    description: Directory of guest images on this host.
+    type: path
+    default: /var/lib/libvirt/images
+  image_directories:
+    description: Directories in which disks and base images of guests may lie.
+    type: list
+    elements: path
+    default: [/var/lib/libvirt/images]
+  reserved:
+    description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
+    type: dict
+    default: {}
+  ratios:
+    description: Effective allocation ratios of this host.
+    type: dict
+    required: true
+    suboptions:
+      cpu:
+        description: Virtual per physical CPU.
+        type: float
+        required: true
+      ram:
+        description: Promised per physical memory.
+        type: float
+        required: true
+      disk:
+        description: Promised per real disk.
+        type: float
+        required: true
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation
+  - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Claim kvm2 for the operation
+  kvmfleet.compute.claim:
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    plan: "{{ planned.plan.record }}"
+    requirements: "{{ planned.plan.requirements }}"
+    destination_host: kvm2
+    ratios: {cpu: 16.0, ram: 1.5, disk: 1.0}
+"""
+
+RETURN = r"""
+claim:
+  description: The claim.
+  type: dict
+  returned: when not in check mode
+error_code:
+  description: V(claim_refused), with every reason and its numbers in RV(details), or V(operation_in_progress).
+  type: str
+  returned: failure
+details:
+  description: For V(claim_refused), C(reasons) with C(code), C(reason), C(need) and C(have).
+  type: dict
+  returned: failure
+"""
+
+import os
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+
+def here(path, params):
+    """Where a file of the source comes to lie on this host."""
+    relative = os.path.relpath(path, params["source_images_path"])
+    return os.path.join(params["images_path"], os.path.basename(path) if relative.startswith("..") else relative)
+
+
+def new_record(params):
+    plan = params["plan"]
+    return dict(
+        plan,
+        uuid=params["migration_uuid"],
+        owner=params["owner"],
+        role=params["role"],
+        destination_host=params["destination_host"],
+        image_directories=sorted({*params["image_directories"], params["images_path"]}),
+        disks=[dict(disk, path=here(disk["path"], params)) for disk in plan["disks"]] if params["role"] == "destination" else plan["disks"],
+    )
+
+
+def main():
+    def act(module):
+        params = module.params
+        journal = Journal(StateDir(params["state_path"]))
+        record = new_record(params)
+        if module.check_mode:
+            return {"changed": True}
+        with _libvirt.connect(params["uri"]) as conn:
+            claim = _admission.admit(
+                conn,
+                journal,
+                record,
+                requirements=params["requirements"],
+                images_path=params["images_path"],
+                reserved=Reserved(**params["reserved"]),
+                ratios=params["ratios"],
+            )
+        return {"changed": True, "claim": claim}
+
+    run(
+        act,
+        dict(
+            OPERATION_ARGS,
+            **STATE_ARGS,
+            **LIBVIRT_ARGS,
+            role={"type": "str", "choices": ["destination", "in_place"], "default": "destination"},
+            plan={"type": "dict", "required": True},
+            requirements={"type": "dict", "required": True},
+            destination_host={"type": "str", "required": True},
+            source_images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
+            reserved={"type": "dict", "default": {}},
+            ratios={
+                "type": "dict",
+                "required": True,
+                "options": {name: {"type": "float", "required": True} for name in ("cpu", "ram", "disk")},
+            },
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: copy_channel
+short_description: Open or close the encrypted channel of an operation at its source
+version_added: 0.1.0
+description:
+  - Serves files of one operation read-only over NBD with TLS and a one-time key (nbdkit), to be pulled by the destination.
+  - An open channel shows nothing but the base images in O(bases). The guest's own disks appear when M(kvmfleet.compute.source_copy) seals them.
+  - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
+options:
+  state:
+    description: Whether the channel is to be open or closed.
+    type: str
+    choices: [present, absent]
+    default: present
+  address:
+    description: Address of this host at which the channel is served. Required for O(state=present).
+    type: str
+  ports:
+    description: TCP port, or first and last port of a range, of which a free one is taken.
+    type: str
+    default: 49152-49215
+  key:
+    description: One-time key, 64 hexadecimal digits. Required for O(state=present).
+    type: str
+  bases:
+    description: SHA-256 digests of those base images of the operation that the destination lacks.
+    type: list
+    elements: str
+    default: []
+  idle_timeout:
+    description: Seconds without a connected peer after which the channel ends.
+    type: float
+    default: 180.0
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation
+  - kvmfleet.compute.state
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Open the channel
+  kvmfleet.compute.copy_channel:
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.11
+    key: "{{ one_time_key }}"
+  register: channel
+
+- name: Close it
+  kvmfleet.compute.copy_channel:
+    state: absent
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+"""
+
+RETURN = r"""
+port:
+  description: TCP port of the open channel.
+  type: int
+  returned: when O(state=present) and not in check mode
+error_code:
+  description: V(channel_failed), V(invalid_ports), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
+  type: str
+  returned: failure
+"""
+
+import os
+import re
+import shutil
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFAULT_PORTS, Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+
+def open_channel(params, record, server):
+    if not re.match(r"^[0-9a-f]{64}$", params["key"]):
+        raise KvmfleetError("invalid_value", "key: expected 64 hexadecimal digits.")
+    if shutil.which("nbdkit") is None:
+        raise KvmfleetError("tool_missing", "nbdkit is not installed; run the role kvmfleet.compute.prepare_host on this host.")
+    known = {disk["base"]["sha256"]: disk["base"]["path"] for disk in record["disks"] if disk["base"]}
+    unknown = sorted(set(params["bases"]) - set(known))
+    if unknown:
+        raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images of migration {record['uuid']}.")
+    port = server.open(address=params["address"], ports=params["ports"], key=params["key"], idle_timeout=params["idle_timeout"])
+    for sha256 in params["bases"]:
+        server.offer_file(f"base-{sha256}", known[sha256])
+    return {"changed": True, "port": port}
+
+
+def main():
+    def act(module):
+        params = module.params
+        state = StateDir(params["state_path"])
+        if module.check_mode:
+            return {"changed": params["state"] == "present" or os.path.isdir(Server(state, params["migration_uuid"]).directory)}
+        with Journal(state).working(params["migration_uuid"], params["owner"]) as record:
+            server = Server(state, record["uuid"])
+            return open_channel(params, record, server) if params["state"] == "present" else {"changed": server.close()}
+
+    run(
+        act,
+        dict(
+            OPERATION_ARGS,
+            **STATE_ARGS,
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            address={"type": "str"},
+            ports={"type": "str", "default": DEFAULT_PORTS},
+            key={"type": "str", "no_log": True},
+            bases={"type": "list", "elements": "str", "default": []},
+            idle_timeout={"type": "float", "default": 180.0},
+        ),
+        needs_libvirt=False,
+        required_if=[("state", "present", ["address", "key"])],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: destination_copy
+short_description: The copy of an instance at the destination of an operation
+version_added: 0.1.0
+description:
+  - Pulls the sealed copy through the channel, verifies it, rebases it onto this host's base image, grows the root disk, defines the domain with
+    the new flavor, starts it if it ran and watches it come up.
+  - Also proves, confirms and withdraws that copy.
+options:
+  state:
+    description:
+      - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
+        complete.
+      - V(proven) checks that this host runs the guest (or holds it, if it was off) and notes that the confirm has begun.
+      - V(confirmed) closes the record after the source copy was removed.
+      - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
+      - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record.
+    type: str
+    choices: [started, proven, confirmed, undefined, absent]
+    required: true
+  address:
+    description: Address of the source at which the channel is served.
+    type: str
+  port:
+    description: TCP port of the channel.
+    type: int
+  key:
+    description: One-time key of the channel.
+    type: str
+  bases:
+    description: SHA-256 digest of each base image of the operation, and its path on this host.
+    type: dict
+    default: {}
+  stall_timeout:
+    description: Seconds without progress after which a copy is given up.
+    type: float
+    default: 60.0
+  error:
+    description: Why the operation is undone, for the audit trail. Makes O(state=absent) end with the status V(error) instead of V(reverted).
+    type: str
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.shutdown
+  - kvmfleet.compute.operation.watch
+  - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Receive and start the guest
+  kvmfleet.compute.destination_copy:
+    state: started
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.11
+    port: "{{ channel.port }}"
+    key: "{{ one_time_key }}"
+    bases: "{{ {base.sha256: base.path} }}"
+    agent_timeout: 60
+
+- name: Give it up again
+  kvmfleet.compute.destination_copy:
+    state: absent
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    error: the operator changed his mind
+"""
+
+RETURN = r"""
+bytes_transferred:
+  description: Bytes of data that travelled through the channel for the guest's own files. Base images are not among them.
+  type: int
+  returned: when O(state=started) and not in check mode
+timings:
+  description: When the copy began, was complete, was verified, and when libvirt had started the guest, in seconds since the epoch.
+  type: dict
+  returned: when O(state=started) and not in check mode
+came_up:
+  description: Whether the guest stayed active for O(settle_time). V(null) for a guest that was off.
+  type: bool
+  returned: when O(state=started) and not in check mode
+agent_answered:
+  description: Whether the guest agent answered within O(agent_timeout). V(null) where it was not waited for.
+  type: bool
+  returned: when O(state=started) and not in check mode
+error_code:
+  description:
+    - V(copy_failed), V(copy_stalled), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(base_missing), V(base_differs),
+      V(chain_changed), V(did_not_come_up), V(destination_not_proven), V(foreign_definition), V(shutdown_timeout), V(wrong_status), V(not_owner)
+      or V(unknown_migration).
+  type: str
+  returned: failure
+"""
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+_DONE = {"started": ("finished",), "proven": ("confirming", "confirmed"), "confirmed": ("confirmed",), "undefined": ("reverted", "error"), "absent": ("reverted", "error")}
+
+
+def start(params, conn, journal, record):
+    channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
+    received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], watch=watch(params))
+    return dict(received, changed=True, bytes_transferred=journal.get(record["uuid"])["bytes_transferred"])
+
+
+def prove(params, conn, journal, record):
+    _receiving.prove(conn, record, agent_timeout=params["agent_timeout"])
+    journal.update(record, status="confirming", step="confirming")
+    return {"changed": True}
+
+
+def confirm(params, conn, journal, record):
+    return {"changed": _receiving.confirm(journal, record)}
+
+
+def undefine(params, conn, journal, record):
+    return {"changed": _receiving.undefine(conn, journal, record, shutdown(params))}
+
+
+def withdraw(params, conn, journal, record):
+    undefined = _receiving.undefine(conn, journal, record, shutdown(params))
+    status = "reverted" if record["status"] == "reverting" else "error"
+    return {"changed": _receiving.withdraw(journal, record, status=status, error=params["error"]) or undefined}
+
+
+ACTIONS = {"started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
+
+
+def main():
+    def act(module):
+        params = module.params
+        journal = Journal(StateDir(params["state_path"]))
+        wanted = params["state"]
+        status = journal.get(params["migration_uuid"])["status"]
+        if module.check_mode or status in _DONE[wanted]:
+            return {"changed": status not in _DONE[wanted]}
+        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
+            return ACTIONS[wanted](params, conn, journal, record)
+
+    run(
+        act,
+        dict(
+            OPERATION_ARGS,
+            **SHUTDOWN_ARGS,
+            **WATCH_ARGS,
+            **STATE_ARGS,
+            **LIBVIRT_ARGS,
+            state={"type": "str", "choices": list(ACTIONS), "required": True},
+            address={"type": "str"},
+            port={"type": "int"},
+            key={"type": "str", "no_log": True},
+            bases={"type": "dict", "default": {}},
+            stall_timeout={"type": "float", "default": 60.0},
+            error={"type": "str"},
+        ),
+        required_together=[("address", "port", "key")],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: migration_info
+short_description: Read the journal of a host
+version_added: 0.1.0
+description:
+  - Returns the records of operations in which this host takes or took part, oldest first.
+options:
+  open_only:
+    description: Leave out records that are confirmed, reverted or ended in an error.
+    type: bool
+    default: true
+  instance:
+    description: Name or UUID of an instance. Without it, the records of all instances are returned.
+    type: str
+  history:
+    description: Include the audit trail of each record.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.attributes.info
+  - kvmfleet.compute.state
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: What happened to web1 on this host
+  kvmfleet.compute.migration_info:
+    instance: web1
+    open_only: false
+    history: true
+  register: journal
+"""
+
+RETURN = r"""
+migrations:
+  description: The records without what only recovery needs.
+  type: list
+  elements: dict
+  returned: success
+  sample:
+    - uuid: 6f1c2f6e-6f0e-4f0e-8b5c-0a7f4c1f6a51
+      instance_name: web1
+      status: finished
+      step: finished
+      source_host: kvm1
+      destination_host: kvm2
+"""
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+
+def main():
+    def act(module):
+        params = module.params
+        wanted = [
+            record
+            for record in Journal(StateDir(params["state_path"])).all()
+            if not (params["open_only"] and record["status"] in CLOSED)
+            and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
+        ]
+        return {"changed": False, "migrations": [(public if params["history"] else summary)(record) for record in wanted]}
+
+    run(
+        act,
+        dict(
+            STATE_ARGS,
+            open_only={"type": "bool", "default": True},
+            instance={"type": "str"},
+            history={"type": "bool", "default": False},
+        ),
+        needs_libvirt=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

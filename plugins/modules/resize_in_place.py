@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: resize_in_place
+short_description: Resize an instance on the host where it is
+version_added: 0.1.0
+description:
+  - Gives a guest another flavor without moving it. Nothing is copied.
+  - Its disks are frozen under new, empty layers until the resize is confirmed, so that a revert brings back the disks as they were at the switch.
+options:
+  state:
+    description:
+      - V(finished) stops the guest, layers its disks, grows the root disk, redefines the guest with the new flavor and starts it if it ran.
+      - V(restored) goes back to the old flavor and the old disks.
+      - V(confirmed) merges the layers back into the disks. A running guest goes on running.
+    type: str
+    choices: [finished, restored, confirmed]
+    required: true
+  error:
+    description: Why the operation is undone, for the audit trail.
+    type: str
+  merge_timeout:
+    description: Seconds without progress after which merging a layer is given up. It can be repeated.
+    type: float
+    default: 120.0
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.shutdown
+  - kvmfleet.compute.operation.watch
+  - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Switch the guest to the flavor that the operation was begun with
+  kvmfleet.compute.resize_in_place:
+    state: finished
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+
+- name: Keep it
+  kvmfleet.compute.resize_in_place:
+    state: confirmed
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+"""
+
+RETURN = r"""
+stopped:
+  description: How the guest was stopped, as in M(kvmfleet.compute.source_copy).
+  type: dict
+  returned: when O(state=finished) and not in check mode
+timings:
+  description: When libvirt had started the guest, in seconds since the epoch.
+  type: dict
+  returned: when O(state=finished) and not in check mode
+came_up:
+  description: Whether the guest stayed active for O(settle_time). V(null) for a guest that was off.
+  type: bool
+  returned: when O(state=finished) and not in check mode
+agent_answered:
+  description: Whether the guest agent answered within O(agent_timeout). V(null) where it was not waited for.
+  type: bool
+  returned: when O(state=finished) and not in check mode
+error_code:
+  description:
+    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(did_not_come_up), V(destination_not_proven),
+      V(commit_failed), V(commit_stalled), V(wrong_status), V(not_owner) or V(unknown_migration).
+  type: str
+  returned: failure
+"""
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+_DONE = {"finished": ("finished",), "restored": ("reverted", "error"), "confirmed": ("confirmed",)}
+
+
+def resize(params, conn, journal, record):
+    return dict(_in_place.resize(conn, journal, record, shutdown=shutdown(params), watch=watch(params)), changed=True)
+
+
+def restore(params, conn, journal, record):
+    status = "reverted" if record["status"] in ("finished", "reverting") else "error"
+    return {"changed": _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])}
+
+
+def confirm(params, conn, journal, record):
+    return {"changed": _in_place.confirm(conn, journal, record, timeout=params["merge_timeout"])}
+
+
+ACTIONS = {"finished": resize, "restored": restore, "confirmed": confirm}
+
+
+def main():
+    def act(module):
+        params = module.params
+        journal = Journal(StateDir(params["state_path"]))
+        wanted = params["state"]
+        status = journal.get(params["migration_uuid"])["status"]
+        if module.check_mode or status in _DONE[wanted]:
+            return {"changed": status not in _DONE[wanted]}
+        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
+            return ACTIONS[wanted](params, conn, journal, record)
+
+    run(
+        act,
+        dict(
+            OPERATION_ARGS,
+            **SHUTDOWN_ARGS,
+            **WATCH_ARGS,
+            **STATE_ARGS,
+            **LIBVIRT_ARGS,
+            state={"type": "str", "choices": list(ACTIONS), "required": True},
+            error={"type": "str"},
+            merge_timeout={"type": "float", "default": 120.0},
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one place where a refusal becomes an answer, and where Ansible's containers are left behind on the way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+
+def answer(decide: Callable[[], dict[str, Any]], **nothing: Any) -> dict[str, Any]:
+    """The result of `decide` with `error: null`, or `nothing` with the error; plain JSON values only.
+
+    :param nothing: the keys of the result with their values for the case of an error.
+    """
+    try:
+        result = {"error": None, **decide()}
+    except Refusal as exc:
+        result = {"error": exc.as_dict(), **nothing}
+    except ValidationError as exc:
+        result = {"error": {"code": "invalid_value", "message": str(exc), "details": {"field": exc.field}}, **nothing}
+    return json.loads(json.dumps(result))

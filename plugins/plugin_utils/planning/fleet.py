@@ -1,0 +1,72 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The fleet as the facts of this run show it: where an instance is, and which operations on it are open."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+
+class Fleet:
+    """The compute hosts of one run.
+
+    :param hosts: one mapping a host: the fact `kvmfleet_host`, or `host`, `up: false` and `down_reason` where there is none.
+    """
+
+    def __init__(self, hosts: Iterable[dict[str, Any]]) -> None:
+        self.hosts: dict[str, dict[str, Any]] = {}
+        for state in hosts:
+            self.hosts[str(state["host"])] = dict(state)
+        if not self.hosts:
+            raise Refusal("no_compute_hosts", "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name.")
+
+    @property
+    def down(self) -> dict[str, str]:
+        return {name: str(state.get("down_reason") or "no facts were gathered") for name, state in self.hosts.items() if not state.get("up")}
+
+    def locate(self, instance: str) -> tuple[str, dict[str, Any]]:
+        """The one host that defines the instance (by name or uuid) and its entry there.
+
+        :raises Refusal: `unknown_instance`, `instance_on_several_hosts`.
+        """
+        found = self._definitions(instance)
+        if not found:
+            raise Refusal("unknown_instance", f"No host defines the instance {instance!r}: {self._searched()}", instance=instance)
+        name, uuid = found[0][1]["name"], found[0][1]["uuid"]
+        twins = {host: entry for key in (name, uuid) for host, entry in self._definitions(key)}
+        if len(twins) > 1:
+            where = ", ".join(f"{host} ({entry['name']}, {entry['uuid']}, {entry['state']})" for host, entry in sorted(twins.items()))
+            raise Refusal(
+                "instance_on_several_hosts",
+                f"The instance {instance!r} is defined on {len(twins)} hosts: {where}. Only you can know which copy is right: undefine the other one "
+                "(virsh undefine --keep-nvram) and run this again.",
+                instance=instance,
+                hosts=sorted(twins),
+            )
+        return found[0]
+
+    def open_migrations(self, instance: str) -> list[dict[str, Any]]:
+        """Every open journal record of the instance (by name or uuid), each with the inventory name of the host that holds it as `host`."""
+        return [
+            {**record, "host": name}
+            for name, state in self.hosts.items()
+            for record in state.get("migrations", [])
+            if instance in (record["instance_name"], record["instance_uuid"])
+        ]
+
+    def all_open_migrations(self) -> list[dict[str, Any]]:
+        return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get("migrations", [])]
+
+    def _definitions(self, key: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(name, entry) for name, state in self.hosts.items() for entry in state.get("domains", []) if key in (entry["name"], entry["uuid"])]
+
+    def _searched(self) -> str:
+        reachable = sorted(set(self.hosts) - set(self.down))
+        text = f"{len(reachable)} hosts were searched ({', '.join(reachable) or 'none'})."
+        if self.down:
+            text += " Not searched: " + "; ".join(f"{name} ({reason})" for name, reason in sorted(self.down.items())) + "."
+        return text

@@ -1,0 +1,255 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of one resize or cold migration: everything that can be decided before a guest is touched, in one object.
+
+Check mode, diff, the printed table and the run read this object; nothing decides twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import read_hosts
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import flavor as validate_flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+GIB = 1024**3
+_MOVABLE_STATES = ("running", "shutoff")
+
+
+def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
+    """The flavor called `name` out of the fleet variable `kvmfleet_flavors`, normalised.
+
+    :raises Refusal: `unknown_flavor`, `unsupported_flavor`; ValidationError for what is no flavor.
+    """
+    check_name("flavor", name)
+    if not isinstance(flavors, Mapping) or not flavors:
+        raise ValidationError("kvmfleet_flavors", flavors, "a mapping of flavor names to vcpus, ram (MiB) and disk (GiB)")
+    if name not in flavors:
+        raise Refusal("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
+    flavor = validate_flavor(f"kvmfleet_flavors.{name}", flavors[name])
+    if flavor["ephemeral"] or flavor["swap"]:
+        raise Refusal(
+            "unsupported_flavor",
+            f"kvmfleet_flavors.{name}: ephemeral and swap disks are not supported yet, got ephemeral={flavor['ephemeral']} swap={flavor['swap']}; use 0.",
+            flavor=name,
+        )
+    return {**flavor, "name": str(name)}
+
+
+def plan_migration(
+    hosts: list[dict[str, Any]],
+    domain: dict[str, Any] | None,
+    request: dict[str, Any],
+    scheduler: dict[str, Any],
+) -> dict[str, Any]:
+    """Decide what a request comes to.
+
+    :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
+    :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
+        `allow_resize_to_same_host`, `allow_downsize`.
+    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `ratios`, `record`, `requirements`, `diff`.
+    :raises Refusal: the request cannot be carried out.
+    """
+    fleet = Fleet(hosts)
+    host, entry = fleet.locate(request["instance"])
+    if domain is None:
+        raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
+    old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
+    new = request["flavor"] or old
+    resizing = request["flavor"] is not None
+    if resizing and _same(old, new):
+        return _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
+    if not resizing and request["target_host"] == host:
+        return _nothing(host, old, new, f"Instance {entry['name']} is already on {host}; nothing to do.")
+    waiting = _waiting(fleet, entry, host, request)
+    if waiting:
+        return _nothing(host, old, new, waiting)
+    _require_movable(entry, domain, host)
+    _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
+    placement = select_destinations(
+        list(fleet.hosts.values()),
+        {
+            "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
+            "flavor": new,
+            "image": {"properties": _image_properties(domain)},
+            "availability_zone": request["availability_zone"],
+            "target_host": request["target_host"],
+            "ignore_hosts": list(request["ignore_hosts"]),
+            "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
+        },
+        scheduler,
+    )
+    if placement["selected"] is None:
+        down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
+        raise Refusal("no_valid_host", f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{down}", placement=placement)
+    candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
+    in_place = candidates[0] == host
+    zone = fleet.hosts[candidates[0]]["availability_zone"]
+    what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
+    return {
+        "action": "in_place" if in_place else "move",
+        "message": f"Would {what}" + (" in place." if in_place else f" (zone {zone})."),
+        "source": host,
+        "candidates": [host] if in_place else [name for name in candidates if name != host],
+        "placement": placement,
+        "ratios": _ratios(fleet, candidates, scheduler),
+        "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
+        "requirements": _requirements(domain),
+        "diff": _diff(host, old, candidates[0], new),
+    }
+
+
+def describe(flavor: dict[str, Any]) -> str:
+    """`flavor large (2 vCPUs, 512 MiB, 3 GiB)`."""
+    name = f"flavor {flavor['name']} " if flavor.get("name") else ""
+    return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB)"
+
+
+def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, Any]) -> str | None:
+    """Why there is nothing to do, if an earlier run did it and it waits for confirm.
+
+    :raises Refusal: `unconfirmed_migration` for another request meanwhile.
+    """
+    record = next(iter(fleet.open_migrations(entry["uuid"])), None)
+    if record is None:
+        return None
+    what = f"Instance {entry['name']} was moved from {record['source_host']} to {host} by migration {record['uuid']}, which waits for confirm or revert"
+    if request["flavor"] is None and record["migration_type"] == "migration" and request["target_host"] in (None, host):
+        return f"{what}; nothing to do."
+    raise Refusal("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=record["uuid"])
+
+
+def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return all(old[key] == new[key] for key in ("vcpus", "ram", "disk"))
+
+
+def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:
+    return {
+        "action": "none",
+        "message": message,
+        "source": host,
+        "candidates": [],
+        "placement": None,
+        "ratios": {},
+        "record": None,
+        "requirements": None,
+        "diff": _diff(host, old, host, new),
+    }
+
+
+def _require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -> None:
+    if not domain["persistent"]:
+        raise Refusal("transient_domain", f"Instance {entry['name']} on {host} is transient (it has no stored definition); define it first (virsh define).")
+    if domain["state"] not in _MOVABLE_STATES:
+        raise Refusal(
+            "unsupported_state",
+            f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. Resume, start or stop it first.",
+            have=domain["state"],
+            need=list(_MOVABLE_STATES),
+        )
+    if domain["refusals"]:
+        reasons = "; ".join(f"{refusal['reason']} [{refusal['code']}]" for refusal in domain["refusals"])
+        raise Refusal("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
+    if _root(domain) is None:
+        raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
+
+
+def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
+    root = _root(domain)
+    if new is not old and new["disk"] * GIB < root["virtual_size"]:
+        raise Refusal(
+            "downsize",
+            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that disk {root['target']} of "
+            f"{name} has; a disk never shrinks.",
+            field="disk",
+            need=root["virtual_size"],
+            have=new["disk"] * GIB,
+        )
+    for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
+        if new[field] < old[field] and not allow_downsize:
+            raise Refusal(
+                "downsize",
+                f"flavor.{field}: {new[field]} {unit} is less than the {old[field]} {unit} that {name} has; guests only grow. "
+                "Set allow_downsize to permit fewer vCPUs or less memory.",
+                field=field,
+                need=old[field],
+                have=new[field],
+            )
+
+
+def _root(domain: dict[str, Any]) -> dict[str, Any] | None:
+    return next((disk for disk in domain["disks"] if disk["root"]), None)
+
+
+def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
+    return {"hw_architecture": domain["arch"], "img_hv_type": domain["virt_type"], "hw_vm_mode": "hvm"}
+
+
+def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], resizing: bool) -> dict[str, Any]:
+    """What both journals hold of the operation."""
+    return {
+        "instance_uuid": entry["uuid"],
+        "instance_name": entry["name"],
+        "migration_type": "resize" if resizing else "migration",
+        "source_host": host,
+        "old_flavor": old,
+        "new_flavor": new,
+        "xml_digest": domain["xml_digest"],
+        "agent_expected": bool(domain["agent"]["connected"]),
+        "disks": [_disk(disk, new if resizing else None) for disk in domain["disks"] if disk["path"]],
+        "nvram": domain["firmware"].get("nvram"),
+    }
+
+
+def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
+    chain = disk["chain"]
+    writable = disk["device"] == "disk" and not disk["readonly"]
+    return {
+        "target": disk["target"],
+        "kind": "disk" if writable else "media",
+        "path": disk["path"],
+        "format": disk["format"],
+        "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
+        "allocated_bytes": disk["allocated_bytes"],
+        "virtual_size": disk["virtual_size"],
+        "base": {**chain[1]["identity"], "path": chain[1]["path"]} if writable and len(chain) > 1 else None,
+        "grow_to": grown["disk"] * GIB if grown and disk["root"] and grown["disk"] * GIB > disk["virtual_size"] else None,
+    }
+
+
+def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
+    states = read_hosts([fleet.hosts[name] for name in candidates], Options.build(scheduler))
+    return {name: {"cpu": state.vcpus.ratio, "ram": state.memory_mb.ratio, "disk": state.disk_mb.ratio} for name, state in states.items()}
+
+
+def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
+    """What a destination must have, checked there under the lock of the claim."""
+    interfaces = domain["interfaces"]
+    return {
+        "arch": domain["arch"],
+        "virt_type": domain["virt_type"],
+        "machine": domain["machine"],
+        "emulator": domain["emulator"],
+        "networks": sorted({nic["source"] for nic in interfaces if nic["type"] == "network" and nic["source"]}),
+        "bridges": sorted({nic["source"] for nic in interfaces if nic["type"] == "bridge" and nic["source"]}),
+        "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
+        "loader": domain["firmware"].get("loader"),
+        "nvram_template": domain["firmware"].get("nvram_template"),
+    }
+
+
+def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any]) -> dict[str, Any]:
+    def side(name: str, flavor: dict[str, Any]) -> dict[str, Any]:
+        return {"host": name, "flavor": flavor.get("name"), "vcpus": flavor["vcpus"], "ram_mib": flavor["ram"], "disk_gib": flavor["disk"]}
+
+    return {"before": side(host, old), "after": side(destination, new)}
+

@@ -1,0 +1,32 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The caller's words, checked: every name and choice that a playbook was given, before any host is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+_NAMES = ("instance", "availability_zone", "target_host")
+
+
+def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[str, Any]:
+    """Normalise a request: an empty string (an AWX survey question left blank) counts as not given.
+
+    :param request: `instance` (required), `availability_zone`, `target_host`, `ignore_hosts`.
+    :raises Refusal: `unknown_host`; ValidationError for what is no name.
+    """
+    checked = {key: None if value == "" else value for key, value in request.items()}
+    for field in _NAMES:
+        value = checked.get(field)
+        if field == "instance" or value is not None:
+            check_name("zone" if field == "availability_zone" else field, value)
+    for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked.get("ignore_hosts") or [])):
+        for name in names:
+            if name is not None and name not in inventory_hosts:
+                raise Refusal("unknown_host", f"{field}: {name!r} is not in inventory group compute; known: {', '.join(sorted(inventory_hosts)) or 'none'}.")
+    return {key: str(value) if key in _NAMES and value is not None else value for key, value in checked.items()}
