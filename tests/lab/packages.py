@@ -73,11 +73,10 @@ def _no_services() -> Iterator[tuple[int, ...]]:
     if POLICY.exists() and POLICY.read_text() != POLICY_TEXT:
         yield ()
         return
-    with POLICY.open("w") as policy:
+    POLICY.write_text(POLICY_TEXT)
+    POLICY.chmod(0o755)
+    with POLICY.open() as policy:
         fcntl.flock(policy, fcntl.LOCK_EX)
-        policy.write(POLICY_TEXT)
-        policy.flush()
-        POLICY.chmod(0o755)
         try:
             yield (policy.fileno(),)
         finally:
