@@ -20,6 +20,12 @@ options:
       - A run whose operation was taken over by another one is refused with the error code V(not_owner).
     type: str
     required: true
+  lease:
+    description:
+      - Seconds for which the operation belongs to O(owner) without a sign of life. Every module of the operation renews the lease.
+      - Another run may take the operation over after that.
+    type: float
+    default: 30.0
 """
 
     SHUTDOWN = r"""

@@ -109,15 +109,16 @@ class Journal:
                 )
             yield record
 
-    def take_over(self, uuid: str, owner: str, timeout: float) -> dict[str, Any]:
+    def take_over(self, uuid: str, owner: str, timeout: float, settled: bool = False) -> dict[str, Any]:
         """Become the owner of an operation once its lease has expired and no process of this host works on it.
 
         :param timeout: seconds to wait for both.
+        :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
         """
         deadline = time.monotonic() + timeout
         with self.state.lock(f"migration-{uuid}", timeout=timeout):
             record = self.get(uuid)
-            while record["owner"] != owner and record["status"] not in CLOSED | {"finished"} and record["lease_until"] > time.time():
+            while not settled and record["owner"] != owner and record["status"] not in CLOSED and record["lease_until"] > time.time():
                 if time.monotonic() >= deadline:
                     raise KvmfleetError(
                         "operation_alive",
@@ -127,10 +128,10 @@ class Journal:
                     )
                 time.sleep(min(1.0, max(0.05, record["lease_until"] - time.time())))
                 record = self.get(uuid)
-            if record["owner"] == owner or record["status"] in CLOSED:
-                return record
-            record["owner"] = owner
-            return self._write(record, time.time(), note="taken over")
+            if record["owner"] != owner and record["status"] not in CLOSED:
+                record["owner"] = owner
+                record = self._write(record, time.time(), note="taken over")
+            return record
 
     def _write(self, record: dict[str, Any], now: float, note: str | None) -> dict[str, Any]:
         record["updated_at"] = now

@@ -13,6 +13,7 @@ from ._power import SHUTDOWN_MODES
 OPERATION_ARGS: dict[str, Any] = {
     "migration_uuid": {"type": "str", "required": True},
     "owner": {"type": "str", "required": True},
+    "lease": {"type": "float", "default": 30.0},
 }
 SHUTDOWN_ARGS: dict[str, Any] = {
     "shutdown_timeout": {"type": "float", "default": 60.0},

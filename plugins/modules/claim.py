@@ -133,7 +133,7 @@ def new_record(params):
 def main():
     def act(module):
         params = module.params
-        journal = Journal(StateDir(params["state_path"]))
+        journal = Journal(StateDir(params["state_path"]), params["lease"])
         record = new_record(params)
         if module.check_mode:
             return {"changed": True}

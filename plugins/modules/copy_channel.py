@@ -105,7 +105,7 @@ def main():
         state = StateDir(params["state_path"])
         if module.check_mode:
             return {"changed": params["state"] == "present" or os.path.isdir(Server(state, params["migration_uuid"]).directory)}
-        with Journal(state).working(params["migration_uuid"], params["owner"]) as record:
+        with Journal(state, params["lease"]).working(params["migration_uuid"], params["owner"]) as record:
             server = Server(state, record["uuid"])
             return open_channel(params, record, server) if params["state"] == "present" else {"changed": server.close()}
 

@@ -142,7 +142,7 @@ ACTIONS = {"started": start, "proven": prove, "confirmed": confirm, "undefined":
 def main():
     def act(module):
         params = module.params
-        journal = Journal(StateDir(params["state_path"]))
+        journal = Journal(StateDir(params["state_path"]), params["lease"])
         wanted = params["state"]
         status = journal.get(params["migration_uuid"])["status"]
         if module.check_mode or status in _DONE[wanted]:

@@ -45,6 +45,10 @@ options:
     description: Seconds to wait for another run's lease with O(state=taken_over).
     type: float
     default: 120.0
+  settled:
+    description: With O(state=taken_over), do not wait for the lease, since the operation is finished at both ends.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
@@ -110,14 +114,14 @@ def take_over(module, journal):
     before = journal.get(module.params["migration_uuid"])
     if module.check_mode or before["owner"] == module.params["owner"]:
         return {"changed": False, "migration": summary(before)}
-    return {"changed": False, "migration": summary(journal.take_over(before["uuid"], module.params["owner"], module.params["wait"]))}
+    return {"changed": False, "migration": summary(journal.take_over(before["uuid"], module.params["owner"], module.params["wait"], module.params["settled"]))}
 
 
 def main():
     def act(module):
         if module.params["plan"] is not None and not {"instance_uuid", "instance_name", "source_host", "disks"} <= set(module.params["plan"]):
             raise KvmfleetError("invalid_value", "plan: expected the record of a plan made by the filter plan_migration.")
-        journal = Journal(StateDir(module.params["state_path"]))
+        journal = Journal(StateDir(module.params["state_path"]), module.params["lease"])
         return (begin if module.params["state"] == "present" else take_over)(module, journal)
 
     run(
@@ -132,6 +136,7 @@ def main():
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             requested_by={"type": "dict", "default": {}},
             wait={"type": "float", "default": 120.0},
+            settled={"type": "bool", "default": False},
         ),
         needs_libvirt=False,
         required_if=[("state", "present", ["plan"])],

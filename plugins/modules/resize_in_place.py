@@ -105,7 +105,7 @@ ACTIONS = {"finished": resize, "restored": restore, "confirmed": confirm}
 def main():
     def act(module):
         params = module.params
-        journal = Journal(StateDir(params["state_path"]))
+        journal = Journal(StateDir(params["state_path"]), params["lease"])
         wanted = params["state"]
         status = journal.get(params["migration_uuid"])["status"]
         if module.check_mode or status in _DONE[wanted]:

@@ -127,7 +127,7 @@ def main():
     def act(module):
         params = module.params
         state = StateDir(params["state_path"])
-        journal = Journal(state)
+        journal = Journal(state, params["lease"])
         wanted = params["state"]
         status = journal.get(params["migration_uuid"])["status"]
         if module.check_mode or status in _DONE[wanted]:

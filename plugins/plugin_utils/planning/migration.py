@@ -96,7 +96,7 @@ def plan_migration(
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",
-        "message": f"Would {what}" + (" in place." if in_place else f" (zone {zone})."),
+        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}."),
         "source": host,
         "candidates": [host] if in_place else [name for name in candidates if name != host],
         "placement": placement,

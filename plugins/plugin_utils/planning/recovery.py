@@ -25,7 +25,7 @@ def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, 
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard), `reason`, `migration_uuid`, `instance_name`,
-        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`.
+        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `settled` (finished at both ends).
     :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance.
     """
     fleet = Fleet(hosts)
@@ -53,6 +53,7 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
         "source_open": source is not None or in_place is not None,
         "destination_open": destination is not None or in_place is not None,
         "status": any_record["status"],
+        "settled": {record["status"] for record in group.values()} == {"finished"} and (in_place is not None or len(group) == 2),
         "old_flavor": any_record["old_flavor"],
         "new_flavor": any_record["new_flavor"],
     }

@@ -27,7 +27,7 @@ def placement_table(result: object, hosts: object = None) -> str:
     for host, reasons in mapping("result.rejected", result["rejected"]).items():
         for number, reason in enumerate(reasons):
             rows.append(("" if number else str(host), "" if number else zones.get(str(host), ""), f"{reason['filter']}: {reason['reason']}"))
-    return _aligned(rows if zones else [(host, verdict) for host, _zone, verdict in rows])
+    return aligned(rows if zones else [(host, verdict) for host, _zone, verdict in rows])
 
 
 def _standing(host: str, result: Mapping[str, Any]) -> str:
@@ -41,6 +41,7 @@ def _zones(hosts: object) -> dict[str, str]:
     return {str(state.get("host")): str(state.get("availability_zone") or "-") for state in states}
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> str:
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """The rows as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
