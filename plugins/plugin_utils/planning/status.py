@@ -1,0 +1,60 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The fleet as text for people: the capacity of each host, and every open migration with what it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import recovery
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
+
+_HOST_COLUMNS = ("host", "zone", "vCPUs", "RAM MiB", "disk GiB", "guests", "state")
+_MIGRATION_COLUMNS = ("instance", "type", "status", "step", "from -> to", "since (UTC)", "waits for")
+
+
+def fleet_status(hosts: list[dict[str, Any]], now: float) -> str:
+    """Two tables: hosts, and open migrations.
+
+    :param hosts: see `Fleet`; :param now: the time in seconds since the epoch, by which leases are judged.
+    :raises Refusal: there are no hosts.
+    """
+    fleet = Fleet(hosts)
+    capacity = aligned([_HOST_COLUMNS, *(_host_row(fleet, name, state) for name, state in fleet.hosts.items())])
+    migrations = [_migration_row(fleet, decision, now) for decision in recovery.decide(list(fleet.hosts.values()), "recover")]
+    return f"{capacity}\n\n" + (aligned([_MIGRATION_COLUMNS, *migrations]) if migrations else "No open migrations.")
+
+
+def _host_row(fleet: Fleet, name: str, state: Mapping[str, Any]) -> tuple[str, ...]:
+    zone = str(state.get("availability_zone") or "-")
+    if name in fleet.down:
+        return (name, zone, "-", "-", "-", "-", f"down: {_one_line(fleet.down[name])}")
+    used = (f"{state[f'{key}_used']:.{digits}f}/{state[key]:.{digits}f}" for key, digits in (("vcpus", 0), ("memory_mb", 0), ("local_gb", 1)))
+    return (name, zone, *used, str(state["num_instances"]), "up" if state.get("enabled", True) else "disabled")
+
+
+def _migration_row(fleet: Fleet, decision: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    records = [record for record in fleet.all_open_migrations() if record["uuid"] == decision["migration_uuid"]]
+    latest = max(records, key=lambda record: record["updated_at"])
+    way = f"{decision['source']} in place" if decision["in_place"] else f"{decision['source']} -> {decision['destination'] or 'undecided'}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(latest["updated_at"]))
+    return (decision["instance_name"], decision["migration_type"], latest["status"], latest["step"], way, since, _waits_for(decision, latest, now))
+
+
+def _waits_for(decision: Mapping[str, Any], latest: Mapping[str, Any], now: float) -> str:
+    if decision["action"] == "none":
+        return "confirm or revert"
+    if latest["status"] != "finished" and latest["lease_until"] > now:
+        return "the run that works on it"
+    if decision["action"] == "wait":
+        return _one_line(decision["reason"])
+    return f"recover ({decision['action']}: {_one_line(decision['reason'])})"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
