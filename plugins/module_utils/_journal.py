@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
@@ -116,22 +117,23 @@ class Journal:
         :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
         """
         deadline = time.monotonic() + timeout
-        with self.state.lock(f"migration-{uuid}", timeout=timeout):
-            record = self.get(uuid)
-            while not settled and record["owner"] != owner and record["status"] not in CLOSED and record["lease_until"] > time.time():
-                if time.monotonic() >= deadline:
-                    raise KvmfleetError(
-                        "operation_alive",
-                        f"Migration {uuid} of {record['instance_name']} is being worked on by another run (step {record['step']}); its lease was still "
-                        f"renewed within the {timeout:g} s waited. Let it finish.",
-                        migration_uuid=uuid,
-                    )
-                time.sleep(min(1.0, max(0.05, record["lease_until"] - time.time())))
+        while True:
+            # The lock is held for a look, not for the wait: the run that owns the operation needs it to go on.
+            with self.state.lock(f"migration-{uuid}", timeout=timeout):
                 record = self.get(uuid)
-            if record["owner"] != owner and record["status"] not in CLOSED:
-                record["owner"] = owner
-                record = self._write(record, time.time(), note="taken over")
-            return record
+                if record["owner"] == owner or record["status"] in CLOSED:
+                    return record
+                if settled or record["lease_until"] <= time.time():
+                    record["owner"] = owner
+                    return self._write(record, time.time(), note="taken over")
+            if time.monotonic() >= deadline:
+                raise KvmfleetError(
+                    "operation_alive",
+                    f"Migration {uuid} of {record['instance_name']} is being worked on by another run (step {record['step']}); its lease was still "
+                    f"renewed within the {timeout:g} s waited. Let it finish.",
+                    migration_uuid=uuid,
+                )
+            time.sleep(min(1.0, max(0.05, record["lease_until"] - time.time())))
 
     def _write(self, record: dict[str, Any], now: float, note: str | None) -> dict[str, Any]:
         record["updated_at"] = now
