@@ -9,6 +9,7 @@ It runs as process 1 of new mount, network, UTS, IPC and process namespaces; its
 from __future__ import annotations
 
 import argparse
+import ctypes
 import grp
 import os
 import signal
@@ -16,10 +17,12 @@ import socket
 import stat
 from pathlib import Path
 
+from ..errors import LabError
 from ..shell import run
 from .files import SHARED_VAR
 
 READY = Path("/run/kvmfleet-lab-ready")
+STAGE = Path("/mnt")
 KVM_DEVICE = Path("/dev/kvm")
 
 
@@ -33,6 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     handled = {signal.SIGCHLD, signal.SIGTERM}
     socket.sethostname(arguments.name)
+    _own_the_root()
     _arrange_mounts(arguments.tree, arguments.hide)
     _arrange_kvm(arguments.kvm)
     os.chdir("/")
@@ -40,6 +44,27 @@ def main() -> None:
     READY.touch()
     while signal.sigwait(handled) != signal.SIGTERM:
         _bury_the_dead()
+
+
+def _own_the_root() -> None:
+    """Make what is / here the root of the mount namespace, which libvirt and nsenter come back to; on a chroot it is not."""
+    _mount("--rbind", "/", str(STAGE))
+    new_root = os.open(STAGE, os.O_RDONLY | os.O_DIRECTORY)
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    _call("setns", namespace, 0)
+    os.fchdir(new_root)
+    _call("pivot_root", b".", os.fsencode(f".{STAGE}"))
+    os.chroot(".")
+    os.chdir("/")
+    os.close(new_root)
+    os.close(namespace)
+    run(["umount", "--lazy", str(STAGE)])
+
+
+def _call(function: str, *arguments: object) -> None:
+    """Call a function of the C library that Python does not offer."""
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments):
+        raise LabError(f"{function}: {os.strerror(ctypes.get_errno())}")
 
 
 def _arrange_mounts(tree: Path, hidden: list[Path]) -> None:

@@ -71,7 +71,7 @@ class Host:
         pid = self.pid
         if pid is None:
             raise LabError(f"{self.name} is down")
-        enter = ["nsenter", f"--target={pid}", *NAMESPACES, "--root", "--wd=/"]
+        enter = ["nsenter", f"--target={pid}", *NAMESPACES, "--wd=/"]
         env = ["env", "-i", f"PATH={SYSTEM_PATH}", "HOME=/root", "LANG=C.UTF-8", f"{LAB_MARK}={self.lab.id}", f"{HOST_MARK}={self.name}"]
         return [*enter, *env, *argv]
 
