@@ -232,16 +232,20 @@ def references(root: ET.Element) -> list[Reference]:
 
 def _claim(element: ET.Element, rule: _references.Rule, claimed: set[tuple[int, str]]) -> str | None:
     """Take the value (or the whole subtree) for the rule; the name it carries, or None if the rule does not apply."""
-    if (id(element), rule.value) in claimed:
+    if claimed.intersection({(id(element), rule.value)} if rule.value else _values(element)):
         return None
     if not rule.value:
-        claimed.update((id(below), value) for below in element.iter() for value in ("", ".", *(f"@{name}" for name in below.attrib)))
+        claimed.update(value for below in element.iter() for value in _values(below))
         return " ".join(filter(None, (str(element.tag), element.get("type") or element.get("model") or element.get("name"))))
     value = _text(element) if rule.value == "." else element.get(rule.value[1:])
     if not value or (rule.matching is not None and not re.fullmatch(rule.matching, value)):
         return None
     claimed.add((id(element), rule.value))
     return value
+
+
+def _values(element: ET.Element) -> set[tuple[int, str]]:
+    return {(id(element), value) for value in ("", ".", *(f"@{name}" for name in element.attrib))}
 
 
 def _command_line_references(root: ET.Element) -> Iterator[Reference]:

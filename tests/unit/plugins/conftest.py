@@ -1,0 +1,74 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real libvirt without guests (QEMU's embedded driver) and real small images."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+DOMAINS = Path(__file__).parent.parent / "fixtures" / "domains"
+
+
+@pytest.fixture(scope="session")
+def definitions() -> dict[str, str]:
+    """Domain definitions as tools write them, by name of the file; accelerated by nothing, so that they can be defined anywhere."""
+    return {path.stem: path.read_text().replace("type='kvm'", "type='qemu'") for path in sorted(DOMAINS.glob("*.xml"))}
+
+
+@pytest.fixture(scope="session")
+def _event_loop() -> None:
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=turn, daemon=True).start()
+
+
+@pytest.fixture(scope="session")
+def _embedded(_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    connection = libvirt.open(f"qemu:///embed?root={tmp_path_factory.mktemp('libvirt')}")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def qemu(_embedded: Any) -> Iterator[Any]:
+    """A connection to libvirt's QEMU driver that has no domains."""
+    yield _embedded
+    for domain in _embedded.listAllDomains():
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Any:
+    from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir  # once the collection can be imported
+
+    return StateDir(str(tmp_path / "state"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    directory = tmp_path / "images"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def qemu_img(images: Path) -> Callable[[str], str]:
+    """Run qemu-img with the words of a line, in the directory of images."""
+
+    def run(line: str) -> str:
+        return subprocess.run(["qemu-img", *line.split()], cwd=images, check=True, capture_output=True, text=True).stdout
+
+    return run

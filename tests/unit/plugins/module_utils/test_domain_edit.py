@@ -1,0 +1,191 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import libvirt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+
+FLEXIBLE = ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "ignition", "foreign_metadata"]
+FLAVORS = st.tuples(st.integers(1, 64), st.integers(1, 2**18))
+
+
+def canonical(text: str) -> str:
+    return ET.canonicalize(text, strip_text=True)
+
+
+def edited(text: str, *flavors: tuple[int, int]) -> str:
+    root = _domain_xml.parse(text)
+    for vcpus, ram in flavors:
+        _domain_edit.apply_flavor(root, vcpus, ram)
+        root = _domain_xml.parse(_domain_edit.to_string(root))
+    return _domain_edit.to_string(root)
+
+
+def without_flavor(text: str) -> str:
+    """The definition without what a flavor and our own metadata may change."""
+    root = ET.fromstring(text)  # noqa: S314 - written by libvirt
+    for place, pattern in {
+        ".": "(memory|currentMemory|vcpu|vcpus)",
+        "cpu": "(topology|numa)",
+        "cputune": "vcpupin",
+        "metadata": r"\{https://kvmfleet.*",
+    }.items():
+        parent = root.find(place)
+        for child in [] if parent is None else list(parent):
+            if re.fullmatch(pattern, child.tag):
+                parent.remove(child)
+    for empty in root.findall("metadata"):
+        if not len(empty):
+            root.remove(empty)
+    return canonical(ET.tostring(root, encoding="unicode"))
+
+
+def defined(qemu: libvirt.virConnect, text: str) -> str:
+    return qemu.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+@pytest.mark.parametrize("name", [*FLEXIBLE, "pinned_numa", "hotplug", "bound_to_host"])
+def test_reading_and_writing_changes_nothing(definitions: dict[str, str], name: str) -> None:
+    written = _domain_edit.to_string(_domain_xml.parse(definitions[name]))
+    assert ET.canonicalize(written, with_comments=True) == ET.canonicalize(definitions[name], with_comments=True)
+    assert re.findall(r"xmlns\S*", written) == re.findall(r"xmlns\S*", definitions[name].replace("'", '"'))
+
+
+@pytest.mark.parametrize("name", [*FLEXIBLE, "pinned_numa", "hotplug"])
+def test_the_flavor_in_force_changes_nothing(definitions: dict[str, str], name: str) -> None:
+    have = _domain_xml.flavor_in_force(_domain_xml.parse(definitions[name]))
+    assert canonical(edited(definitions[name], (have.vcpus, have.ram))) == canonical(definitions[name])
+
+
+@pytest.mark.parametrize("name", FLEXIBLE)
+@given(a=FLAVORS, b=FLAVORS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flavor_a_then_b_then_a_is_flavor_a(definitions: dict[str, str], name: str, a: tuple[int, int], b: tuple[int, int]) -> None:
+    text = definitions[name]
+    have = _domain_xml.flavor_in_force(_domain_xml.parse(text))
+    settled = edited(text, (have.vcpus + a[0], have.ram + a[1]))  # a first flavor takes away what balloons may have left
+    assert canonical(edited(settled, a, b, a)) == canonical(edited(settled, a))
+
+
+@given(a=FLAVORS, more=FLAVORS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_growing_and_coming_back_keeps_pins(definitions: dict[str, str], a: tuple[int, int], more: tuple[int, int]) -> None:
+    b = (a[0] + more[0], a[1] + more[1])
+    assert canonical(edited(definitions["pinned_numa"], a, b, a)) == canonical(edited(definitions["pinned_numa"], a))
+
+
+@pytest.mark.parametrize("name", [*FLEXIBLE, "pinned_numa", "hotplug"])
+@pytest.mark.parametrize("flavor", [(6, 6144), (1, 256), (16, 1024)])
+def test_libvirt_takes_the_edit_and_nothing_else_changed(qemu: libvirt.virConnect, definitions: dict[str, str], name: str, flavor: tuple[int, int]) -> None:
+    text = definitions[name].replace("host-passthrough", "maximum").replace("host-model", "maximum")
+    before = defined(qemu, defined(qemu, text))  # libvirt itself sorts what it was given
+    root = _domain_xml.parse(before)
+    _domain_edit.apply_flavor(root, *flavor)
+    _domain_edit.set_kvmfleet_metadata(root, "m1.other", None, "kvm1", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd")
+    after = defined(qemu, _domain_edit.to_string(root))
+    assert _domain_xml.flavor_in_force(_domain_xml.parse(after)) == _domain_xml.FlavorInForce("m1.other", *flavor)
+    assert without_flavor(after) == without_flavor(before)
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "topology"),
+    [
+        (4, {"sockets": "1", "dies": "1", "cores": "2", "threads": "2"}),
+        (12, {"sockets": "3", "dies": "1", "cores": "2", "threads": "2"}),
+        (6, {"sockets": "6", "dies": "1", "cores": "1", "threads": "1"}),
+    ],
+)
+def test_topology_multiplies_to_the_vcpus(definitions: dict[str, str], vcpus: int, topology: dict[str, str]) -> None:
+    root = _domain_xml.parse(edited(definitions["virt_manager_uefi"], (vcpus, 4096)))
+    assert root.find("cpu/topology").attrib == topology
+
+
+def test_a_topology_that_gave_way_comes_back(definitions: dict[str, str]) -> None:
+    text = definitions["virt_manager_uefi"]
+    assert "kvmfleet:topology" in edited(text, (6, 4096))
+    assert canonical(edited(text, (6, 4096), (4, 4096))) == canonical(text)
+
+
+def test_hotplugged_vcpus_become_all_online(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(edited(definitions["hotplug"], (4, 4096)))
+    assert (root.find("vcpu").text, root.find("vcpu").get("current")) == ("4", None)
+    assert [(vcpu.get("id"), vcpu.get("enabled"), vcpu.get("hotpluggable"), vcpu.get("order")) for vcpu in root.findall("vcpus/vcpu")] == [
+        ("0", "yes", "no", None),
+        ("1", "yes", "yes", None),
+        ("2", "yes", "yes", None),
+        ("3", "yes", "yes", None),
+    ]
+    assert root.find("currentMemory").text == "4194304"
+
+
+def test_the_single_numa_cell_follows(definitions: dict[str, str]) -> None:
+    cell = _domain_xml.parse(edited(definitions["pinned_numa"], (8, 8192))).find("cpu/numa/cell")
+    assert cell.attrib == {"id": "0", "cpus": "0-7", "memory": "8388608", "unit": "KiB"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>",
+         "<cell id='0' cpus='0-1' memory='2' unit='GiB'/><cell id='1' cpus='2-3' memory='2' unit='GiB'/>", "unsupported_numa"),
+        ("<memballoon", "<memory model='dimm'><target><size unit='MiB'>128</size></target></memory><memballoon", "unsupported_memory_devices"),
+        ("<memory unit='KiB'>", "<maxMemory slots='2' unit='MiB'>4096</maxMemory><memory unit='KiB'>", "unsupported_max_memory"),
+        ("<cputune>", "<memtune><hard_limit unit='GiB'>4</hard_limit></memtune><cputune>", "unsupported_memtune"),
+    ],
+)  # fmt: skip
+def test_what_the_flavor_cannot_change_yet_is_refused_only_if_it_must_change(definitions: dict[str, str], old: str, new: str, code: str) -> None:
+    text = definitions["pinned_numa"].replace(old, new, 1)
+    assert canonical(edited(text, (4, 4096))) == canonical(text)
+    with pytest.raises(KvmfleetError) as caught:
+        edited(text, (4, 8192))
+    assert caught.value.code == code
+
+
+def test_a_scheduler_setting_for_a_vcpu_that_goes_is_refused(definitions: dict[str, str]) -> None:
+    text = definitions["pinned_numa"].replace("<emulatorpin", "<vcpusched vcpus='2-3' scheduler='fifo' priority='1'/><emulatorpin")
+    assert "vcpusched" in edited(text, (8, 4096))
+    with pytest.raises(KvmfleetError) as caught:
+        edited(text, (2, 4096))
+    assert (caught.value.code, caught.value.details) == ("unsupported_cputune", {"need": 4, "have": 2})
+
+
+def test_a_disk_changes_its_place_and_format_only(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["terraform"])
+    _domain_edit.set_disk_source(root, "vda", "/srv/new,place/a b.img", "raw")
+    disk = next(disk for disk in _domain_xml.disks(root) if disk.target == "vda")
+    assert (disk.path, disk.format) == ("/srv/new,place/a b.img", "raw")
+    assert root.find("devices/disk/backingStore") is None
+    with pytest.raises(KvmfleetError) as caught:
+        _domain_edit.set_disk_source(root, "vdz", "/x")
+    assert caught.value.code == "disk_not_found"
+
+
+def test_nvram_changes_its_place_only(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["virt_manager_uefi"])
+    before = _domain_xml.firmware(root)
+    _domain_edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/other.fd")
+    assert _domain_xml.firmware(root) == _domain_xml.Firmware(**{**vars(before), "nvram": "/var/lib/libvirt/qemu/nvram/other.fd"})
+    with pytest.raises(KvmfleetError):
+        _domain_edit.set_nvram(_domain_xml.parse(definitions["virt_install"]), "/x")
+
+
+def test_metadata_of_others_stays_and_ours_is_replaced(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["foreign_metadata"])
+    _domain_edit.set_kvmfleet_metadata(root, "m1.tiny", "az1", "kvm1", "first")
+    _domain_edit.set_kvmfleet_metadata(root, "m1.tiny", None, "kvm2", "second")
+    assert _domain_xml.flavor_in_force(root).name == "m1.tiny"
+    assert _domain_xml.migration_uuid(root) == "second"
+    assert _domain_xml.own_record(root, "availability_zone") is None
+    assert len(root.findall("metadata")) == 1
+    root.find("metadata").remove(_domain_xml.metadata_element(root))
+    assert canonical(_domain_edit.to_string(root)) == canonical(definitions["foreign_metadata"])

@@ -1,0 +1,190 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+
+SHELL = "<domain type='qemu'><name>g</name><memory>1048576</memory><vcpu>1</vcpu><devices>{}</devices></domain>"
+
+
+def refused(text: str) -> set[str]:
+    return {reference.kind for reference in _domain_xml.references(_domain_xml.parse(text)) if reference.answer == _references.REFUSE}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not xml",
+        "<domain>",
+        "<network/>",
+        "<domain>&undeclared;</domain>",
+        '<!DOCTYPE domain [<!ENTITY a "b">]><domain>&a;</domain>',
+        '<!-- <domain> --><!DOCTYPE domain SYSTEM "file:///etc/passwd"><domain/>',
+        '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><domain>&c;</domain>',
+        "<domain>" + " " * _domain_xml.MAX_BYTES + "</domain>",
+        "<domain><memory unit='parsec'>1</memory></domain>",
+        "<domain><memory>much</memory></domain>",
+        "<domain><vcpu>two</vcpu></domain>",
+    ],
+)
+def test_what_is_no_domain_definition_is_refused(text: str) -> None:
+    with pytest.raises(KvmfleetError) as caught:
+        _domain_xml.flavor_in_force(_domain_xml.parse(text))
+    assert caught.value.code == "invalid_domain_xml"
+
+
+@pytest.mark.parametrize(
+    ("name", "vcpus", "ram"),
+    [("virt_install", 2, 2048), ("vagrant", 1, 512), ("hotplug", 2, 2048), ("cockpit", 2, 3072), ("virt_manager_uefi", 4, 4096)],
+)
+def test_flavor_in_force_counts_vcpus_online_and_all_memory(definitions: dict[str, str], name: str, vcpus: int, ram: int) -> None:
+    assert _domain_xml.flavor_in_force(_domain_xml.parse(definitions[name])) == _domain_xml.FlavorInForce(None, vcpus, ram)
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "kib"),
+    [(None, 1024, 1024), ("KiB", 1, 1), ("k", 1, 1), ("b", 2048, 2), ("bytes", 2048, 2), ("M", 1, 1024), ("G", 1, 1048576), ("MB", 128, 125000)],
+)
+def test_memory_units_are_those_of_libvirt(unit: str | None, amount: int, kib: int) -> None:
+    memory = _domain_xml.parse(f"<domain><memory{f' unit={unit!r}' if unit else ''}>{amount}</memory></domain>").find("memory")
+    assert memory is not None
+    assert _domain_xml.memory_kib(memory) == kib
+
+
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [("virt_manager_uefi", "sdc"), ("terraform", "vda"), ("pinned_numa", "sda"), ("foreign_metadata", "hda"), ("cockpit", "vda")],
+)
+def test_root_disk_is_the_first_bootable_one(definitions: dict[str, str], name: str, root: str) -> None:
+    disks = _domain_xml.disks(_domain_xml.parse(definitions[name]))
+    assert [disk.target for disk in disks if disk.is_root] == [root]
+    assert _domain_xml.root_disk(_domain_xml.parse(definitions[name])).target == root
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        "<disk type='file' device='cdrom'><source file='/i/a.iso'/><target dev='sda' bus='sata'/></disk>",
+        "<disk type='file'><source file='/i/a'/><target dev='vda' bus='virtio'/><readonly/></disk>",
+        "<disk type='file'><source file='/i/a'/><target dev='vda' bus='virtio'/><shareable/></disk>",
+        "<disk type='file' device='floppy'><source file='/i/a'/><target dev='fda' bus='fdc'/></disk>",
+    ],
+)
+def test_media_and_shared_disks_are_never_the_root_disk(disk: str) -> None:
+    assert _domain_xml.root_disk(_domain_xml.parse(SHELL.format(disk))) is None
+
+
+def test_disks_are_read_as_defined(definitions: dict[str, str]) -> None:
+    cdrom, raw, root, empty = _domain_xml.disks(_domain_xml.parse(definitions["virt_manager_uefi"]))
+    assert (cdrom.device, cdrom.readonly, cdrom.path) == ("cdrom", True, "/var/lib/libvirt/images/win10.iso")
+    assert (raw.format, raw.serial, raw.boot_order) == ("raw", "DATA-0001", None)
+    assert (root.format, root.boot_order, root.bus) == ("qcow2", 1, "sata")
+    assert empty.path is None
+
+
+def test_a_disk_without_a_format_is_raw_and_not_probed() -> None:
+    disk = "<disk type='file'><source file='/i/a'/><target dev='vda' bus='virtio'/></disk>"
+    assert _domain_xml.disks(_domain_xml.parse(SHELL.format(disk)))[0].format == "raw"
+
+
+def test_firmware_and_interfaces_are_read_as_defined(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["virt_manager_uefi"])
+    assert _domain_xml.firmware(root) == _domain_xml.Firmware(
+        "uefi", "/usr/share/OVMF/OVMF_CODE_4M.fd", "raw", "/var/lib/libvirt/qemu/nvram/win_VARS.fd", "raw", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+    )
+    assert _domain_xml.interfaces(root) == [_domain_xml.Interface("52:54:00:11:22:33", "bridge", "br0", "e1000e")]
+    assert _domain_xml.machine_and_arch(root) == ("pc-q35-7.2", "x86_64")
+    assert _domain_xml.firmware(_domain_xml.parse(definitions["virt_install"])).kind == "bios"
+    assert _domain_xml.firmware(_domain_xml.parse("<domain><os firmware='efi'><type>hvm</type></os></domain>")).kind == "uefi"
+
+
+@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata"])
+def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> None:
+    assert refused(definitions[name]) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("nova", {"log_file"}),
+        ("ignition", {"qemu_argument"}),
+        (
+            "bound_to_host",
+            {
+                "hugepages", "block_device", "direct_boot", "block_disk", "volume_disk", "network_disk", "disk_secret", "shared_disk", "filesystem",
+                "host_interface", "hostdev", "host_address", "socket", "tpm", "listen_address", "host_gpu", "entropy", "shared_memory",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_what_belongs_to_the_host_is_refused(definitions: dict[str, str], name: str, kinds: set[str]) -> None:
+    assert refused(definitions[name]) == kinds
+
+
+def test_references_name_what_the_destination_needs(definitions: dict[str, str]) -> None:
+    found = {(reference.kind, reference.name, reference.answer) for reference in _domain_xml.references(_domain_xml.parse(definitions["terraform"]))}
+    assert found == {
+        ("emulator", "/usr/bin/qemu-system-x86_64", "keep"),
+        ("disk", "/var/lib/libvirt/images/tf-node-0.qcow2", "carry"),
+        ("disk", "/var/lib/libvirt/images/debian-12.qcow2", "carry"),
+        ("disk", "/var/lib/libvirt/images/commoninit.iso", "carry"),
+        ("network", "k8s", "keep"),
+        ("nwfilter", "clean-traffic", "keep"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "kinds"),
+    [
+        ("<quantum dev='q0'/>", {"unknown"}),
+        ("<quantum><link path='x'/></quantum>", {"unknown"}),
+        ("<quantum model='fast'/>", set()),
+        ("<video><model type='virtio'><blob>/dev/udmabuf</blob></model></video>", {"unknown"}),
+        ("<sound model='ich9'><firmware file='/opt/fw'/></sound>", {"unknown"}),
+        ("<disk type='file'><source file='/i/a'/><target dev='vda'/><transient/></disk>", {"transient_disk"}),
+        ("<disk type='nvme'><source type='pci'/><target dev='vda'/></disk>", {"hostdev"}),
+        ("<disk type='file'><driver name='qemu' type='qcow2'/><source file='/i/a'><dataStore type='file'><source file='/i/d'/></dataStore></source>"
+         "<target dev='vda'/></disk>", {"data_file"}),
+        ("<disk type='file'><source file='/i/a'/><backingStore type='network'><source protocol='nbd' name='x'/></backingStore><target dev='vda'/></disk>",
+         {"backing_store"}),
+        ("<interface type='user'><backend type='passt' logFile='/tmp/passt.log'/></interface>", {"log_file"}),
+        ("<interface type='ethernet'><target dev='tap0'/></interface>", {"host_interface"}),
+        ("<interface type='network'><source network='default'/><script path='/etc/up'/></interface>", {"host_file"}),
+        ("<interface type='network'><source network='default'/><rom file='/srv/ipxe.rom'/></interface>", {"rom_file"}),
+        ("<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/g.agent'/><target type='virtio' name='a'/></channel>", set()),
+        ("<channel type='unix'><source mode='bind' path='/srv/g.agent'/><target type='virtio' name='a'/></channel>", {"socket"}),
+        ("<console type='pty' tty='/dev/pts/3'><source path='/dev/pts/3'/></console>", {"unknown"}),
+        ("<graphics type='vnc' socket='/tmp/vnc'/>", {"socket"}),
+        ("<graphics type='sdl' display=':0' xauth='/root/.Xauthority'/>", {"host_display"}),
+        ("<memory model='nvdimm'><source><path>/tmp/nv</path></source></memory>", {"memory_file"}),
+        ("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>", set()),
+        ("<rng model='virtio'><backend model='builtin'/></rng>", set()),
+        ("<rng model='virtio'><backend model='egd' type='unix'><source mode='connect' path='/run/egd'/></backend></rng>", {"entropy"}),
+    ],
+)  # fmt: skip
+def test_every_reference_has_an_answer(device: str, kinds: set[str]) -> None:
+    assert refused(SHELL.format(device)) == kinds
+
+
+def test_own_metadata_is_found_under_any_prefix() -> None:
+    text = (
+        f"<domain xmlns:k='{_domain_xml.METADATA_NAMESPACE}'><metadata><k:instance><k:flavor name='m1' vcpus='2' ram='1'/>"
+        "<k:origin host='h' migration='u'/></k:instance></metadata><memory>{}</memory><vcpu>2</vcpu></domain>"
+    )
+    assert _domain_xml.flavor_in_force(_domain_xml.parse(text.format(1024))).name == "m1"
+    assert _domain_xml.flavor_in_force(_domain_xml.parse(text.format(2048))).name is None
+    assert _domain_xml.migration_uuid(_domain_xml.parse(text.format(1024))) == "u"
+    assert _domain_xml.migration_uuid(_domain_xml.parse(text.replace("domain/1'", "domain/9'"))) is None
+
+
+@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "pinned_numa", "foreign_metadata"])
+def test_fixtures_are_definitions_that_libvirt_takes(qemu: libvirt.virConnect, definitions: dict[str, str], name: str) -> None:
+    domain = qemu.defineXMLFlags(definitions[name].replace("host-passthrough", "maximum").replace("host-model", "maximum"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    assert domain.UUIDString() in definitions[name]
