@@ -25,7 +25,9 @@ options:
     choices: [recover, confirm, revert]
     required: true
   instance:
-    description: Name or UUID of an instance. Without it, all open operations are meant.
+    description:
+      - Name or UUID of an instance. Without it, the decision is about all open operations, which only V(recover) allows, or about that of
+        O(migration_uuid).
     type: str
   migration_uuid:
     description: Only this operation.
@@ -50,7 +52,8 @@ _value:
     decisions:
       description:
         - One mapping for each open operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert) or
-          V(discard)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open) and C(destination_open).
+          V(discard)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
+          C(settled) and C(stray).
       type: list
       elements: dict
 """
@@ -66,7 +69,8 @@ def decide_migrations(hosts: list[dict[str, Any]], verb: str, instance: str | No
     """See DOCUMENTATION."""
 
     def decide() -> dict[str, Any]:
-        name = None if instance in (None, "") else check_request({"instance": instance}, [])["instance"]
+        unnamed = instance in (None, "") and (verb == "recover" or migration_uuid is not None)
+        name = None if unnamed else check_request({"instance": instance}, [])["instance"]
         return {"decisions": recovery.decide(hosts, str(verb), name, migration_uuid)}
 
     return answer(decide, decisions=[])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
@@ -25,18 +26,37 @@ def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, 
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard), `reason`, `migration_uuid`, `instance_name`,
-        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `settled` (finished at both ends).
+        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `settled` (finished at both ends), `stray` (the host
+        that holds a claim whose answer was lost, so that the operation went on with another destination; else None).
     :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance.
     """
     fleet = Fleet(hosts)
     records = fleet.open_migrations(instance) if instance is not None else fleet.all_open_migrations()
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    operations: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if migration_uuid in (None, record["uuid"]):
-            groups.setdefault(record["uuid"], {})[record["role"]] = record
-    if not groups and instance is not None and migration_uuid is None:
+            operations.setdefault(record["uuid"], []).append(record)
+    if not operations and instance is not None and migration_uuid is None:
         fleet.locate(instance)
-    return [_decide(fleet, verb, group) for group in groups.values()]
+    return [decision for operation in operations.values() for decision in _decide_operation(fleet, verb, operation)]
+
+
+def _decide_operation(fleet: Fleet, verb: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    group = {record["role"]: record for record in records if record["role"] != "destination"}
+    taken = group["source"]["destination_host"] if "source" in group else None
+    destinations = sorted(
+        (record for record in records if record["role"] == "destination"),
+        key=lambda record: (record["host"] == taken, list(TRANSITIONS).index(record["status"])),
+    )
+    if destinations and taken in (None, destinations[-1]["host"]):
+        group["destination"] = destinations.pop()
+    decisions = [_decide(fleet, verb, group)] if group else []
+    for record in destinations:
+        stray = _decide(fleet, "recover", {"destination": record})
+        if record["status"] == "pre-migrating":
+            stray.update(action="discard", reason="the operation does not need this destination's claim")
+        decisions.append({**stray, "stray": record["host"]})
+    return decisions
 
 
 def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -48,6 +68,7 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
         "instance_uuid": any_record["instance_uuid"],
         "migration_type": any_record["migration_type"],
         "in_place": in_place is not None,
+        "stray": None,
         "source": any_record["source_host"],
         "destination": any_record["source_host"] if in_place else next((r["destination_host"] for r in group.values() if r["destination_host"]), None),
         "source_open": source is not None or in_place is not None,
@@ -101,6 +122,8 @@ def _between(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any] | No
         raise AssertionError("a group has at least one record")
     statuses = {source["status"], destination["status"] if destination else None}
     if "confirming" in statuses:
+        if decision["destination"] in fleet.down:
+            return "wait", f"its confirm was interrupted and the destination {decision['destination']} is unreachable ({fleet.down[decision['destination']]})"
         return "confirm", "its confirm was interrupted"
     if "reverting" in statuses:
         return "revert", "its revert was interrupted"
@@ -112,6 +135,8 @@ def _between(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any] | No
         return "forward", "the guest has been started at the destination"
     if destination["status"] == "post-migrating" and _runs_or_was_off(fleet, destination["host"], destination):
         return "forward", "the guest is at the destination already"
+    if source["status"] == "finished":
+        return "wait", f"the source says finished, but the destination says {destination['status']}: look at both hosts before you decide"
     return "back", f"it was interrupted at step {destination['step']} before the guest was started at the destination"
 
 
@@ -130,11 +155,11 @@ def _source_alone(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any]
 
 
 def _destination_alone(fleet: Fleet, decision: dict[str, Any], destination: dict[str, Any]) -> tuple[str, str]:
-    if destination["status"] == "confirming":
-        return "confirm", "the source copy is gone, only the destination's record is open"
     peer = decision["source"]
     if peer not in fleet.hosts or peer in fleet.down:
-        return "wait", f"the source {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}), so it is unknown whether the guest runs there"
+        return "wait", f"the source {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}), so it is unknown what it holds of the guest"
+    if destination["status"] == "confirming":
+        return "confirm", "the source copy is gone, only the destination's record is open"
     if destination["status"] in ("finished", "post-migrating"):
         return "wait", f"the destination says {destination['status']}, but the journal of {peer} has no open record of it: look at both hosts before you decide"
     return "discard", "the source is as before; only leftovers at the destination remain"

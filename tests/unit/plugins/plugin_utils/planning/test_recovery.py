@@ -1,0 +1,187 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is done with an open operation, for every combination of what the two journals and libvirt say."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+UUID = "i-1"
+
+
+def record(role, status, step, was_running=True, destination="kvm2"):
+    return {
+        "uuid": "m-1",
+        "instance_uuid": UUID,
+        "instance_name": "web1",
+        "migration_type": "resize",
+        "role": role,
+        "status": status,
+        "step": step,
+        "source_host": "kvm1",
+        "destination_host": destination,
+        "was_running": was_running,
+        "old_flavor": {},
+        "new_flavor": {},
+    }
+
+
+def host(name, *records, state=None, up=True):
+    if not up:
+        return {"host": name, "up": False, "down_reason": "no route to host"}
+    domains = [{"name": "web1", "uuid": UUID, "state": state}] if state else []
+    return {"host": name, "up": True, "domains": domains, "migrations": list(records)}
+
+
+def action(hosts, verb="recover", **meant):
+    (decision,) = decide(hosts, verb, **meant)
+    assert decision["reason"]
+    return decision["action"]
+
+
+S = {
+    "begun": record("source", "pre-migrating", "begun", destination=None),
+    "stopping": record("source", "migrating", "stopping"),
+    "stopped": record("source", "migrating", "stopped"),
+    "sealing": record("source", "migrating", "sealing"),
+    "sealed": record("source", "migrating", "sealed"),
+    "finished": record("source", "finished", "finished"),
+    "confirming": record("source", "confirming", "confirming"),
+    "reverting": record("source", "reverting", "reverting"),
+}
+D = {
+    "admitted": record("destination", "pre-migrating", "admitted"),
+    "receiving": record("destination", "migrating", "receiving"),
+    "publishing": record("destination", "migrating", "publishing"),
+    "defining": record("destination", "migrating", "defining"),
+    "defined": record("destination", "post-migrating", "defined"),
+    "finished": record("destination", "finished", "finished"),
+    "confirming": record("destination", "confirming", "confirming"),
+    "reverting": record("destination", "reverting", "reverting"),
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "state", "expected"),
+    [
+        ("begun", None, None, "back"),
+        ("begun", "admitted", None, "back"),
+        ("stopping", "admitted", None, "back"),
+        ("stopped", "admitted", None, "back"),
+        ("sealing", "admitted", None, "back"),
+        ("sealed", "admitted", None, "back"),
+        ("sealed", "receiving", None, "back"),
+        ("sealed", "publishing", None, "back"),
+        ("sealed", "defining", "shutoff", "back"),
+        ("sealed", "defined", "shutoff", "back"),
+        ("sealed", "defined", "running", "forward"),
+        ("sealed", "finished", "running", "forward"),
+        ("sealed", None, None, "back"),
+        ("finished", "finished", "running", "none"),
+        ("finished", "finished", "shutoff", "none"),
+        ("finished", "confirming", "running", "confirm"),
+        ("confirming", "confirming", "running", "confirm"),
+        (None, "confirming", "running", "confirm"),
+        ("finished", "reverting", None, "revert"),
+        ("reverting", "reverting", None, "revert"),
+        (None, "reverting", None, "discard"),
+        (None, "admitted", None, "discard"),
+        (None, "receiving", None, "discard"),
+        (None, "defining", None, "discard"),
+        (None, "finished", "running", "wait"),
+        (None, "defined", "running", "wait"),
+        ("finished", None, None, "wait"),
+    ],
+)
+def test_both_hosts_answer(source, destination, state, expected):
+    hosts = [host("kvm1", *([S[source]] if source else [])), host("kvm2", *([D[destination]] if destination else []), state=state)]
+    assert action(hosts) == expected
+
+
+@pytest.mark.parametrize("source", sorted(S))
+def test_a_sealed_source_waits_for_a_destination_that_does_not_answer(source):
+    expected = {"begun": "back", "stopping": "back", "stopped": "back", "confirming": "confirm", "reverting": "revert"}.get(source, "wait")
+    assert action([host("kvm1", S[source]), host("kvm2", up=False)]) == expected
+
+
+@pytest.mark.parametrize("destination", sorted(D))
+def test_a_destination_without_its_source_never_starts_or_removes_anything(destination):
+    expected = "confirm" if destination == "confirming" else "wait"
+    assert action([host("kvm1", up=False), host("kvm2", D[destination], state="running")]) == expected
+
+
+@pytest.mark.parametrize(("source", "destination"), list(itertools.product(sorted(S), sorted(D))))
+def test_the_source_is_never_restored_while_the_guest_runs_at_the_destination(source, destination):
+    """Invariant 1, over every pair, possible or not: going back with a running guest would stop it first, so it is never chosen."""
+    chosen = action([host("kvm1", S[source]), host("kvm2", D[destination], state="running")])
+    if D[destination]["status"] in ("post-migrating", "finished"):
+        assert chosen not in ("back", "discard")
+
+
+def test_a_guest_that_was_off_counts_as_arrived_once_it_is_defined():
+    defined = record("destination", "post-migrating", "defined", was_running=False)
+    assert action([host("kvm1", S["sealed"]), host("kvm2", defined, state="shutoff")]) == "forward"
+
+
+@pytest.mark.parametrize(
+    ("status", "step", "state", "expected"),
+    [
+        ("pre-migrating", "begun", "running", "back"),
+        ("migrating", "layering", "shutoff", "back"),
+        ("post-migrating", "defined", "shutoff", "back"),
+        ("post-migrating", "defined", "running", "forward"),
+        ("finished", "finished", "running", "none"),
+        ("confirming", "confirming", "running", "confirm"),
+        ("reverting", "reverting", "shutoff", "revert"),
+    ],
+)
+def test_in_place(status, step, state, expected):
+    assert action([host("kvm1", record("in_place", status, step, destination="kvm1"), state=state)]) == expected
+
+
+def test_every_open_status_of_the_journal_has_an_answer():
+    for status in set(TRANSITIONS) - CLOSED:
+        assert action([host("kvm1", record("in_place", status, "x", destination="kvm1"), state="running")])
+        assert action([host("kvm1", record("source", status, "x")), host("kvm2")])
+        assert action([host("kvm1"), host("kvm2", record("destination", status, "x"))])
+
+
+@pytest.mark.parametrize("verb", ["confirm", "revert"])
+class TestConfirmAndRevert:
+    def test_finished(self, verb):
+        hosts = [host("kvm1", S["finished"]), host("kvm2", D["finished"], state="running")]
+        (decision,) = decide(hosts, verb, "web1")
+        assert (decision["action"], decision["settled"]) == (verb, True)
+
+    def test_nothing_open(self, verb):
+        assert decide([host("kvm1", state="running"), host("kvm2")], verb, "web1") == []
+
+    def test_unknown_instance(self, verb):
+        with pytest.raises(Refusal) as caught:
+            decide([host("kvm1"), host("kvm2")], verb, "web1")
+        assert caught.value.code == "unknown_instance"
+
+    def test_not_finished(self, verb):
+        with pytest.raises(Refusal) as caught:
+            decide([host("kvm1", S["sealed"]), host("kvm2", D["receiving"])], verb, "web1")
+        assert caught.value.code == "not_finished"
+        assert "kvmfleet.compute.recover" in caught.value.message
+
+    def test_source_unreachable(self, verb):
+        with pytest.raises(Refusal) as caught:
+            decide([host("kvm1", up=False), host("kvm2", D["finished"], state="running")], verb, "web1")
+        assert caught.value.code == "not_finished"
+        assert "no route to host" in caught.value.message
+
+
+def test_a_confirm_cannot_become_a_revert():
+    with pytest.raises(Refusal):
+        decide([host("kvm1", S["finished"]), host("kvm2", D["confirming"], state="running")], "revert", "web1")
