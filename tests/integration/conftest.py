@@ -1,0 +1,46 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One lab for all tests; each test gets an inventory and guests of its own, and must leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab that KVMFLEET_LAB_DIR names, with no guest in it."""
+    lab = Lab()
+    lab.reset()
+    return lab
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> Fleet:
+    """The lab as an inventory."""
+    return Fleet(lab, tmp_path)
+
+
+@pytest.fixture
+def guests(lab: Lab) -> Iterator[Guests]:
+    """Guests that live as long as the test."""
+    guests = Guests(lab)
+    yield guests
+    guests.delete_all()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lab: Lab) -> Iterator[None]:
+    """No test leaves a claim, an export, a copy, a domain, a process or an open operation on any host."""
+    yield
+    left = lab.leftovers()
+    if left:
+        lab.reset()
+    assert not left, "left behind:\n" + "\n".join(left)

@@ -1,0 +1,122 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest, seen from inside and from the hosts that define it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from .lab import IMAGES, Host, Lab
+
+DATA = "/root/data"
+_LOOK = f"""
+nproc
+awk '/^MemTotal:/ {{ print $2 }}' /proc/meminfo
+cat /sys/block/vda/size /proc/sys/kernel/random/boot_id
+sha256sum {DATA} 2>/dev/null | cut -d ' ' -f 1
+"""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What the guest itself says."""
+
+    vcpus: int
+    memory_mb: float
+    disk_gb: float
+    boot_id: str
+    data: str | None
+
+    def is_flavor(self, flavor: dict[str, int]) -> bool:
+        """Whether this is the flavor; a kernel keeps up to a fifth of a small memory for itself."""
+        return (self.vcpus, self.disk_gb) == (flavor["vcpus"], flavor["disk"]) and 0.8 * flavor["ram"] < self.memory_mb <= flavor["ram"]
+
+
+class Guest:
+    """One guest of the lab."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.disk = f"{IMAGES}/{name}.qcow2"
+
+    def exec(self, *argv: str) -> str:
+        """Run a command inside; its output."""
+        return self.lab.call("guest", "exec", self.name, "--", *argv).stdout.rstrip("\n")
+
+    def wait(self) -> Guest:
+        """Wait until the guest has booted."""
+        self.lab.call("guest", "wait", self.name)
+        return self
+
+    def look(self) -> Inside:
+        """Look inside, as soon as it has booted."""
+        self.wait()
+        vcpus, memory, sectors, boot_id, *data = self.exec("sh", "-c", _LOOK).splitlines()
+        return Inside(int(vcpus), int(memory) / 1024, int(sectors) / 2**21, boot_id, data[0] if data else None)
+
+    def write(self, mib: int = 1) -> str:
+        """Fill the data file with random bytes; its checksum."""
+        script = f"dd if=/dev/urandom of={DATA} bs=1M count={mib} 2>/dev/null && sync && sha256sum {DATA}"
+        return self.exec("sh", "-c", script).split()[0]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts that define the guest."""
+        return self.lab.call("guest", "where", self.name, check=False).stdout.split()
+
+    @property
+    def host(self) -> Host:
+        """The one host that defines the guest."""
+        (name,) = self.hosts
+        return self.lab[name]
+
+    @property
+    def state(self) -> str:
+        """running or shut off, on the one host that defines it."""
+        return self.host.virsh("domstate", self.name)
+
+    @property
+    def xml(self) -> str:
+        return self.host.virsh("dumpxml", "--inactive", "--security-info", self.name)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """uuid, machine type and MACs."""
+        return tuple(re.findall(r"<uuid>.*?</uuid>|machine='[^']*'|<mac address='[^']*'/>", self.xml))
+
+    @property
+    def disk_paths(self) -> list[str]:
+        """Paths of the disks in the definition."""
+        return re.findall(r"<source file='([^']*)'", self.xml)
+
+    @property
+    def promised_gb(self) -> float:
+        """Virtual size of the disk, as its host sees it."""
+        info = json.loads(self.host.run("qemu-img", "info", "--force-share", "-f", "qcow2", "--output=json", self.disk_paths[0]))
+        return info["virtual-size"] / 2**30
+
+
+class Guests:
+    """Makes guests and removes them at the end of a test."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.made: dict[str, Guest] = {}
+
+    def create(self, name: str, host: str, *options: str, flavor: str = "small", start: bool = True) -> Guest:
+        """Make a guest and wait for its boot.
+
+        :param options: further options of `script/lab guest create`.
+        """
+        self.lab.call("guest", "create", name, "--flavor", flavor, "--host", host, *([] if start else ["--no-start"]), *options)
+        guest = self.made[name] = Guest(self.lab, name)
+        return guest.wait() if start else guest
+
+    def delete_all(self) -> None:
+        for name in list(self.made):
+            self.lab.call("guest", "delete", name, check=False)
+            del self.made[name]

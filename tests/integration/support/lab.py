@@ -1,0 +1,130 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's hosts, as seen by a test: commands on them, files of them, what an operation leaves behind on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SCRIPT = Path(__file__).parents[3] / "script" / "lab"
+STATE = "/var/lib/kvmfleet"
+IMAGES = "/var/lib/libvirt/images"
+
+_LEFTOVERS = f"""
+cd {STATE} 2>/dev/null && find claims exports -mindepth 1 ! -name '.*' 2>/dev/null
+grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
+find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
+find {IMAGES} -maxdepth 1 -type f
+ps -eo comm= | grep -xE 'nbdkit|nbdcopy'
+virsh --quiet list --all --name | sed '/^$/d; s/^/domain /'
+"""
+
+_RESET = f"""
+for domain in $(virsh --quiet list --all --uuid); do
+  virsh --quiet destroy "$domain" 2>/dev/null
+  virsh --quiet undefine "$domain" --nvram --managed-save --snapshots-metadata --checkpoints-metadata
+done
+kill -KILL $(ps -eo pid=,comm= | awk '$2 ~ /^(nbdkit|nbdcopy|qemu-system.*)$/ {{ print $1 }}') 2>/dev/null
+find {IMAGES} -maxdepth 1 -type f -delete
+rm -rf {IMAGES}/_base {STATE}
+"""
+
+
+class Host:
+    """One compute host."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        self.name = name
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        """Run a command as root on the host; its output."""
+        return self.lab.call("exec", self.name, "--", *argv, check=check).stdout.rstrip("\n")
+
+    def sh(self, script: str, check: bool = True) -> str:
+        return self.run("sh", "-c", script, check=check)
+
+    def virsh(self, *arguments: str, check: bool = True) -> str:
+        return self.run("virsh", "--quiet", *arguments, check=check)
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of all domains, running or not."""
+        return sorted(self.virsh("list", "--all", "--name").split())
+
+    @property
+    def memory_mb(self) -> int:
+        """What libvirt calls the memory of the host."""
+        return int(self.virsh("nodememstats").split("total")[1].split()[1]) // 1024
+
+    @property
+    def sent_bytes(self) -> int:
+        """Everything that the host ever sent over its cable, headers included."""
+        return int(Path(f"/sys/class/net/{self.lab.prefix}-{self.name}/statistics/rx_bytes").read_text())
+
+    def allocated_bytes(self, path: str) -> int:
+        """What a file takes on disk."""
+        return int(self.run("stat", "--format=%b", path)) * 512
+
+    def sha256(self, path: str) -> str:
+        return self.run("sha256sum", path).split()[0]
+
+    def exists(self, path: str) -> bool:
+        return self.lab.call("exec", self.name, "--", "test", "-e", path, check=False).returncode == 0
+
+    def files(self, directory: str = IMAGES) -> list[str]:
+        """Paths of the files in a directory."""
+        return self.run("find", directory, "-maxdepth", "1", "-type", "f").split()
+
+    def records(self, kind: str = "migrations") -> list[dict[str, Any]]:
+        """The journal's records (or the claims) of the host, oldest first."""
+        text = self.sh(f"for file in {STATE}/{kind}/*.json; do [ -e $file ] && tr -d '\\n' <$file && echo; done", check=False)
+        return sorted((json.loads(line) for line in text.splitlines()), key=lambda record: record["created_at"])
+
+    def leftovers(self) -> list[str]:
+        """What there should not be on a host without guests or open operations."""
+        return self.sh(_LEFTOVERS, check=False).splitlines()
+
+    def reset(self) -> None:
+        """Remove all guests and all that the collection ever wrote."""
+        self.sh(_RESET, check=False)
+
+
+class Lab:
+    """The fleet of `script/lab`."""
+
+    def __init__(self) -> None:
+        self.directory = Path(os.environ["KVMFLEET_LAB_DIR"])
+        self.prefix: str = json.loads((self.directory / "state.json").read_text())["prefix"]
+        self.inventory: dict[str, Any] = yaml.safe_load(self.call("inventory").stdout)
+        self.hosts = {name: Host(self, name) for name in self.inventory["compute"]["hosts"]}
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def call(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Run `script/lab`."""
+        result = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
+        if check and result.returncode:
+            raise AssertionError(f"script/lab {' '.join(arguments)}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def leftovers(self) -> list[str]:
+        """Leftovers of all hosts, each with its host."""
+        found = self._on_all(Host.leftovers)
+        return [f"{name}: {line}" for name, lines in found.items() for line in lines]
+
+    def reset(self) -> None:
+        self._on_all(Host.reset)
+
+    def _on_all(self, function: Any) -> dict[str, Any]:
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            return dict(zip(self.hosts, pool.map(function, self.hosts.values())))
