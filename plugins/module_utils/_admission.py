@@ -71,7 +71,11 @@ def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path
             room(now.local_gb * 1024, (now.local_gb - free_gb) * 1024, ratios["disk"], disk_need_mb(flavor["disk"], flavor["ephemeral"], flavor["swap"])),
         ),
     }
-    return [_reason(code, f"{answer.need:g} {what} needed, {answer.have:g} left of {answer.limit:g}", answer) for code, (what, answer) in rooms.items() if not answer.fits]
+    return [
+        _reason(code, f"{answer.need:g} {what} needed, {answer.have:g} left of {answer.limit:g}", answer)
+        for code, (what, answer) in rooms.items()
+        if not answer.fits
+    ]
 
 
 def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
@@ -99,7 +103,9 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
         reasons.append(_reason("machine_type", f"machine type {machine} is not supported here (newest known: {known})"))
     if [arch, virt_type, "hvm"] not in facts["supported_instances"]:
         reasons.append(_reason("virt_type", f"{virt_type} guests of architecture {arch} are not supported here"))
-    reasons += [_reason("network_missing", f"the libvirt network {name} is not active here") for name in requirements["networks"] if name not in facts["networks"]]
+    reasons += [
+        _reason("network_missing", f"the libvirt network {name} is not active here") for name in requirements["networks"] if name not in facts["networks"]
+    ]
     reasons += [_reason("bridge_missing", f"the bridge {name} does not exist here") for name in requirements["bridges"] if name not in facts["bridges"]]
     for field in ("emulator", "loader", "nvram_template"):
         if requirements[field] and not os.path.exists(requirements[field]):

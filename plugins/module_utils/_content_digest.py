@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from typing import Iterator
+from collections.abc import Iterator
 
 BLOCK = 64 * 1024
 _CHUNK = 16 * BLOCK

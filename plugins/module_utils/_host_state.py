@@ -16,13 +16,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _libvirt, _qemu_img
+from . import _domain_xml, _journal, _libvirt, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
-CLOSED_STATUSES = ("confirmed", "reverted", "error")
 BUSY_STATUSES = ("pre-migrating", "migrating", "post-migrating", "reverting")
-_PRIVATE_KEYS = ("domain_xml", "sealed", "snapshots_xml", "private")
 _TOOLS = {"nbdkit": "nbdkit", "nbdcopy": "nbdcopy", "qemu_img": "qemu-img"}
 _MIB = 1024**2
 _GIB = 1024**3
@@ -115,7 +113,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
 def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_path: str) -> dict[str, Any]:
     """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
     migrations = state.read_all("migrations")
-    unfinished = [public_migration(record) for record in migrations if record["status"] not in CLOSED_STATUSES]
+    unfinished = [_journal.summary(record) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
         "hostname": platform.node(),
@@ -138,11 +136,6 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }
-
-
-def public_migration(record: dict[str, Any]) -> dict[str, Any]:
-    """A journal record without definitions, which may hold passwords, and without what its writer calls private."""
-    return {key: value for key, value in record.items() if key not in _PRIVATE_KEYS}
 
 
 def _charge(domain: _Charge | None, claim: dict[str, Any] | None) -> _Charge:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from . import _identity, _qemu_img
 from ._channel import Client
@@ -48,7 +49,9 @@ class ImageStore:
         """
         path = base["path"]
         if os.path.lexists(path):
-            found = _identity.identity(self.state, path, base["format"]) if os.path.isfile(path) and not os.path.islink(path) else {"sha256": "not a regular file"}
+            found = (
+                _identity.identity(self.state, path, base["format"]) if os.path.isfile(path) and not os.path.islink(path) else {"sha256": "not a regular file"}
+            )
             raise KvmfleetError(
                 "base_differs",
                 f"{path} on this host is not the base image of the guest: its sha256 is {found['sha256']}, the guest needs {base['sha256']}. Rename it (no "
@@ -117,4 +120,6 @@ class ImageStore:
         status = os.statvfs(directory)
         have = status.f_bavail * status.f_frsize
         if have < base["size_bytes"]:
-            raise KvmfleetError("no_space", f"{directory} has {have} bytes free, the base image needs {base['size_bytes']}.", have=have, need=base["size_bytes"])
+            raise KvmfleetError(
+                "no_space", f"{directory} has {have} bytes free, the base image needs {base['size_bytes']}.", have=have, need=base["size_bytes"]
+            )

@@ -12,7 +12,8 @@ import json
 import sys
 import time
 import uuid
-from typing import Any, Callable, Iterator, Sequence, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from ._errors import KvmfleetError
 
@@ -106,9 +107,7 @@ def host_capabilities(connection: Any) -> str:
     return connection.getCapabilities()
 
 
-def domain_capabilities(
-    connection: Any, arch: str | None = None, virt_type: str | None = None, emulator: str | None = None, machine: str | None = None
-) -> str:
+def domain_capabilities(connection: Any, arch: str | None = None, virt_type: str | None = None, emulator: str | None = None, machine: str | None = None) -> str:
     """The domain capabilities XML for one combination; what is None is libvirt's default for the host."""
     return connection.getDomainCapabilities(emulator, arch, machine, virt_type)
 

@@ -200,11 +200,13 @@ def _inspect(path: str, fmt: str) -> os.stat_result:
         if exc.errno == errno.ENXIO:
             raise KvmfleetError("not_a_regular_file", f"{path} is not a regular file.", path=path) from exc
         raise
-    with open(descriptor, "rb", buffering=0) as stream:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KvmfleetError("not_a_regular_file", f"{path} is not a regular file.", path=path)
-        header = stream.read(80) if fmt == "qcow2" else b""
+        header = os.pread(descriptor, 80, 0) if fmt == "qcow2" else b""
+    finally:
+        os.close(descriptor)
     version = int.from_bytes(header[4:8], "big")
     if header[:4] == _QCOW2_MAGIC and version >= 3 and int.from_bytes(header[72:80], "big") & _DATA_FILE_BIT:
         raise _data_file_error(path)

@@ -18,7 +18,7 @@ from ._errors import KvmfleetError
 from ._journal import Journal
 from ._state_dir import sync_directory
 
-GIB = 1024**3
+UNCOPIED = ("admitted", "receiving", "publishing")
 
 
 def receive(
@@ -37,7 +37,7 @@ def receive(
     :param watch: keyword arguments of `_power.watch`.
     """
     timings = {"began_at": time.time()}
-    if record["step"] in ("admitted", "receiving"):
+    if record["step"] in UNCOPIED:
         record = journal.update(record, status="migrating", step="receiving")
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
@@ -169,7 +169,8 @@ def _require_own(manifest: dict[str, Any], record: dict[str, Any]) -> None:
     if manifest.get("migration_uuid") != record["uuid"] or sorted(manifest.get("files", {})) != expected:
         raise KvmfleetError(
             "manifest_invalid",
-            f"The source offers files {sorted(manifest.get('files', {}))} of migration {manifest.get('migration_uuid')}; expected {expected} of {record['uuid']}.",
+            f"The source offers files {sorted(manifest.get('files', {}))} of migration {manifest.get('migration_uuid')}; "
+            f"expected {expected} of {record['uuid']}.",
         )
 
 
@@ -189,7 +190,10 @@ def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
         found = content_digest(_part(record, path))
         if found != digests.get(name):
             raise KvmfleetError(
-                "verification_failed", f"The copy of {name} differs from the source: {found} here, {digests.get(name)} there.", have=found, need=digests.get(name)
+                "verification_failed",
+                f"The copy of {name} differs from the source: {found} here, {digests.get(name)} there.",
+                have=found,
+                need=digests.get(name),
             )
 
 

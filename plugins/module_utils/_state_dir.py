@@ -17,7 +17,8 @@ import os
 import re
 import tempfile
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ._errors import KvmfleetError
 

@@ -94,23 +94,32 @@ agent_answered:
   returned: when O(state=started) and not in check mode
 error_code:
   description:
-    - V(copy_failed), V(copy_stalled), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(base_missing), V(base_differs),
-      V(chain_changed), V(did_not_come_up), V(destination_not_proven), V(foreign_definition), V(shutdown_timeout), V(wrong_status), V(not_owner)
-      or V(unknown_migration).
+    - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(base_missing),
+      V(base_differs), V(chain_changed), V(did_not_come_up), V(destination_not_proven), V(foreign_definition), V(shutdown_timeout), V(wrong_status),
+      V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
-_DONE = {"started": ("finished",), "proven": ("confirming", "confirmed"), "confirmed": ("confirmed",), "undefined": ("reverted", "error"), "absent": ("reverted", "error")}
+_DONE = {
+    "started": ("finished",),
+    "proven": ("confirming", "confirmed"),
+    "confirmed": ("confirmed",),
+    "undefined": ("reverted", "error"),
+    "absent": ("reverted", "error"),
+}
 
 
 def start(params, conn, journal, record):
+    if params["address"] is None and record["step"] in _receiving.UNCOPIED:
+        raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
     received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], watch=watch(params))
     return dict(received, changed=True, bytes_transferred=journal.get(record["uuid"])["bytes_transferred"])

@@ -65,8 +65,7 @@ def main():
         wanted = [
             record
             for record in Journal(StateDir(params["state_path"])).all()
-            if not (params["open_only"] and record["status"] in CLOSED)
-            and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
+            if not (params["open_only"] and record["status"] in CLOSED) and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
         ]
         return {"changed": False, "migrations": [(public if params["history"] else summary)(record) for record in wanted]}
 

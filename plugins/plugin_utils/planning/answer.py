@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 
 def answer(decide: Callable[[], dict[str, Any]], **nothing: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
@@ -22,7 +23,9 @@ class Fleet:
         for state in hosts:
             self.hosts[str(state["host"])] = dict(state)
         if not self.hosts:
-            raise Refusal("no_compute_hosts", "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name.")
+            raise Refusal(
+                "no_compute_hosts", "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."
+            )
 
     @property
     def down(self) -> dict[str, str]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import read_hosts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import flavor as validate_flavor
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 GIB = 1024**3
 _MOVABLE_STATES = ("running", "shutoff")
@@ -89,7 +89,9 @@ def plan_migration(
     )
     if placement["selected"] is None:
         down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
-        raise Refusal("no_valid_host", f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{down}", placement=placement)
+        raise Refusal(
+            "no_valid_host", f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{down}", placement=placement
+        )
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
     zone = fleet.hosts[candidates[0]]["availability_zone"]
@@ -167,7 +169,7 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
     if new is not old and new["disk"] * GIB < root["virtual_size"]:
         raise Refusal(
             "downsize",
-            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that disk {root['target']} of "
+            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
             f"{name} has; a disk never shrinks.",
             field="disk",
             need=root["virtual_size"],
@@ -252,4 +254,3 @@ def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any])
         return {"host": name, "flavor": flavor.get("name"), "vcpus": flavor["vcpus"], "ram_mib": flavor["ram"], "disk_gib": flavor["disk"]}
 
     return {"before": side(host, old), "after": side(destination, new)}
-

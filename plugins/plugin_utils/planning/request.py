@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name
 
 _NAMES = ("instance", "availability_zone", "target_host")
 

@@ -1,0 +1,136 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The channel with real nbdkit and nbdcopy on loopback."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGESTS, MANIFEST, Client, Server, parse_ports
+from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import content_digest
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+PORTS = "47100-47163"
+
+
+@pytest.fixture
+def key():
+    return secrets.token_hex(32)
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(StateDir(str(tmp_path / "source")), "m-1")
+    yield server
+    server.close()
+
+
+def client(tmp_path, port, key):
+    return Client(StateDir(str(tmp_path / "destination")), "m-1", address="127.0.0.1", port=port, key=key, stall_timeout=10)
+
+
+def gone(port):
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key):
+    disk = tmp_path / "disk"
+    with open(disk, "wb") as stream:
+        stream.write(os.urandom(300_001))
+        stream.seek(64 * 1024 * 1024)
+        stream.write(b"end")
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    server.offer_file("vda", str(disk))
+    server.offer_manifest({"files": {"vda": 1}})
+    with client(tmp_path, port, key) as peer:
+        assert peer.document(MANIFEST) == {"files": {"vda": 1}}
+        peer.copy("vda", str(tmp_path / "copy"))
+        digests = peer.document(DIGESTS, wait=10)
+    assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
+    assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
+    assert digests == {"vda": content_digest(str(tmp_path / "copy"))}
+    assert not os.path.exists(tmp_path / "destination" / "exports" / "m-1.peer")
+
+
+def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key):
+    (tmp_path / "secret").write_text("secret")
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    for used, name in ((key, "secret"), (key, "../psk"), (key, "state.json"), (secrets.token_hex(32), "secret")):
+        with client(tmp_path, port, used) as peer, pytest.raises(KvmfleetError) as caught:
+            peer.copy(name, str(tmp_path / "copy"))
+        assert caught.value.code == "copy_failed"
+    plain = subprocess.run(["nbdinfo", "--list", f"nbd://127.0.0.1:{port}/"], capture_output=True, check=False)
+    assert plain.returncode != 0
+
+
+def test_closing_ends_the_export(server, key):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    assert server.port == port
+    assert server.close()
+    assert gone(port)
+    assert not os.path.exists(server.directory)
+    assert not server.close()
+
+
+def test_a_deserted_export_ends_by_itself(server, key):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=0.5)
+    assert gone(port)
+    assert server.port is None
+
+
+def test_the_export_dies_with_its_supervisor(server, key):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    os.kill(server._state()["pid"], 9)
+    assert gone(port)
+
+
+def test_opening_again_replaces_the_old_channel(tmp_path, server, key):
+    server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    fresh = secrets.token_hex(32)
+    port = server.open(address="127.0.0.1", ports=PORTS, key=fresh, idle_timeout=30)
+    server.offer_manifest({"files": {}})
+    with client(tmp_path, port, fresh) as peer:
+        assert peer.document(MANIFEST) == {"files": {}}
+    with client(tmp_path, port, key) as peer, pytest.raises(KvmfleetError):
+        peer.document(MANIFEST)
+
+
+def test_a_busy_port_is_skipped_and_a_bad_address_is_an_error(server, key):
+    with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        busy.bind(("127.0.0.1", 47200))
+        busy.listen()
+        assert server.open(address="127.0.0.1", ports="47200-47201", key=key, idle_timeout=30) == 47201
+    with pytest.raises(KvmfleetError) as caught:
+        server.open(address="192.0.2.1", ports=PORTS, key=key, idle_timeout=30)
+    assert caught.value.code == "channel_failed"
+    assert "192.0.2.1" in caught.value.message
+
+
+def test_the_key_is_no_argument_of_a_process(server, key):
+    server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    arguments = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, check=True).stdout.splitlines()
+    assert not any(key.encode() in line for line in arguments)
+
+
+@pytest.mark.parametrize("text", ["", "80", "a-b", "5000-4000", "5000-70000", "-"])
+def test_bad_port_ranges(text):
+    with pytest.raises(KvmfleetError) as caught:
+        parse_ports(text)
+    assert caught.value.code == "invalid_ports"
+    assert repr(text) in caught.value.message

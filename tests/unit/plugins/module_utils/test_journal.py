@@ -1,0 +1,165 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The journal: one open operation an instance, known transitions only, and one owner at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS, Journal, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import SCHEMA_VERSION, StateDir
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+def record(uuid=UUID, owner="run-1", instance="i-1"):
+    return {
+        "uuid": uuid,
+        "owner": owner,
+        "role": "source",
+        "instance_uuid": instance,
+        "instance_name": "web1",
+        "source_host": "kvm1",
+        "destination_host": None,
+        "disks": [],
+    }
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(StateDir(str(tmp_path / "state")), lease=30)
+
+
+def record_file(journal):
+    return Path(journal.state.path) / "migrations" / f"{UUID}.json"
+
+
+def code_of(call, *args, **kwargs):
+    with pytest.raises(KvmfleetError) as caught:
+        call(*args, **kwargs)
+    return caught.value.code
+
+
+def test_begin_writes_a_private_record(journal):
+    begun = journal.begin(record())
+    path = record_file(journal)
+    assert (begun["status"], begun["step"]) == ("pre-migrating", "begun")
+    assert json.loads(path.read_text())["schema_version"] == SCHEMA_VERSION
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(journal.state.path).st_mode) == 0o700
+
+
+def test_an_instance_has_one_open_operation(journal):
+    first = journal.begin(record())
+    assert code_of(journal.begin, record(uuid="other")) == "operation_in_progress"
+    journal.begin(record(uuid="another-instance", instance="i-2"))
+    journal.close(first, "error")
+    assert journal.begin(record(uuid="other"))["uuid"] == "other"
+
+
+@pytest.mark.parametrize("before", sorted(TRANSITIONS))
+@pytest.mark.parametrize("after", sorted(TRANSITIONS))
+def test_only_known_transitions(journal, before, after):
+    begun = journal.begin(record())
+    begun["status"] = before
+    if after in TRANSITIONS[before]:
+        assert journal.update(begun, status=after)["status"] == after
+    else:
+        assert code_of(journal.update, begun, status=after) == "wrong_status"
+
+
+def test_every_status_ends_in_a_closed_one():
+    reachable = set(CLOSED)
+    while True:
+        more = {status for status, following in TRANSITIONS.items() if following & reachable} - reachable
+        if not more:
+            break
+        reachable |= more
+    assert reachable == set(TRANSITIONS)
+
+
+def test_closing_drops_what_only_recovery_needed(journal):
+    begun = journal.update(journal.begin(record()), private={"domain_xml": "<domain>secret</domain>"})
+    assert "private" not in public(begun)
+    closed = journal.close(begun, "error", error="why")
+    assert "private" not in closed
+    assert "secret" not in record_file(journal).read_text()
+    assert [entry["status"] for entry in closed["history"]] == ["pre-migrating", "pre-migrating", "error"]
+    assert "history" not in summary(closed)
+
+
+def test_another_owner_is_refused(journal):
+    journal.begin(record())
+    assert code_of(lambda: journal.working(UUID, "run-2").__enter__()) == "not_owner"
+
+
+def test_a_living_lease_is_not_taken(journal):
+    journal.begin(record())
+    assert code_of(journal.take_over, UUID, "run-2", timeout=0.2) == "operation_alive"
+    assert journal.get(UUID)["owner"] == "run-1"
+
+
+def test_an_expired_lease_is_taken_and_the_old_owner_is_out(tmp_path):
+    journal = Journal(StateDir(str(tmp_path / "state")), lease=0.2)
+    journal.begin(record())
+    assert journal.take_over(UUID, "run-2", timeout=5)["owner"] == "run-2"
+    assert code_of(lambda: journal.working(UUID, "run-1").__enter__()) == "not_owner"
+
+
+def test_a_settled_operation_is_taken_at_once(journal):
+    journal.begin(record())
+    started = time.monotonic()
+    assert journal.take_over(UUID, "run-2", timeout=5, settled=True)["owner"] == "run-2"
+    assert time.monotonic() - started < 1
+
+
+def test_a_working_process_is_waited_for(tmp_path):
+    journal = Journal(StateDir(str(tmp_path / "state")), lease=0)
+    journal.begin(record())
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with journal.working(UUID, "run-1"):
+            inside.set()
+            leave.wait(10)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    inside.wait(10)
+    assert code_of(journal.take_over, UUID, "run-2", timeout=0.2) == "locked"
+    leave.set()
+    worker.join()
+    assert journal.take_over(UUID, "run-2", timeout=5)["owner"] == "run-2"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ("", "record_unreadable"),
+        ('{"schema_version": 1, "uuid"', "record_unreadable"),
+        ("[]", "record_unreadable"),
+        ('{"uuid": "x"}', "record_unreadable"),
+        ('{"schema_version": "1"}', "record_unreadable"),
+        ('{"schema_version": 99}', "schema_too_new"),
+    ],
+)
+def test_a_torn_or_newer_record_is_refused_not_ignored(journal, content, code):
+    journal.begin(record())
+    record_file(journal).write_text(content)
+    assert code_of(journal.get, UUID) == code
+    assert code_of(journal.open_for, "i-1") == code
+
+
+def test_unknown_migration(journal):
+    assert code_of(journal.get, "nothing") == "unknown_migration"
+    assert code_of(journal.get, "../../etc/passwd") == "invalid_name"

@@ -1,0 +1,310 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a request comes to, and everything that is refused before a guest is touched."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
+from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration
+
+GIB = 1024**3
+FLAVORS = {"small": {"vcpus": 1, "ram": 256, "disk": 1}, "large": {"vcpus": 2, "ram": 512, "disk": 3}, "huge": {"vcpus": 4, "ram": 1048576, "disk": 10}}
+DOMAIN = {"name": "web1", "uuid": "i-1", "state": "running"}
+
+
+def host(name, zone="north", memory_mb=8192, used=512, domains=(), **more):
+    return {
+        "host": name,
+        "up": True,
+        "enabled": True,
+        "availability_zone": zone,
+        "aggregates": [],
+        "vcpus": 4,
+        "vcpus_used": 0,
+        "memory_mb": memory_mb,
+        "memory_mb_used": used,
+        "local_gb": 100,
+        "local_gb_used": 0,
+        "disk_available_least": None,
+        "num_instances": len(domains),
+        "num_io_ops": 0,
+        "instances": [],
+        "hypervisor_type": "QEMU",
+        "hypervisor_version": 7002022,
+        "supported_instances": [["x86_64", "kvm", "hvm"]],
+        "domains": list(domains),
+        "migrations": [],
+        **more,
+    }
+
+
+def fleet(**source):
+    return [host("kvm1", domains=[DOMAIN], used=768, **source), host("kvm2"), host("kvm3", "south", memory_mb=65536), host("kvm4", "south")]
+
+
+def domain(**changes):
+    return {
+        "name": "web1",
+        "uuid": "i-1",
+        "state": "running",
+        "persistent": True,
+        "flavor": {"name": "small", "vcpus": 1, "ram": 256, "disk": 1},
+        "machine": "pc-q35-7.2",
+        "arch": "x86_64",
+        "virt_type": "kvm",
+        "emulator": "/usr/bin/qemu-system-x86_64",
+        "disks": [
+            {
+                "target": "vda",
+                "device": "disk",
+                "readonly": False,
+                "root": True,
+                "path": "/var/lib/libvirt/images/web1.qcow2",
+                "format": "qcow2",
+                "virtual_size": GIB,
+                "allocated_bytes": 5000000,
+                "chain": [
+                    {"path": "/var/lib/libvirt/images/web1.qcow2", "format": "qcow2", "virtual_size": GIB},
+                    {
+                        "path": "/var/lib/libvirt/images/base.qcow2",
+                        "format": "qcow2",
+                        "virtual_size": GIB // 2,
+                        "identity": {"sha256": "ab", "format": "qcow2", "virtual_size": GIB // 2, "size_bytes": 9},
+                    },
+                ],
+            }
+        ],
+        "interfaces": [{"type": "bridge", "source": "br0", "mac": "52:54:00:00:00:01"}],
+        "firmware": {"nvram": None, "loader": None, "nvram_template": None},
+        "refusals": [],
+        "agent": {"connected": True},
+        "xml_digest": "cd",
+        **changes,
+    }
+
+
+def plan(flavor="large", hosts=None, guest=None, scheduler=None, migrate=False, **request):
+    asked = {
+        "instance": "web1",
+        "availability_zone": None,
+        "target_host": None,
+        "ignore_hosts": [],
+        "allow_resize_to_same_host": True,
+        "allow_downsize": False,
+        "flavor": None if migrate else {**FLAVORS[flavor], "name": flavor, "ephemeral": 0, "swap": 0, "extra_specs": {}},
+        **request,
+    }
+    return plan_migration(hosts or fleet(), guest or domain(), asked, scheduler)
+
+
+def planned(*args, **kwargs):
+    answer = plan(*args, **kwargs)
+    assert answer["error"] is None, answer["error"]
+    return answer["plan"]
+
+
+def refused(*args, **kwargs):
+    answer = plan(*args, **kwargs)
+    assert answer["plan"] is None
+    return answer["error"]
+
+
+class TestPlan:
+    def test_in_place_where_it_fits(self):
+        found = planned()
+        assert (found["action"], found["candidates"]) == ("in_place", ["kvm1"])
+
+    def test_elsewhere_in_the_zone_when_asked_to_move(self):
+        found = planned(allow_resize_to_same_host=False)
+        assert (found["action"], found["candidates"]) == ("move", ["kvm2"])
+        assert found["record"]["disks"][0]["grow_to"] == 3 * GIB
+        assert found["record"]["disks"][0]["base"] == {
+            "sha256": "ab",
+            "format": "qcow2",
+            "virtual_size": GIB // 2,
+            "size_bytes": 9,
+            "path": "/var/lib/libvirt/images/base.qcow2",
+        }
+        assert found["ratios"] == {"kvm2": {"cpu": 16.0, "ram": 1.5, "disk": 1.0}}
+        assert found["requirements"]["bridges"] == ["br0"]
+        assert found["diff"]["before"]["host"] == "kvm1"
+        assert found["diff"]["after"] == {"host": "kvm2", "flavor": "large", "vcpus": 2, "ram_mib": 512, "disk_gib": 3}
+
+    def test_any_zone_takes_the_roomiest_host(self):
+        assert planned(allow_resize_to_same_host=False, availability_zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
+
+    def test_a_target_has_no_alternates(self):
+        assert planned(migrate=True, availability_zone="any", target_host="kvm4")["candidates"] == ["kvm4"]
+
+    def test_a_cold_migration_never_stays_and_never_grows(self):
+        found = planned(migrate=True)
+        assert (found["action"], found["candidates"]) == ("move", ["kvm2"])
+        assert found["record"]["disks"][0]["grow_to"] is None
+        assert found["record"]["migration_type"] == "migration"
+
+    def test_the_flavor_in_force_is_nothing_to_do(self):
+        found = planned("small")
+        assert found["action"] == "none"
+        assert "already has flavor small" in found["message"]
+
+    def test_already_on_the_target(self):
+        assert planned(migrate=True, target_host="kvm1")["action"] == "none"
+
+    def test_a_disabled_host_may_be_left(self):
+        assert planned(migrate=True, hosts=fleet(enabled=False))["candidates"] == ["kvm2"]
+
+    def test_nothing_given_is_changed(self):
+        hosts, guest = fleet(), domain()
+        before = copy.deepcopy((hosts, guest))
+        plan(hosts=hosts, guest=guest)
+        assert (hosts, guest) == before
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("flavor", "field"),
+        [({"vcpus": 1, "ram": 512, "disk": 9}, "vcpus"), ({"vcpus": 2, "ram": 255, "disk": 9}, "ram"), ({"vcpus": 2, "ram": 512, "disk": 0}, "disk")],
+    )
+    def test_guests_only_grow(self, flavor, field):
+        guest = domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 1})
+        error = plan_migration(fleet(), guest, request_with(flavor), None)["error"]
+        assert (error["code"], error["details"]["field"]) == ("downsize", field)
+        assert f"flavor.{field}" in error["message"]
+
+    @pytest.mark.parametrize("field", ["vcpus", "ram"])
+    def test_downsizing_may_be_allowed_but_never_for_disks(self, field):
+        guest = domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 1})
+        smaller = {"vcpus": 2, "ram": 512, "disk": 1, field: 1}
+        assert plan_migration(fleet(), guest, request_with(smaller, allow_downsize=True), None)["error"] is None
+        shrunk = {**smaller, "disk": 0}
+        assert plan_migration(fleet(), guest, request_with(shrunk, allow_downsize=True), None)["error"]["details"]["field"] == "disk"
+
+    def test_no_host_fits_and_every_host_is_named_with_numbers(self):
+        error = refused("huge")
+        assert error["code"] == "no_valid_host"
+        for name in ("kvm1", "kvm2", "kvm3", "kvm4"):
+            assert name in error["message"]
+        assert "1048576" in error["message"]
+
+    def test_a_host_that_is_down_is_named_with_its_reason(self):
+        down = {"host": "kvm2", "availability_zone": "north", "up": False, "down_reason": "no route to host"}
+        error = refused(migrate=True, hosts=[fleet()[0], down])
+        assert "kvm2 was not asked: no route to host" in error["message"]
+
+    @pytest.mark.parametrize("state", ["paused", "pmsuspended", "crashed", "shutdown"])
+    def test_states(self, state):
+        assert refused(guest=domain(state=state))["code"] == "unsupported_state"
+
+    def test_transient(self):
+        assert refused(guest=domain(persistent=False))["code"] == "transient_domain"
+
+    def test_what_the_host_refuses(self):
+        error = refused(guest=domain(refusals=[{"code": "unsupported_hostdev", "reason": "a PCI device"}]))
+        assert error["code"] == "not_movable"
+        assert "a PCI device [unsupported_hostdev]" in error["message"]
+
+    def test_waiting_for_confirm(self):
+        waiting = {"uuid": "m", "instance_uuid": "i-1", "instance_name": "web1", "source_host": "kvm9", "migration_type": "resize", "status": "finished"}
+        error = refused(hosts=[host("kvm1", domains=[DOMAIN], migrations=[waiting]), host("kvm2")])
+        assert error["code"] == "unconfirmed_migration"
+
+    def test_a_scheduler_option_that_does_not_exist(self):
+        error = refused(scheduler={"ram_alocation_ratio": 2})
+        assert error["code"] == "invalid_value"
+        assert "ram_allocation_ratio" in error["message"]
+
+
+def request_with(flavor, **more):
+    return {
+        "instance": "web1",
+        "availability_zone": None,
+        "target_host": None,
+        "ignore_hosts": [],
+        "allow_resize_to_same_host": True,
+        "allow_downsize": False,
+        "flavor": {"name": "f", "ephemeral": 0, "swap": 0, "extra_specs": {}, **flavor},
+        **more,
+    }
+
+
+class TestLocate:
+    def locate(self, hosts=None, **request):
+        return locate_instance(fleet() if hosts is None else hosts, {"instance": "web1", **request})
+
+    def test_by_name_and_by_uuid(self):
+        assert self.locate()["host"] == "kvm1"
+        assert self.locate(instance="i-1")["host"] == "kvm1"
+
+    @pytest.mark.parametrize("name", ["web 1", "web1;reboot", "web1\n", "../web1", "a/b", "$(id)", "-web1", "", None, 7, "x" * 200])
+    @pytest.mark.parametrize("field", ["instance", "flavor", "availability_zone", "target_host"])
+    def test_names(self, field, name):
+        answer = self.locate(**{"flavors": FLAVORS, field: name})
+        if name in ("", None) and field in ("availability_zone", "target_host"):
+            assert answer["error"] is None
+            return
+        assert answer["error"]["code"] == "invalid_value"
+        assert answer["error"]["message"].startswith(("zone" if field == "availability_zone" else field) + ": expected a name")
+
+    @pytest.mark.parametrize(
+        ("flavor", "named"),
+        [
+            ({"vcpus": "two", "ram": 1, "disk": 1}, "kvmfleet_flavors.x.vcpus"),
+            ({"vcpus": 1.5, "ram": 1, "disk": 1}, "kvmfleet_flavors.x.vcpus"),
+            ({"vcpus": True, "ram": 1, "disk": 1}, "kvmfleet_flavors.x.vcpus"),
+            ({"vcpus": 0, "ram": 1, "disk": 1}, "kvmfleet_flavors.x.vcpus"),
+            ({"vcpus": 1, "ram": -512, "disk": 1}, "kvmfleet_flavors.x.ram"),
+            ({"vcpus": 1, "disk": 1}, "kvmfleet_flavors.x.ram"),
+            ({"vcpus": 1, "ram": 1, "disk": 1, "cores": 2}, "kvmfleet_flavors.x.cores"),
+            ([1, 2], "kvmfleet_flavors.x"),
+        ],
+    )
+    def test_flavors(self, flavor, named):
+        error = self.locate(flavor="x", flavors={"x": flavor})["error"]
+        assert error["code"] == "invalid_value"
+        assert error["message"].startswith(named + ":")
+
+    @pytest.mark.parametrize("flavors", [{}, None, [], "small"])
+    def test_no_flavors(self, flavors):
+        assert self.locate(flavor="small", flavors=flavors)["error"]["message"].startswith("kvmfleet_flavors: expected a mapping")
+
+    def test_unknown_flavor(self):
+        error = self.locate(flavor="tiny", flavors=FLAVORS)["error"]
+        assert error["code"] == "unknown_flavor"
+        assert "huge, large, small" in error["message"]
+
+    def test_ephemeral_and_swap_are_refused(self):
+        assert self.locate(flavor="x", flavors={"x": {"vcpus": 1, "ram": 1, "disk": 1, "swap": 64}})["error"]["code"] == "unsupported_flavor"
+
+    def test_unknown_instance_names_what_was_searched(self):
+        down = {"host": "kvm9", "up": False, "down_reason": "no route to host"}
+        error = self.locate(hosts=[*fleet(), down], instance="web2")["error"]
+        assert error["code"] == "unknown_instance"
+        assert "4 hosts were searched" in error["message"]
+        assert "kvm9 (no route to host)" in error["message"]
+
+    @pytest.mark.parametrize("twin", [{"name": "web1", "uuid": "i-2", "state": "shutoff"}, {"name": "other", "uuid": "i-1", "state": "shutoff"}])
+    def test_on_two_hosts(self, twin):
+        error = self.locate(hosts=[*fleet(), host("kvm5", domains=[twin])])["error"]
+        assert error["code"] == "instance_on_several_hosts"
+        assert "kvm1" in error["message"]
+        assert "kvm5" in error["message"]
+
+    def test_no_compute_group(self):
+        assert self.locate(hosts=[])["error"]["code"] == "no_compute_hosts"
+
+    @pytest.mark.parametrize("field", ["target_host", "ignore_hosts"])
+    def test_hosts_outside_the_inventory(self, field):
+        error = self.locate(**{field: "kvm99" if field == "target_host" else ["kvm99"]})["error"]
+        assert error["code"] == "unknown_host"
+        assert "kvm1, kvm2, kvm3, kvm4" in error["message"]
+
+    def test_an_interrupted_operation_has_no_host_yet(self):
+        sealed = {"uuid": "m", "instance_uuid": "i-1", "instance_name": "web1", "status": "migrating"}
+        hosts = [host("kvm1", migrations=[sealed]), host("kvm2")]
+        assert self.locate(hosts=hosts)["host"] is None
