@@ -1,0 +1,124 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+QemuImg = Callable[[str], str]
+
+
+@pytest.fixture
+def guest(qemu: libvirt.virConnect, definitions: dict[str, str], images: Path, qemu_img: QemuImg) -> libvirt.virDomain:
+    """A stopped guest as virt-install defines it, on an overlay."""
+    qemu_img("create -q -f qcow2 base.qcow2 1500M")
+    qemu_img(f"create -q -f qcow2 -b {images}/base.qcow2 -F qcow2 web01.qcow2 3000M")
+    text = definitions["virt_install"].replace("/var/lib/libvirt/images", str(images)).replace("host-passthrough", "maximum")
+    return qemu.defineXML(text.replace("listen='127.0.0.1'>", "listen='127.0.0.1' passwd='hush'>"))
+
+
+@pytest.fixture
+def facts(guest: libvirt.virDomain, state: StateDir, images: Path) -> Callable[..., dict[str, Any]]:
+    def asking(**more: Any) -> dict[str, Any]:
+        return domain_facts(guest, state, image_directories=[str(images)], **more)
+
+    return asking
+
+
+def codes(found: dict[str, Any]) -> list[str]:
+    return [refusal["code"] for refusal in found["refusals"]]
+
+
+def test_an_ordinary_guest_is_described_in_full(facts: Callable[..., dict[str, Any]], images: Path) -> None:
+    found = facts()
+    assert (found["name"], found["state"], found["persistent"], found["autostart"], found["machine"]) == ("web01", "shutoff", True, False, "pc-q35-7.2")
+    assert found["flavor"] == {"name": None, "vcpus": 2, "ram": 2048, "disk": 3}
+    (disk,) = found["disks"]
+    assert (disk["target"], disk["root"], disk["virtual_size"], disk["format"]) == ("vda", True, 3000 * 1024**2, "qcow2")
+    assert [layer["path"] for layer in disk["chain"]] == [f"{images}/web01.qcow2", f"{images}/base.qcow2"]
+    assert found["agent"] == {"configured": True, "connected": False}
+    assert found["refusals"] == []
+
+
+def test_no_secret_is_told(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    assert "hush" in _libvirt.inactive_xml(guest)
+    assert "hush" not in json.dumps(facts())
+    assert len(json.dumps(facts())) < 4096
+
+
+def test_bases_are_identified_by_content_on_request(facts: Callable[..., dict[str, Any]]) -> None:
+    overlay, base = facts(digests=True)["disks"][0]["chain"]
+    assert "identity" not in overlay
+    assert (len(base["identity"]["sha256"]), base["identity"]["virtual_size"]) == (64, 1500 * 1024**2)
+    assert "identity" not in facts()["disks"][0]["chain"][1]
+
+
+def test_the_digest_of_the_definition_changes_with_it(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    before = facts()["xml_digest"]
+    assert facts()["xml_digest"] == before
+    guest.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "other", None, None, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    assert facts()["xml_digest"] != before
+
+
+def test_hostile_and_missing_images_are_refusals_of_the_guest(facts: Callable[..., dict[str, Any]], images: Path, qemu_img: QemuImg) -> None:
+    qemu_img("rebase -u -f qcow2 -b /etc/shadow -F raw web01.qcow2")
+    found = facts()
+    assert codes(found) == ["backing_outside_directories"]
+    assert found["disks"][0]["error"]["code"] == "backing_outside_directories"
+    assert found["flavor"]["disk"] == 0
+    (images / "web01.qcow2").unlink()
+    assert codes(facts()) == ["image_missing"]
+
+
+def test_chains_deeper_than_an_overlay_on_a_base_are_refused(facts: Callable[..., dict[str, Any]], images: Path, qemu_img: QemuImg) -> None:
+    qemu_img("create -q -f qcow2 ground.qcow2 1500M")
+    qemu_img(f"rebase -u -f qcow2 -b {images}/ground.qcow2 -F qcow2 base.qcow2")
+    assert codes(facts()) == ["chain_too_deep"]
+
+
+def test_snapshots_are_refused(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    guest.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>")
+    found = facts()
+    assert found["has_snapshots"]
+    assert codes(found) == ["has_snapshots"]
+
+
+def test_what_belongs_to_the_host_is_a_refusal_with_its_reason(
+    qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir, images: Path, qemu_img: QemuImg
+) -> None:
+    qemu_img("create -q -f qcow2 coreos.qcow2 1G")
+    text = definitions["ignition"].replace("/var/lib/libvirt/images", str(images))
+    found = domain_facts(qemu.defineXML(text), state, image_directories=[str(images)])
+    assert found["refusals"] == [
+        {
+            "code": "unsupported_qemu_argument",
+            "reason": f"name=opt/com.coreos/config,file={images}/coreos.ign: an argument for QEMU names a file of this host (qemu:commandline).",
+        }
+    ]
+
+
+def test_a_guest_of_the_test_driver_is_no_guest_to_move(state: StateDir) -> None:
+    connection = libvirt.open("test:///default")
+    found = domain_facts(_libvirt.find_domain(connection, "test"), state, image_directories=["/var/lib/libvirt/images"])
+    assert codes(found) == ["unsupported_virt_type", "image_outside_directories"]
+
+
+@pytest.mark.parametrize("key", ["web01", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a101", "0F5D8F9C2C1E4F0A9D353A2A5CF0A101"])
+def test_a_domain_is_found_by_name_or_uuid(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
+    assert _libvirt.find_domain(qemu, key).UUIDString() == guest.UUIDString()
+
+
+@pytest.mark.parametrize("key", ["", "web0", "../web01", "web01\n", "web01; reboot", "00000000-0000-0000-0000-000000000000"])
+def test_other_names_find_nothing(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
+    assert _libvirt.find_domain(qemu, key) is None

@@ -1,0 +1,91 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The modules as Ansible runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.modules import host_facts
+
+
+def run_module(module: str, *options: str, **arguments: Any) -> dict[str, Any]:
+    """Result of `ansible localhost -m`, under this interpreter."""
+    command = ["-m", "ansible.cli.adhoc", "localhost", "-m", f"kvmfleet.compute.{module}", "-a", json.dumps(arguments), *options]
+    environment = {
+        **os.environ,
+        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
+    said = subprocess.run([sys.executable, *command], env=environment, check=False, capture_output=True, text=True)
+    assert "=> {" in said.stdout, said.stdout + said.stderr
+    return json.loads("{" + said.stdout.partition("=> {")[2].rpartition("}")[0] + "}")
+
+
+def fail(**arguments: Any) -> KvmfleetError:
+    defaults = {name: option.get("default") for name, option in host_facts.ARGUMENT_SPEC.items()}
+    with pytest.raises(KvmfleetError) as caught:
+        host_facts.main(SimpleNamespace(params={**defaults, "host": "kvm1", "uri": "test:///default", "images_path": "/", **arguments}))
+    return caught.value
+
+
+def test_host_facts_as_ansible_returns_them(tmp_path: Path) -> None:
+    result = run_module(
+        "host_facts", "--check", host="kvm1", availability_zone="az1", aggregates=[{"name": "ssd", "metadata": {"ram_allocation_ratio": "2.0"}}], enabled="no",
+        ram_allocation_ratio="1.25", uri="test:///default", images_path=str(tmp_path), state_path=str(tmp_path / "state"),
+    )  # fmt: skip
+    facts = result["ansible_facts"]["kvmfleet_host"]
+    assert result["changed"] is False
+    assert (facts["host"], facts["availability_zone"], facts["enabled"], facts["ram_allocation_ratio"], facts["cpu_allocation_ratio"]) == (
+        "kvm1", "az1", False, 1.25, None,
+    )  # fmt: skip
+    assert facts["aggregates"] == [{"name": "ssd", "metadata": {"ram_allocation_ratio": "2.0"}}]
+    assert (facts["vcpus"], facts["vcpus_used"], facts["memory_mb"], facts["memory_mb_used"]) == (16, 2, 3072, 8192 + 512)
+    assert facts["networks"] == ["default"]
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_host_without_libvirt_says_so_by_name() -> None:
+    result = run_module("host_facts", host="kvm1", uri="qemu+unix:///system?socket=/nonexistent")
+    assert result["error_code"] == "libvirt_unavailable"
+    assert result["msg"].startswith(f"{os.uname().nodename}: libvirt does not answer at qemu+unix:///system?socket=/nonexistent")
+
+
+def test_domain_info_takes_any_name(tmp_path: Path) -> None:
+    found = run_module("domain_info", name="a;b $(reboot)\n../x", uri="test:///default", state_path=str(tmp_path))
+    assert found == {"changed": False, "domain": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ({"reserved_host_memory_mb": -1}, "invalid_parameter", "reserved_host_memory_mb is -1"),
+        ({"reserved_host_cpus": -2}, "invalid_parameter", "reserved_host_cpus is -2"),
+        ({"ram_allocation_ratio": 0.0}, "invalid_parameter", "ram_allocation_ratio is 0.0"),
+        ({"disk_allocation_ratio": float("nan")}, "invalid_parameter", "disk_allocation_ratio is nan"),
+        ({"images_path": "/nowhere"}, "images_path_missing", "/nowhere"),
+    ],
+)
+def test_bad_input_is_named_with_its_value(arguments: dict[str, Any], code: str, told: str) -> None:
+    error = fail(**arguments)
+    assert error.code == code
+    assert told in error.message
+
+
+def test_a_claim_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    (claims / "a.json").write_text('{"schema_version": 99}')
+    assert fail(state_path=str(tmp_path)).code == "schema_too_new"
