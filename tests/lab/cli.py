@@ -28,9 +28,11 @@ def main() -> int:
         return 1
     try:
         return arguments.function(arguments) or 0
-    except LabError as error:
+    except (LabError, OSError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
