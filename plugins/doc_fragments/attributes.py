@@ -23,7 +23,7 @@ attributes:
     description: Target OS/families that can be operated against.
 """
 
-    INFO_MODULE = r"""
+    INFO = r"""
 options: {}
 attributes:
   check_mode:

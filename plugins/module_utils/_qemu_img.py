@@ -112,7 +112,7 @@ def check_path(path: str, allowed_directories: Sequence[str], backing_of: str | 
     """The real path of an image below one of the directories; a symbolic link below the directory is refused, not followed."""
     lexical = os.path.normpath(path)
     for directory in allowed_directories:
-        for prefix in {os.path.normpath(directory), os.path.realpath(directory)}:
+        for prefix in (os.path.normpath(directory), os.path.realpath(directory)):
             if os.path.isabs(path) and lexical.startswith(prefix.rstrip("/") + "/"):
                 expected = os.path.join(os.path.realpath(directory), os.path.relpath(lexical, prefix))
                 if os.path.realpath(path) != expected:

@@ -82,7 +82,7 @@ def test_what_was_just_written_is_not_kept(state: StateDir, base: Path) -> None:
 
 
 def test_two_readers_read_once(state: StateDir, base: Path, readings: list[str]) -> None:
-    threads = [threading.Thread(target=_identity.digest, args=(state, str(base))) for _ in range(4)]
+    threads = [threading.Thread(target=_identity.digest, args=(state, str(base))) for _number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
