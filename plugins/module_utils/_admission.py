@@ -116,7 +116,8 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
 
 def _disk_reasons(record: dict[str, Any], images_path: str) -> list[dict[str, Any]]:
     """Real bytes, as opposed to the promises that the flavors add up to."""
-    missing = sorted({os.path.dirname(disk["path"]) for disk in record["disks"] if not os.path.isdir(os.path.dirname(disk["path"]))})
+    directories = {os.path.dirname(path) for path in [disk["path"] for disk in record["disks"]] + ([record["nvram"]] if record["nvram"] else [])}
+    missing = sorted(directory for directory in directories if not os.path.isdir(directory))
     if missing:
         return [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
     status = os.statvfs(images_path)

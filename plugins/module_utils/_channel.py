@@ -277,6 +277,11 @@ class _Supervisor:
         _publish(self.server.directory, "state.json", dict(what, pid=os.getpid(), started=_start_time(os.getpid())))
 
 
+def forget_peer(state: StateDir, uuid: str) -> None:
+    """Remove what a client left behind that was killed, its key above all."""
+    shutil.rmtree(os.path.join(state.path, "exports", uuid + ".peer"), ignore_errors=True)
+
+
 def write_key(path: str, key: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
-from ._channel import DIGESTS, MANIFEST, Client
+from ._channel import DIGESTS, MANIFEST, Client, forget_peer
 from ._content_digest import content_digest
 from ._errors import KvmfleetError
 from ._journal import Journal
@@ -144,6 +144,7 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == inode:
                 os.unlink(path)
+    forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="destination copy removed", error=error)
     return True

@@ -146,7 +146,7 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         domain = require_unchanged(conn, record)
         private = {"domain_xml": _libvirt.inactive_xml(domain)}
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
-        _claims.write(journal.state, record, "source", record["old_flavor"], 0)
+        _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
     if domain is not None:
         if _libvirt.is_active(domain):
             raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")

@@ -67,6 +67,18 @@ options:
         description: Promised per real disk.
         type: float
         required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - A second claim for the same instance is refused.
+  platform:
+    support: full
+    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
@@ -111,10 +123,14 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import O
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def here(path, params):
-    """Where a file of the source comes to lie on this host."""
-    relative = os.path.relpath(path, params["source_images_path"])
-    return os.path.join(params["images_path"], os.path.basename(path) if relative.startswith("..") else relative)
+def here(disk, params):
+    """Where a disk of the source comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
+    relative = os.path.relpath(disk["path"], params["source_images_path"])
+    path = os.path.join(params["images_path"], os.path.basename(disk["path"]) if relative.startswith("..") else relative)
+    if disk["kind"] == "media" and os.path.lexists(path):
+        stem, extension = os.path.splitext(path)
+        return f"{stem}.{params['migration_uuid']}{extension}"
+    return path
 
 
 def new_record(params):
@@ -126,7 +142,7 @@ def new_record(params):
         role=params["role"],
         destination_host=params["destination_host"],
         image_directories=sorted({*params["image_directories"], params["images_path"]}),
-        disks=[dict(disk, path=here(disk["path"], params)) for disk in plan["disks"]] if params["role"] == "destination" else plan["disks"],
+        disks=[dict(disk, path=here(disk, params)) for disk in plan["disks"]] if params["role"] == "destination" else plan["disks"],
     )
 
 

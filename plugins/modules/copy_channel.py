@@ -38,6 +38,18 @@ options:
     description: Seconds without a connected peer after which the channel ends.
     type: float
     default: 180.0
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Opening a channel replaces the one of an earlier run.
+  platform:
+    support: full
+    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation

@@ -25,7 +25,7 @@ options:
     default: false
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
-  - kvmfleet.compute.attributes.info
+  - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.state
 author: kvmfleet contributors (@kvmfleet)
 """

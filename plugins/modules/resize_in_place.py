@@ -28,6 +28,16 @@ options:
     description: Seconds without progress after which merging a layer is given up. It can be repeated.
     type: float
     default: 120.0
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
