@@ -23,7 +23,7 @@ attributes:
     description: Target OS/families that can be operated against.
 """
 
-    INFO = r"""
+    INFO_MODULE = r"""
 options: {}
 attributes:
   check_mode:

@@ -19,7 +19,7 @@ description:
   - All domains are read with one libvirt call, however many there are.
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
-  - kvmfleet.compute.attributes.info
+  - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.libvirt
   - kvmfleet.compute.state
 options:
