@@ -26,7 +26,8 @@ def fleet_status(hosts: list[dict[str, Any]], now: float) -> str:
     """
     fleet = Fleet(hosts)
     capacity = aligned([_HOST_COLUMNS, *(_host_row(fleet, name, state) for name, state in fleet.hosts.items())])
-    migrations = [_migration_row(fleet, decision, now) for decision in recovery.decide(list(fleet.hosts.values()), "recover")]
+    decisions = sorted(recovery.decide(list(fleet.hosts.values()), "recover"), key=lambda decision: decision["instance_name"])
+    migrations = [_migration_row(fleet, decision, now) for decision in decisions]
     return f"{capacity}\n\n" + (aligned([_MIGRATION_COLUMNS, *migrations]) if migrations else "No open migrations.")
 
 
