@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,19 @@ class Run:
     @property
     def error(self) -> str:
         """The message that the playbook failed with."""
-        return self.failures[-1] if self.failures else self.output
+        return self.failures[-1] if self.failures else ""
 
     @property
     def said(self) -> str:
         """All that its debug tasks said."""
         return "\n".join("\n".join(map(str, message)) if isinstance(message, list) else str(message) for message in self.messages)
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """What the placement table (or the refusal) says of each host."""
+        lines = f"{self.said}\n{self.error}".splitlines()
+        found = [re.match(r" *(kvm\d+)(?::|  +\w+) +(.+)", line) for line in lines]
+        return {match[1]: match[2] for match in found if match}
 
     @property
     def migration(self) -> dict[str, Any]:
@@ -62,7 +69,7 @@ class Run:
 
     def refused(self) -> str:
         """The error of this run, which must have failed."""
-        assert self.rc != 0, self.output
+        assert self.failures, self.output
         return self.error
 
 
@@ -129,14 +136,15 @@ class Fleet:
         recorder = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "ANSIBLE_CALLBACKS_ENABLED": "record"}
         return {**kept, **settings, **recorder, **more}
 
-    def start(self, playbook: str, *options: str, **extra: Any) -> Playing:
-        """Start a playbook of the collection and return at once.
+    def start(self, playbook: str | Path, *options: str, **extra: Any) -> Playing:
+        """Start a playbook and return at once.
 
-        :param options: options of ansible-playbook; :param extra: extra vars.
+        :param playbook: name in the collection, or a file; :param options: options of ansible-playbook; :param extra: extra vars.
         """
         self._runs += 1
-        record, output = (self.directory / f"{self._runs}-{playbook}.{kind}" for kind in ("json", "txt"))
-        command = ["ansible-playbook", "-i", str(self.inventory()), f"kvmfleet.compute.{playbook}", "-e", json.dumps(extra), *options]
+        record, output = (self.directory / f"{self._runs}.{kind}" for kind in ("json", "txt"))
+        name = str(playbook) if isinstance(playbook, Path) else f"kvmfleet.compute.{playbook}"
+        command = ["ansible-playbook", "-i", str(self.inventory()), name, "-e", json.dumps(extra), *options]
         with output.open("w") as stream:
             process = subprocess.Popen(
                 command,
@@ -150,16 +158,10 @@ class Fleet:
             )
         return Playing(process, record, output)
 
-    def play(self, playbook: str, *options: str, **extra: Any) -> Run:
-        """Run a playbook of the collection to its end."""
+    def play(self, playbook: str | Path, *options: str, **extra: Any) -> Run:
+        """Run a playbook to its end, as `start`."""
         return self.start(playbook, *options, **extra).wait()
 
     def resize(self, instance: str, flavor: str, *options: str, **extra: Any) -> Run:
         """Resize to another host: the default of Nova, and what most tests are about."""
         return self.play("resize", *options, **{"resize_allow_resize_to_same_host": False, **extra, "instance": instance, "flavor": flavor})
-
-
-def lines_about(text: str, names: Iterable[str]) -> dict[str, str]:
-    """For each name, the first line of a text that begins with it."""
-    lines = [line.strip() for line in text.splitlines()]
-    return {name: next((line for line in lines if line.startswith(name)), "") for name in names}

@@ -94,10 +94,12 @@ class Guest:
         return re.findall(r"<source file='([^']*)'", self.xml)
 
     @property
-    def promised_gb(self) -> float:
-        """Virtual size of the disk, as its host sees it."""
-        info = json.loads(self.host.run("qemu-img", "info", "--force-share", "-f", "qcow2", "--output=json", self.disk_paths[0]))
-        return info["virtual-size"] / 2**30
+    def defined(self) -> dict[str, float]:
+        """The flavor as the definition and the disk have it, for a guest that is off."""
+        xml = self.xml
+        memory, vcpus = re.search(r"<memory unit='KiB'>(\d+)<", xml), re.search(r"<vcpu[^>]*>(\d+)<", xml)
+        disk = json.loads(self.host.run("qemu-img", "info", "--force-share", "-f", "qcow2", "--output=json", self.disk_paths[0]))
+        return {"vcpus": int(vcpus[1]), "ram": int(memory[1]) / 1024, "disk": disk["virtual-size"] / 2**30}
 
 
 class Guests:

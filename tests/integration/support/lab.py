@@ -38,6 +38,12 @@ rm -rf {IMAGES}/_base {STATE}
 """
 
 
+_SNAPSHOT = f"""
+find {IMAGES} {STATE}/migrations {STATE}/claims {STATE}/exports /etc/libvirt/qemu /var/lib/libvirt/qemu/nvram -type f -printf '%p %s %T@\\n' 2>/dev/null | sort
+virsh --quiet list --all
+"""
+
+
 class Host:
     """One compute host."""
 
@@ -93,6 +99,10 @@ class Host:
         """What there should not be on a host without guests or open operations."""
         return self.sh(_LEFTOVERS, check=False).splitlines()
 
+    def snapshot(self) -> str:
+        """Every image, definition, record, claim and domain, such that a change of any shows."""
+        return self.sh(_SNAPSHOT)
+
     def reset(self) -> None:
         """Remove all guests and all that the collection ever wrote."""
         self.sh(_RESET, check=False)
@@ -121,6 +131,10 @@ class Lab:
         """Leftovers of all hosts, each with its host."""
         found = self._on_all(Host.leftovers)
         return [f"{name}: {line}" for name, lines in found.items() for line in lines]
+
+    def snapshot(self) -> dict[str, str]:
+        """The snapshots of all hosts."""
+        return self._on_all(Host.snapshot)
 
     def reset(self) -> None:
         self._on_all(Host.reset)

@@ -1,0 +1,33 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook plan answers for every host and changes nothing."""
+
+from __future__ import annotations
+
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import Lab
+
+
+def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """A resize that is possible, a migration, and a resize that is not."""
+    guests.create("web", "kvm1", start=False)
+    before = lab.snapshot()
+
+    run = fleet.play("plan", instance="web", flavor="large").ok()
+    assert "selected" in run.verdicts["kvm1"]
+    assert "alternate" in run.verdicts["kvm2"]
+    assert "zone" in run.verdicts["kvm3"]
+    assert "zone" in run.verdicts["kvm4"]
+    assert "in place" in run.said
+    assert run.changed == 0
+
+    run = fleet.play("plan", instance="web", target_host="kvm4", zone="south").ok()
+    assert "selected" in run.verdicts["kvm4"]
+    assert set(run.verdicts) == set(lab.hosts)
+
+    run = fleet.play("plan", instance="web", flavor="huge")
+    run.refused()
+    assert {host: "1048576" in verdict for host, verdict in run.verdicts.items()} == dict.fromkeys(lab.hosts, True)
+    assert lab.snapshot() == before
