@@ -160,6 +160,8 @@ def _destination_alone(fleet: Fleet, decision: dict[str, Any], destination: dict
         return "wait", f"the source {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}), so it is unknown what it holds of the guest"
     if destination["status"] == "confirming":
         return "confirm", "the source copy is gone, only the destination's record is open"
+    if destination["status"] == "reverting":
+        return "revert", "the guest is back at its source, only leftovers at the destination remain"
     if destination["status"] in ("finished", "post-migrating"):
         return "wait", f"the destination says {destination['status']}, but the journal of {peer} has no open record of it: look at both hosts before you decide"
     return "discard", "the source is as before; only leftovers at the destination remain"

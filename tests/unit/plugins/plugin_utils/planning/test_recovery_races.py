@@ -59,3 +59,8 @@ def test_an_interrupted_confirm_waits_for_an_unreachable_destination() -> None:
 def test_a_finished_source_is_never_started_again_by_recover(status: str) -> None:
     hosts = fleet(kvm1=record("source", "finished", "kvm2"), kvm2=record("destination", status, "kvm2"))
     assert decide(hosts, "recover")[0]["action"] == "wait"
+
+
+@pytest.mark.parametrize("verb", ["recover", "revert"])
+def test_an_interrupted_revert_is_completed_after_the_source_has_closed_its_record(verb: str) -> None:
+    assert decide(fleet(kvm1={}, kvm2=record("destination", "reverting", "kvm2")), verb)[0]["action"] == "revert"
