@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import libvirt
 import pytest
 
 DOMAINS = Path(__file__).parent.parent / "fixtures" / "domains"
+CAPABILITIES = tempfile.TemporaryDirectory(prefix="kvmfleet-unit-")  # what QEMU can do, found out once although ansible-test forks for each test
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,9 @@ def _event_loop() -> None:
 @pytest.fixture(scope="session")
 def _embedded(_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     libvirt.registerErrorHandler(lambda context, error: None, None)
-    connection = libvirt.open(f"qemu:///embed?root={tmp_path_factory.mktemp('libvirt')}")
+    root = tmp_path_factory.mktemp("libvirt")
+    (root / "cache").symlink_to(CAPABILITIES.name)
+    connection = libvirt.open(f"qemu:///embed?root={root}")
     yield connection
     connection.close()
 
