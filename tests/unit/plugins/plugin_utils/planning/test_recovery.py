@@ -92,7 +92,7 @@ D = {
         (None, "confirming", "running", "confirm"),
         ("finished", "reverting", None, "revert"),
         ("reverting", "reverting", None, "revert"),
-        (None, "reverting", None, "discard"),
+        (None, "reverting", None, "revert"),
         (None, "admitted", None, "discard"),
         (None, "receiving", None, "discard"),
         (None, "defining", None, "discard"),
