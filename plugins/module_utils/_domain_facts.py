@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import _domain_xml, _identity, _libvirt, _qemu_img, _references
@@ -19,6 +20,8 @@ MAX_LAYERS = 2
 _GIB = 1024**3
 _AGENT = "org.qemu.guest_agent.0"
 _VIRT_TYPES = ("kvm", "qemu")
+_NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram"
+_NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
 
 
 def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[str], digests: bool = False) -> dict[str, Any]:
@@ -51,13 +54,24 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "cpu": _cpu(root),
         "disks": disks,
         "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],
-        "firmware": asdict(_domain_xml.firmware(root)),
+        "firmware": asdict(_firmware(domain.name(), live if active else root)),
         "references": [asdict(reference) for reference in references],
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
     }
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in _refusals(facts, root, live)]
     return facts
+
+
+def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
+    """Where libvirt chooses the firmware at each start, a definition does not say where the variables are: they bear the name of the domain."""
+    found = _domain_xml.firmware(root)
+    if found.kind == "uefi" and found.nvram is None:
+        for suffix, image_format in _NVRAM_FORMATS.items():
+            path = os.path.join(_NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
+            if os.path.isfile(path):
+                return replace(found, nvram=path, nvram_format=image_format)
+    return found
 
 
 def _refusals(facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iterator[tuple[str, str]]:

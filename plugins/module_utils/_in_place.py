@@ -4,15 +4,16 @@
 
 """Resize on the host where the guest already is: nothing is copied.
 
-The switch freezes each writable disk under a new, empty qcow2 layer and lets the guest write there. So revert means the same as after a
-move to another host, whichever host placement chose: everything, the disks' content included, is as it was at the switch. Confirm merges
-the layers back, while the guest runs.
+The switch freezes each writable disk under a new, empty qcow2 layer, lets the guest write there, and keeps a copy of its firmware
+variables. So revert means the same as after a move to another host, whichever host placement chose: everything, the disks' content
+included, is as it was at the switch. Confirm merges the layers back, while the guest runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing
@@ -36,6 +37,8 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(layer)
             _qemu_img.create_overlay(layer, disk["path"], disk["format"], disk["grow_to"])
+        if record["nvram"]:
+            shutil.copy2(record["nvram"], _kept(record, record["nvram"]))
         domain = _libvirt.define(conn, _definition(record))
         record = journal.update(record, status="post-migrating", step="defined")
     timings = {}
@@ -72,6 +75,9 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         for disk in _writable(record):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(layer_path(record, disk))
+        if record["nvram"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(_kept(record, record["nvram"]), record["nvram"])
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _power.start(domain)
     _claims.remove(journal.state, record["uuid"])
@@ -107,13 +113,20 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
                 domain = _libvirt.define(conn, _domain_edit.to_string(root))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(layer)
+    if record["nvram"]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_kept(record, record["nvram"]))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")
     return True
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    return disk["path"] + LAYER_SUFFIX + record["uuid"]
+    return _kept(record, disk["path"])
+
+
+def _kept(record: dict[str, Any], path: str) -> str:
+    return path + LAYER_SUFFIX + record["uuid"]
 
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:

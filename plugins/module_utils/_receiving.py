@@ -255,7 +255,7 @@ def _definition(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
         _domain_edit.set_disk_source(root, disk["target"], disk["path"])
-    if record["nvram"]:
+    if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
     flavor = record["new_flavor"]
     _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
