@@ -227,7 +227,7 @@ def references(root: ET.Element) -> list[Reference]:
                 found.append(Reference(rule.kind, name, rule.answer, rule.reason, rule.select + ("/" + rule.value if rule.value else "")))
     found.extend(_command_line_references(root))
     found.extend(_unknown_references(root, claimed))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _claim(element: ET.Element, rule: _references.Rule, claimed: set[tuple[int, str]]) -> str | None:

@@ -41,7 +41,14 @@ T = TypeVar("T")
 
 _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 _SHUTDOWN_SILENCE = 2  # seconds
-_NO_AGENT = ("VIR_ERR_AGENT_UNRESPONSIVE", "VIR_ERR_AGENT_UNSYNCED", "VIR_ERR_OPERATION_INVALID", "VIR_ERR_ARGUMENT_UNSUPPORTED")
+_NO_AGENT = (
+    "VIR_ERR_AGENT_UNRESPONSIVE",
+    "VIR_ERR_AGENT_UNSYNCED",
+    "VIR_ERR_AGENT_COMMAND_TIMEOUT",  # since libvirt 11
+    "VIR_ERR_ARGUMENT_UNSUPPORTED",
+    "VIR_ERR_NO_SUPPORT",
+    "VIR_ERR_OPERATION_INVALID",
+)
 
 
 @contextlib.contextmanager
@@ -142,7 +149,7 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
     try:
         return json.loads(libvirt_qemu.qemuAgentCommand(domain, json.dumps(command), timeout, 0))
     except LibvirtError as exc:
-        if exc.get_error_code() in {getattr(libvirt, name) for name in _NO_AGENT}:
+        if exc.get_error_code() in {getattr(libvirt, name, None) for name in _NO_AGENT}:
             return None
         raise KvmfleetError(
             "agent_command_failed", f"The guest agent of {domain.name()} refused {command.get('execute')}: {exc}.", command=command.get("execute")

@@ -20,13 +20,13 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import Kv
 from ansible_collections.kvmfleet.compute.plugins.modules import host_facts
 
 
-def run_module(module: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+def run_module(module: str, *, check: bool = False, path: tuple[str, ...] = (), **arguments: Any) -> dict[str, Any]:
     """What the module prints, in a process of its own as on a managed host."""
     collections = Path(host_facts.__file__).parents[5]
     said = subprocess.run(
         [sys.executable, "-m", f"ansible_collections.kvmfleet.compute.plugins.modules.{module}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(collections), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(collections), *sys.path])},
         check=False,
         capture_output=True,
         text=True,
@@ -62,6 +62,15 @@ def test_a_host_without_libvirt_says_so_by_name() -> None:
     result = run_module("host_facts", host="kvm1", uri="qemu+unix:///system?socket=/nonexistent")
     assert result["error_code"] == "libvirt_unavailable"
     assert result["msg"].startswith(f"{os.uname().nodename}: libvirt does not answer at qemu+unix:///system?socket=/nonexistent")
+
+
+@pytest.mark.parametrize(("images_path", "code"), [("/dev/null/images", "os_error"), ("/", "libvirt_error")])
+def test_what_nobody_expected_is_told_as_such(tmp_path: Path, images_path: str, code: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import libvirt\ndef refuse(*arguments):\n    raise libvirt.libvirtError('refused')\nlibvirt.virConnect.getAllDomainStats = refuse\n"
+    )
+    result = run_module("host_facts", path=(str(tmp_path),), host="kvm1", uri="test:///default", images_path=images_path)
+    assert (result["failed"], result["error_code"]) == (True, code)
 
 
 def test_domain_info_takes_any_name(tmp_path: Path) -> None:

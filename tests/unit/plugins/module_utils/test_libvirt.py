@@ -1,0 +1,81 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+
+
+@pytest.fixture
+def connection() -> Iterator[libvirt.virConnect]:
+    with _libvirt.connect("test:///default") as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("uri", ["qemu+unix:///system?socket=/nonexistent", "nonsense:///system"])
+def test_what_does_not_answer_is_unavailable(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KvmfleetError) as caught, _libvirt.connect(uri):
+        pass
+    assert caught.value.code == "libvirt_unavailable"
+    assert uri in caught.value.message
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_binding_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_libvirt, "HAS_LIBVIRT", False)
+    with pytest.raises(KvmfleetError, match="install python3-libvirt") as caught, _libvirt.connect("test:///default"):
+        pass
+    assert caught.value.code == "libvirt_unavailable"
+
+
+def test_the_connection_ends_with_the_block() -> None:
+    with _libvirt.connect("test:///default") as connected:
+        assert connected.isAlive()
+    with pytest.raises(libvirt.libvirtError):
+        connected.getHostname()
+
+
+def test_states_have_the_names_of_libvirt(connection: libvirt.virConnect) -> None:
+    domain = _libvirt.find_domain(connection, "test")
+    assert _libvirt.state_name(domain) == "running"
+    domain.suspend()
+    assert _libvirt.state_name(domain) == "paused"
+    domain.destroy()
+    assert _libvirt.state_name(domain) == "shutoff"
+    assert _libvirt.state_word(99) == "unknown-99"
+
+
+def test_only_the_host_itself_gets_to_see_secrets(connection: libvirt.virConnect) -> None:
+    vnc = "<graphics type='vnc' passwd='hush' port='5901' autoport='no'/>"
+    domain = connection.defineXML(f"<domain type='test'><name>g</name><memory>1024</memory><os><type>hvm</type></os><devices>{vnc}</devices></domain>")
+    assert "hush" in _libvirt.inactive_xml(domain)
+    assert "hush" not in _libvirt.inactive_xml(domain, secure=False) + _libvirt.live_xml(domain)
+
+
+def test_no_agent_is_no_answer_and_no_error(connection: libvirt.virConnect, qemu: libvirt.virConnect, definitions: dict[str, str]) -> None:
+    assert _libvirt.agent_command(_libvirt.find_domain(connection, "test"), {"execute": "guest-ping"}) is None
+    stopped = qemu.defineXML(definitions["terraform"])
+    assert _libvirt.agent_command(stopped, {"execute": "guest-ping"}) is None
+
+
+def test_what_a_driver_does_not_support_has_a_default_and_other_errors_show(connection: libvirt.virConnect) -> None:
+    assert _libvirt.supported(connection.listNWFilters, ["none"]) == ["none"]
+
+    def missing() -> Any:
+        return connection.lookupByName("no such domain")
+
+    with pytest.raises(libvirt.libvirtError):
+        _libvirt.supported(missing, None)
+
+
+def test_capabilities_of_qemu_are_told(qemu: libvirt.virConnect) -> None:
+    assert "<host>" in _libvirt.host_capabilities(qemu)
+    assert "<machine>pc-q35" in _libvirt.domain_capabilities(qemu, "x86_64", "qemu", None, "q35")
