@@ -51,12 +51,37 @@ _value:
       description: V(null), or C(code), C(message) and C(details).
       type: dict
     plan:
-      description:
-        - V(null) if there is an error.
-        - C(action) (V(none), V(in_place) or V(move)), C(message), C(source), C(candidates) (destinations in order), C(placement) (the answer of
-          P(kvmfleet.compute.select_destinations#filter)), C(record) (what the journals hold), C(requirements) (what the destination must have) and
-          C(diff).
+      description: The plan. V(null) if there is an error.
       type: dict
+      contains:
+        action:
+          description: V(none), V(in_place) or V(move).
+          type: str
+        message:
+          description: What it comes to, in a sentence.
+          type: str
+        source:
+          description: The host that defines the instance.
+          type: str
+        candidates:
+          description: Destinations in the order in which they are asked.
+          type: list
+          elements: str
+        placement:
+          description: The answer of P(kvmfleet.compute.select_destinations#filter). V(null) if there is nothing to do.
+          type: dict
+        ratios:
+          description: The allocation ratios C(cpu), C(ram) and C(disk) that were applied to each candidate.
+          type: dict
+        record:
+          description: What the journals of both hosts hold of the operation. V(null) if there is nothing to do.
+          type: dict
+        requirements:
+          description: What the destination must have. V(null) if there is nothing to do.
+          type: dict
+        diff:
+          description: Host and flavor before and after.
+          type: dict
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,7 @@ def run(
     """
     source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=cwd, pass_fds=pass_fds, **source)
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, env=env, cwd=cwd, pass_fds=pass_fds, **source)
     except FileNotFoundError as error:
         raise LabError(f"program not found: {argv[0]}") from error
     if check and done.returncode:

@@ -95,7 +95,8 @@ def _initramfs(tools: Path, kernel: Kernel) -> bytes:
     archive = CpioArchive()
     for name in ("bin", "dev", "modules", "proc", "root"):
         archive.add_directory(name)
-    archive.add_file("init", (SOURCES / "initramfs/init").read_bytes(), 0o755)
+    # There is no /bin/sh yet.
+    archive.add_file("init", b"#!/bin/busybox sh\n" + (SOURCES / "initramfs/init").read_bytes(), 0o755)
     archive.add_file("bin/busybox", _busybox(tools).read_bytes(), 0o755)
     modules = kernel.modules()
     for name, content in modules.items():
