@@ -84,7 +84,6 @@ def test_several_hundred_guests(lab: Lab, fleet: Fleet, guests: Guests, crowd: N
     assert found["kvm1"]["vcpus_used"] == MANY * 2 + 1
     assert found["kvm1"]["local_gb_used"] == MANY + 1
     assert found["kvm1"]["memory_mb"] == lab["kvm1"].memory_mb
-    assert (found["kvm1"]["availability_zone"], found["kvm3"]["availability_zone"]) in [("nova", "nova"), ("north", "south")]
     assert found["kvm2"]["memory_mb_used"] == kvm2
 
     fleet.vars["kvmfleet_scheduler"] = {"cpu_allocation_ratio": 1000.0}

@@ -14,12 +14,12 @@ def test_a_second_run_changes_nothing(lab: Lab, fleet: Fleet, guests: Guests) ->
     """Resize, revert, confirm and recover; another flavor is refused while the first resize waits."""
     guest = guests.create("web", "kvm1", start=False)
 
-    def twice(playbook: str, flavor: str, **extra: str) -> None:
+    def twice(playbook: str, becomes: str, **extra: str) -> None:
         assert fleet.play(playbook, instance="web", **extra).ok().changed > 0
         after = lab.snapshot()
         assert fleet.play(playbook, instance="web", **extra).ok().changed == 0
         assert lab.snapshot() == after
-        assert (guest.state, guest.defined) == ("shut off", fleet.flavors[flavor])
+        assert (guest.state, guest.defined) == ("shut off", fleet.flavors[becomes])
 
     twice("resize", "large", flavor="large")
     assert "waits for confirm or revert" in fleet.play("resize", instance="web", flavor="medium").refused()

@@ -15,8 +15,10 @@ from support.guest import Guests
 
 def run_job(fleet: Fleet, playbook: str, **extra: Any) -> dict[str, Any]:
     """Run a playbook as AWX does; its artifacts."""
+    directory = fleet.directory / playbook
+    directory.mkdir()
     job = ansible_runner.run(
-        private_data_dir=str(fleet.directory / playbook),
+        private_data_dir=str(directory),
         inventory=str(fleet.inventory()),
         playbook=f"kvmfleet.compute.{playbook}",
         extravars=extra,
