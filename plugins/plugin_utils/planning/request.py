@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name, sequence
 
 _NAMES = ("instance", "availability_zone", "target_host")
 
@@ -25,8 +25,14 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
         value = checked.get(field)
         if field == "instance" or value is not None:
             check_name("zone" if field == "availability_zone" else field, value)
-    for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked.get("ignore_hosts") or [])):
+    checked["ignore_hosts"] = _list("ignore_hosts", checked.get("ignore_hosts"))
+    for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked["ignore_hosts"])):
         for name in names:
             if name is not None and name not in inventory_hosts:
                 raise Refusal("unknown_host", f"{field}: {name!r} is not in inventory group compute; known: {', '.join(sorted(inventory_hosts)) or 'none'}.")
     return {key: str(value) if key in _NAMES and value is not None else value for key, value in checked.items()}
+
+
+def _list(field: str, value: object) -> list[Any]:
+    """A list, also written as Ansible's comma separated string (extra variables given as key=value)."""
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else list(sequence(field, value))
