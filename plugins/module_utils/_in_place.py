@@ -41,20 +41,10 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             shutil.copy2(record["nvram"], _kept(record, record["nvram"]))
         domain = _libvirt.define(conn, _definition(record))
         record = journal.update(record, status="post-migrating", step="defined")
-    timings = {}
-    came_up: dict[str, Any] = {"came_up": None, "agent_answered": None, "agent_at": None}
-    if record["was_running"]:
-        timings["started_at"] = _power.start(domain)
-        came_up = _power.watch(domain, **watch)
-        if not came_up["came_up"]:
-            raise KvmfleetError(
-                "did_not_come_up",
-                f"Guest {record['instance_name']} was started with the new flavor and went off again within {watch['settle']:g} s; "
-                "see its log in /var/log/libvirt/qemu.",
-                instance=record["instance_name"],
-            )
-    journal.update(record, status="finished", step="finished", timings=timings, came_up=came_up)
-    return {"timings": timings, "stopped": record["stopped"], **came_up}
+    up = _power.bring_up(domain, record["was_running"], **watch)
+    timings = {"started_at": up.pop("started_at")}
+    journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
+    return {"timings": timings, "stopped": record["stopped"], **up}
 
 
 def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, shutdown: dict[str, Any], error: str | None = None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any
 
 from . import _libvirt
 from ._errors import KvmfleetError
@@ -62,6 +62,25 @@ def stop(
     return {"was_running": True, "method": method or "guest", "requested_at": requested_at, "off_at": time.time()}
 
 
+def bring_up(domain: Any, wanted: bool, *, settle: float, agent_timeout: float) -> dict[str, Any]:
+    """Start a defined domain if it is wanted running, and watch it come up.
+
+    :returns: what `watch` returns and `started_at` (Unix seconds); all None for a guest that is to stay off.
+    :raises KvmfleetError: `did_not_come_up`.
+    """
+    if not wanted:
+        return {"started_at": None, "came_up": None, "agent_answered": None, "agent_at": None}
+    started_at = start(domain)
+    watched = watch(domain, settle=settle, agent_timeout=agent_timeout)
+    if not watched["came_up"]:
+        raise KvmfleetError(
+            "did_not_come_up",
+            f"Guest {domain.name()} was started here and went off again within {max(settle, agent_timeout):g} s; see its log in /var/log/libvirt/qemu.",
+            instance=domain.name(),
+        )
+    return {"started_at": started_at, **watched}
+
+
 def start(domain: Any) -> float:
     """Start a defined domain; a running one is left alone.
 
@@ -72,21 +91,20 @@ def start(domain: Any) -> float:
     return time.time()
 
 
-def watch(domain: Any, *, settle: float, agent_timeout: float, ping: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+def watch(domain: Any, *, settle: float, agent_timeout: float) -> dict[str, Any]:
     """Watch a started guest come up.
 
     :param settle: seconds during which it must stay active (a guest that QEMU drops at once did not come up).
     :param agent_timeout: seconds to wait for the guest agent; 0 where it is not expected to answer.
     :returns: `came_up` and `agent_answered` (None where it was not expected), `agent_at` (Unix seconds or None).
     """
-    ping = ping or _libvirt.agent_answers
     settled = time.monotonic() + settle
     deadline = time.monotonic() + max(settle, agent_timeout)
     agent_at = None
     while time.monotonic() < deadline:
         if not _libvirt.is_active(domain):
             return {"came_up": False, "agent_answered": None if not agent_timeout else False, "agent_at": None}
-        if agent_timeout and agent_at is None and ping(domain):
+        if agent_timeout and agent_at is None and _libvirt.agent_answers(domain):
             agent_at = time.time()
         if time.monotonic() >= settled and (not agent_timeout or agent_at is not None):
             break

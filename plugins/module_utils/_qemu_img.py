@@ -116,9 +116,7 @@ def check_path(path: str, allowed_directories: Sequence[str], backing_of: str | 
             if os.path.isabs(path) and lexical.startswith(prefix.rstrip("/") + "/"):
                 expected = os.path.join(os.path.realpath(directory), os.path.relpath(lexical, prefix))
                 if os.path.realpath(path) != expected:
-                    raise KvmfleetError(
-                        "image_is_symlink", f"{path} is, or is reached through, a symbolic link (to {os.path.realpath(path)}).", path=path
-                    )
+                    raise KvmfleetError("image_is_symlink", f"{path} is, or is reached through, a symbolic link (to {os.path.realpath(path)}).", path=path)
                 return expected
     where = f"The backing file {path} of {backing_of}" if backing_of else f"The image {path}"
     raise KvmfleetError(

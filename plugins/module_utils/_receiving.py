@@ -72,18 +72,10 @@ def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[s
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
-    came_up: dict[str, Any] = {"came_up": None, "agent_answered": None, "agent_at": None}
-    if record["was_running"]:
-        timings["started_at"] = _power.start(domain)
-        came_up = _power.watch(domain, **watch)
-        if not came_up["came_up"]:
-            raise KvmfleetError(
-                "did_not_come_up",
-                f"Guest {record['instance_name']} was started here and went off again within {watch['settle']:g} s; see its log in /var/log/libvirt/qemu.",
-                instance=record["instance_name"],
-            )
-    journal.update(record, status="finished", step="finished", timings=timings, came_up=came_up)
-    return {"timings": timings, **came_up}
+    up = _power.bring_up(domain, record["was_running"], **watch)
+    timings["started_at"] = up.pop("started_at")
+    journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
+    return {"timings": timings, **up}
 
 
 def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float) -> None:

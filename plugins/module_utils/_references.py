@@ -171,14 +171,54 @@ RULES: tuple[Rule, ...] = (
 )
 
 KNOWN_DEVICES = (
-    "emulator", "disk", "interface", "controller", "serial", "parallel", "console", "channel", "graphics", "video", "sound", "audio", "input", "hub",
-    "watchdog", "memballoon", "rng", "hostdev", "redirdev", "redirfilter", "smartcard", "tpm", "filesystem", "shmem", "memory", "panic", "vsock",
-    "iommu", "crypto", "lease", "nvram", "pstore",
+    "emulator",
+    "disk",
+    "interface",
+    "controller",
+    "serial",
+    "parallel",
+    "console",
+    "channel",
+    "graphics",
+    "video",
+    "sound",
+    "audio",
+    "input",
+    "hub",
+    "watchdog",
+    "memballoon",
+    "rng",
+    "hostdev",
+    "redirdev",
+    "redirfilter",
+    "smartcard",
+    "tpm",
+    "filesystem",
+    "shmem",
+    "memory",
+    "panic",
+    "vsock",
+    "iommu",
+    "crypto",
+    "lease",
+    "nvram",
+    "pstore",
 )
 """Device elements of libvirt that the table was written for; any other one is kept only where it refers to nothing."""
 
 REFERRING_ATTRIBUTES = (
-    "file", "dev", "path", "socket", "bridge", "network", "pool", "volume", "evdev", "rendernode", "dir", "uuid",
+    "file",
+    "dev",
+    "path",
+    "socket",
+    "bridge",
+    "network",
+    "pool",
+    "volume",
+    "evdev",
+    "rendernode",
+    "dir",
+    "uuid",
 )
 """Attributes by which an unknown device is taken to refer to the host."""
 

@@ -59,18 +59,9 @@ options:
     description: Seconds without progress after which a fetch is given up.
     type: float
     default: 60.0
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
-  platform:
-    support: full
-    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation.attributes
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)

@@ -45,18 +45,9 @@ options:
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=absent) end with the status V(error) instead of V(reverted).
     type: str
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
-  platform:
-    support: full
-    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation.attributes
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.operation.watch
@@ -91,7 +82,7 @@ bytes_transferred:
   type: int
   returned: when O(state=started) and not in check mode
 timings:
-  description: When the copy began, was complete, was verified, and when libvirt had started the guest, in seconds since the epoch.
+  description: When the copy began, was complete, was verified, and when libvirt had started the guest (V(null) if it was off), in seconds since the epoch.
   type: dict
   returned: when O(state=started) and not in check mode
 came_up:
@@ -111,12 +102,10 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {
     "started": ("finished",),
@@ -159,25 +148,12 @@ ACTIONS = {"started": start, "proven": prove, "confirmed": confirm, "undefined":
 
 
 def main():
-    def act(module):
-        params = module.params
-        journal = Journal(StateDir(params["state_path"]), params["lease"])
-        wanted = params["state"]
-        status = journal.get(params["migration_uuid"])["status"]
-        if module.check_mode or status in _DONE[wanted]:
-            return {"changed": status not in _DONE[wanted]}
-        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
-            return ACTIONS[wanted](params, conn, journal, record)
-
     run(
-        act,
+        ACTIONS,
+        _DONE,
         dict(
-            OPERATION_ARGS,
-            **SHUTDOWN_ARGS,
+            SHUTDOWN_ARGS,
             **WATCH_ARGS,
-            **STATE_ARGS,
-            **LIBVIRT_ARGS,
-            state={"type": "str", "choices": list(ACTIONS), "required": True},
             address={"type": "str"},
             port={"type": "int"},
             key={"type": "str", "no_log": True},

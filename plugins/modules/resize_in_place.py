@@ -28,18 +28,9 @@ options:
     description: Seconds without progress after which merging a layer is given up. It can be repeated.
     type: float
     default: 120.0
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
-  platform:
-    support: full
-    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation.attributes
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.operation.watch
@@ -68,7 +59,7 @@ stopped:
   type: dict
   returned: when O(state=finished) and not in check mode
 timings:
-  description: When libvirt had started the guest, in seconds since the epoch.
+  description: When libvirt had started the guest, in seconds since the epoch. V(null) if it was off.
   type: dict
   returned: when O(state=finished) and not in check mode
 came_up:
@@ -87,11 +78,9 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {"finished": ("finished",), "restored": ("reverted", "error"), "confirmed": ("confirmed",)}
 
@@ -113,28 +102,10 @@ ACTIONS = {"finished": resize, "restored": restore, "confirmed": confirm}
 
 
 def main():
-    def act(module):
-        params = module.params
-        journal = Journal(StateDir(params["state_path"]), params["lease"])
-        wanted = params["state"]
-        status = journal.get(params["migration_uuid"])["status"]
-        if module.check_mode or status in _DONE[wanted]:
-            return {"changed": status not in _DONE[wanted]}
-        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
-            return ACTIONS[wanted](params, conn, journal, record)
-
     run(
-        act,
-        dict(
-            OPERATION_ARGS,
-            **SHUTDOWN_ARGS,
-            **WATCH_ARGS,
-            **STATE_ARGS,
-            **LIBVIRT_ARGS,
-            state={"type": "str", "choices": list(ACTIONS), "required": True},
-            error={"type": "str"},
-            merge_timeout={"type": "float", "default": 120.0},
-        ),
+        ACTIONS,
+        _DONE,
+        dict(SHUTDOWN_ARGS, **WATCH_ARGS, error={"type": "str"}, merge_timeout={"type": "float", "default": 120.0}),
     )
 
 

@@ -28,18 +28,9 @@ options:
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=restored) end with the status V(error) instead of V(reverted).
     type: str
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
-  platform:
-    support: full
-    platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.operation.attributes
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.state
@@ -89,18 +80,17 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS, SHUTDOWN_ARGS, shutdown
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, shutdown
 
 _DONE = {"sealed": (), "finished": ("finished",), "restored": ("reverted", "error"), "absent": ("confirmed",)}
 
 
-def seal(params, conn, journal, record, server):
+def seal(params, conn, journal, record):
+    server = Server(journal.state, record["uuid"])
     if server.port is None:
         raise KvmfleetError("channel_gone", f"The channel of migration {record['uuid']} is not open any more; the guest was not touched.")
     record = journal.update(record, destination_host=params["destination_host"])
@@ -111,22 +101,22 @@ def seal(params, conn, journal, record, server):
     return {"changed": True, "stopped": handed["stopped"]}
 
 
-def finish(params, conn, journal, record, server):
-    server.close()
+def finish(params, conn, journal, record):
+    Server(journal.state, record["uuid"]).close()
     journal.update(record, status="finished", step="finished")
     return {"changed": True}
 
 
-def restore(params, conn, journal, record, server):
-    server.close()
+def restore(params, conn, journal, record):
+    Server(journal.state, record["uuid"]).close()
     if record["status"] == "finished":
         record = journal.update(record, status="reverting", step="reverting")
     status = "reverted" if record["status"] == "reverting" else "error"
     return {"changed": _sealing.restore(conn, journal, record, status=status, error=params["error"])}
 
 
-def discard(params, conn, journal, record, server):
-    server.close()
+def discard(params, conn, journal, record):
+    Server(journal.state, record["uuid"]).close()
     return {"changed": _sealing.discard(journal, record)}
 
 
@@ -134,28 +124,10 @@ ACTIONS = {"sealed": seal, "finished": finish, "restored": restore, "absent": di
 
 
 def main():
-    def act(module):
-        params = module.params
-        state = StateDir(params["state_path"])
-        journal = Journal(state, params["lease"])
-        wanted = params["state"]
-        status = journal.get(params["migration_uuid"])["status"]
-        if module.check_mode or status in _DONE[wanted]:
-            return {"changed": status not in _DONE[wanted]}
-        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
-            return ACTIONS[wanted](params, conn, journal, record, Server(state, record["uuid"]))
-
     run(
-        act,
-        dict(
-            OPERATION_ARGS,
-            **SHUTDOWN_ARGS,
-            **STATE_ARGS,
-            **LIBVIRT_ARGS,
-            state={"type": "str", "choices": list(ACTIONS), "required": True},
-            destination_host={"type": "str"},
-            error={"type": "str"},
-        ),
+        ACTIONS,
+        _DONE,
+        dict(SHUTDOWN_ARGS, destination_host={"type": "str"}, error={"type": "str"}),
         required_if=[("state", "sealed", ["destination_host"])],
     )
 

@@ -1,0 +1,38 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The frame of the modules whose `state` names what is to become of one end of an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import _libvirt, _module
+from ._journal import Journal
+from ._options import OPERATION_ARGS
+from ._state_dir import StateDir
+
+Action = Callable[[dict[str, Any], Any, Journal, dict[str, Any]], dict[str, Any]]
+
+
+def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argument_spec: dict[str, Any], **kwargs: Any) -> None:
+    """Run the action of the wanted state on the operation's record, unless the record says that it is done.
+
+    :param actions: state -> function of the parameters, the libvirt connection, the journal and the record.
+    :param done: state -> statuses of the record in which there is nothing (left) to do.
+    """
+
+    def act(module: Any) -> dict[str, Any]:
+        params = module.params
+        journal = Journal(StateDir(params["state_path"]), params["lease"])
+        if journal.get(params["migration_uuid"])["status"] in done[params["state"]]:
+            return {"changed": False}
+        if module.check_mode:
+            return {"changed": True}
+        with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
+            return actions[params["state"]](params, conn, journal, record)
+
+    state = {"type": "str", "choices": list(actions), "required": True}
+    _module.run(act, {**OPERATION_ARGS, **_module.STATE_ARGS, **_module.LIBVIRT_ARGS, **argument_spec, "state": state}, **kwargs)
