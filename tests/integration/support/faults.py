@@ -1,0 +1,185 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults: controllers that die at a chosen point, slow and cut links, killed tools; and what must hold after any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .fleet import Fleet, Playing, Run
+from .guest import Guest
+from .lab import IMAGES, Host, Lab
+
+# A dead run is known to be dead after this many seconds; a lost host is noticed as fast.
+LEASE = 3
+IMPATIENT_SSH = " -o ServerAliveInterval=2 -o ServerAliveCountMax=2 -o ConnectTimeout=4"
+QUICK = {"migrate_lease": LEASE, "migrate_stall_timeout": 8, "migrate_shutdown_retry_interval": 3}
+
+
+def eventually(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Variables for the playbooks that are started meanwhile."""
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+def play_to_death(fleet: Fleet, before: str | int, playbook: str, **extra: Any) -> bool:
+    """Run a playbook whose process group is killed right before the task of that name or number; False if it ended earlier.
+
+    :param extra: extra vars.
+    """
+    with environment(KVMFLEET_DIE_BEFORE=str(before)):
+        return fleet.play(playbook, **extra).rc == -signal.SIGKILL
+
+
+def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[tuple[str, str]]:
+    """Name and action of each task that a playbook starts, in order."""
+    listing = fleet.directory / "tasks.json"
+    with environment(KVMFLEET_TASKS=str(listing)):
+        fleet.play(playbook, **extra).ok()
+    return [(name, action) for name, action in json.loads(listing.read_text())]
+
+
+def impatient(fleet: Fleet) -> None:
+    """Let ssh give a silent host up soon."""
+    fleet.vars["ansible_ssh_common_args"] += IMPATIENT_SSH
+
+
+def kill_ssh_masters(lab: Lab) -> None:
+    """Kill the connections that a dead controller left open."""
+    for socket in (lab.directory / "ssh" / "control").glob("*"):
+        check = subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "check", "none"], capture_output=True, text=True)
+        for pid in re.findall(r"pid=(\d+)", check.stderr):
+            os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError):
+            socket.unlink()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def slow_link(host: Host, mbit: int = 40) -> Iterator[None]:
+    """Limit what reaches a host."""
+    cable = f"{host.lab.prefix}-{host.name}"
+    _ip("tc", "qdisc", "add", "dev", cable, "root", "tbf", "rate", f"{mbit}mbit", "burst", "64k", "latency", "100ms")
+    try:
+        yield
+    finally:
+        _ip("tc", "qdisc", "del", "dev", cable, "root")
+
+
+@contextlib.contextmanager
+def cut_link(host: Host) -> Iterator[None]:
+    """Pull a host's cable."""
+    cable = f"{host.lab.prefix}-{host.name}"
+    _ip("ip", "link", "set", cable, "down")
+    try:
+        yield
+    finally:
+        _ip("ip", "link", "set", cable, "up")
+
+
+def in_mid_copy(host: Host, playing: Playing, mib: int = 2) -> None:
+    """Wait until some of the overlay, but not all of it, has arrived at a host."""
+    blocks = f"stat --format=%b {IMAGES}/*.qcow2.*.part 2>/dev/null"
+
+    def copying() -> bool:
+        assert playing.process.poll() is None, playing.output
+        return int(host.sh(blocks, check=False) or 0) * 512 > mib * 2**20
+
+    eventually(copying, f"a copy arrives at {host.name}")
+
+
+def kill_tool(host: Host, name: str) -> None:
+    """Kill the process of that name on a host."""
+    host.sh(f"kill -KILL $(ps -eo pid=,comm= | awk '$2 == \"{name}\" {{ print $1 }}')")
+
+
+@dataclass
+class Subject:
+    """A guest that faults happen to, and what must stay true of it."""
+
+    lab: Lab
+    guest: Guest
+    data: str
+
+    @property
+    def boot_id(self) -> str:
+        return self.guest.exec("cat", "/proc/sys/kernel/random/boot_id")
+
+    @property
+    def running_on(self) -> list[str]:
+        """Every host on which a QEMU process of the guest exists, whatever libvirt says."""
+        pattern = f"guest={self.guest.name},"
+        return [name for name, host in self.lab.hosts.items() if pattern in host.sh("ps -eo args= | grep -- '-name guest=' || true")]
+
+    def runs_once_with_its_data(self) -> str:
+        """Exactly one host defines it, that host runs it, nobody else does, and its data is what it was; the host."""
+        hosts = self.guest.hosts
+        assert len(hosts) == 1, f"defined on {hosts}"
+        inside = self.guest.look()
+        assert self.running_on == hosts
+        assert inside.data == self.data
+        return hosts[0]
+
+    def is_untouched(self, boot_id: str, host: str = "kvm1") -> None:
+        """It has not even been restarted, and no host holds anything of an operation."""
+        assert self.running_on == self.guest.hosts == [host]
+        assert self.boot_id == boot_id
+        self.nothing_open()
+
+    def nothing_open(self) -> None:
+        """No claim, no open record, no export, no partial or sealed file, no process of a copy anywhere."""
+        own = {self.guest.disk, f"domain {self.guest.name}"}
+        left = [line for line in self.lab.leftovers() if line.partition(": ")[2] not in own]
+        assert not left, left
+
+    def as_before(self, host: str = "kvm1") -> None:
+        """An operation failed, and left nothing but the running guest."""
+        assert self.runs_once_with_its_data() == host
+        self.nothing_open()
+
+
+def one_paragraph(run: Run, *parts: str) -> str:
+    """The error of a failed run: it names all the parts, and is no traceback."""
+    error = run.refused()
+    missing = [part for part in parts if part not in error]
+    assert not missing, f"{missing} not in: {error}"
+    assert len(error) < 2500
+    assert not [word for word in ("Traceback", "is undefined") if word in error], error
+    return error
+
+
+def write_files(host: Host, files: dict[str, str]) -> None:
+    """Write small files on a host."""
+    for path, text in files.items():
+        subprocess.run([*_lab_exec(host), "sh", "-c", f"cat >{path}"], input=text, text=True, check=True, capture_output=True)
+
+
+def _lab_exec(host: Host) -> list[str]:
+    return [str(Path(__file__).parents[3] / "script" / "lab"), "exec", host.name, "--"]

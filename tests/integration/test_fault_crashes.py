@@ -1,0 +1,152 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller that is killed at any point: the journals alone lead to a guest that runs once, with its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, play_to_death, slow_link, tasks_of
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import Lab
+
+RESIZE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
+IN_PLACE = {**RESIZE, "resize_allow_resize_to_same_host": True, "target_host": "kvm1"}
+SETTLE = {"instance": "web", **QUICK}
+
+# Where a crash leaves each time another state behind; the sweep below takes every task.
+RESIZE_POINTS = (
+    "Claim | Reserve capacity under the destination's lock",
+    "Prepare | Open the channel at the source",
+    "Move | Stop, prove off and seal the guest",
+    "Move | Copy, verify, rebase, grow, define and start at the destination",
+    "Move | Note at the source that it is finished",
+)
+CONFIRM_POINTS = ("Apply | Remove the sealed copy at the source", "Apply | Close the operation at the destination")
+REVERT_POINTS = ("Apply | Restore the copy at the source", "Apply | Remove what the operation created at the destination")
+
+
+@pytest.fixture
+def subject(lab: Lab, guests: Guests) -> Subject:
+    guest = guests.create("web", "kvm1")
+    return Subject(lab, guest, guest.write())
+
+
+def settled(subject: Subject, fleet: Fleet) -> str:
+    """The guest runs once; a move that waits for confirm is reverted; nothing is left. Where the guest ended before that."""
+    host = subject.runs_once_with_its_data()
+    if host != "kvm1":
+        fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+    return host
+
+
+@pytest.mark.parametrize("again", ["recover", "resize"])
+def test_a_controller_dies_between_two_tasks_of_a_resize(subject: Subject, fleet: Fleet, again: str) -> None:
+    """Recover ends it one way or the other; the same playbook run again ends in moved."""
+    for point in RESIZE_POINTS[again == "resize" :: 2]:
+        assert play_to_death(fleet, point, "resize", **RESIZE)
+        fleet.play(again, **(SETTLE if again == "recover" else RESIZE)).ok()
+        ended = settled(subject, fleet)
+        assert again == "recover" or ended == "kvm2"
+
+
+def test_a_controller_dies_between_two_tasks_of_an_undo(subject: Subject, fleet: Fleet) -> None:
+    """The destination has withdrawn, the source does not know it yet."""
+    failing = {**RESIZE, "migrate_ports": "22222-22222"}
+    subject.lab["kvm1"].sh("nbdkit --port 22222 null 1M")
+    assert play_to_death(fleet, "Apply | Restore the copy at the source", "resize", **failing)
+    subject.lab["kvm1"].sh("kill $(ps -eo pid=,comm= | awk '$2 == \"nbdkit\" { print $1 }')")
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_a_controller_dies_between_two_tasks_of_a_confirm(subject: Subject, fleet: Fleet) -> None:
+    """Once the destination is proven there is no way back: confirm, run again, or recover end in confirmed."""
+    fleet.play("resize", **RESIZE).ok()
+    assert play_to_death(fleet, CONFIRM_POINTS[0], "confirm", **SETTLE)
+    assert play_to_death(fleet, CONFIRM_POINTS[1], "confirm", **SETTLE)
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before("kvm2")
+
+
+def test_a_controller_dies_between_two_tasks_of_a_revert(subject: Subject, fleet: Fleet) -> None:
+    """Once the destination's copy is undefined the guest can only go back."""
+    fleet.play("resize", **RESIZE).ok()
+    assert play_to_death(fleet, REVERT_POINTS[0], "revert", **SETTLE)
+    assert subject.guest.hosts == []
+    assert play_to_death(fleet, REVERT_POINTS[1], "recover", **SETTLE)
+    assert subject.runs_once_with_its_data() == "kvm1"
+    fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+
+
+@pytest.mark.parametrize("again", ["resize", pytest.param("recover", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("masters", [False, True], ids=["controller", "controller and connections"])
+def test_killed_in_the_middle_of_the_copy(lab: Lab, guests: Guests, fleet: Fleet, again: str, masters: bool) -> None:
+    """The module on the destination may outlive its controller; whoever comes next waits for it and then goes on or back."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write(24))
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        playing.kill()
+        if masters:
+            kill_ssh_masters(lab)
+    fleet.play(again, **(RESIZE if again == "resize" else SETTLE)).ok()
+    assert settled(subject, fleet) == "kvm2" or again == "recover"
+
+
+def _before_resize(fleet: Fleet, how: dict[str, Any]) -> None:
+    """Nothing: the guest is as it was made."""
+
+
+def _before_settling(fleet: Fleet, how: dict[str, Any]) -> None:
+    fleet.play("resize", **how).ok()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [RESIZE, IN_PLACE], ids=["move", "in place"])
+@pytest.mark.parametrize(
+    ("verb", "prepare"),
+    [("resize", _before_resize), ("confirm", _before_settling), ("revert", _before_settling)],
+    ids=["resize", "confirm", "revert"],
+)
+def test_crash_sweep(
+    lab: Lab, guests: Guests, fleet: Fleet, how: dict[str, Any], verb: str, prepare: Callable[[Fleet, dict[str, Any]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every task of the run that acts on a host, taken from the run itself: die before it, then recover or run the same again."""
+    extra = how if verb == "resize" else SETTLE
+    subject = _fresh(lab, guests)
+    prepare(fleet, how)
+    tasks = tasks_of(fleet, verb, **extra)
+    _finish(subject, fleet)
+    first = next(number for number, (_name, action) in enumerate(tasks) if action == "kvmfleet.compute.migration")
+    points = [number for number, (_name, action) in enumerate(tasks) if number > first and action.startswith("kvmfleet.compute.")]
+    for tried, point in enumerate(points):
+        again = ("recover", verb)[tried % 2]
+        subject = subject if subject.guest.hosts == ["kvm1"] and verb != "confirm" else _fresh(lab, guests)
+        prepare(fleet, how)
+        assert play_to_death(fleet, point, verb, **extra), tasks[point]
+        fleet.play(again, **(extra if again == verb else SETTLE)).ok()
+        subject.runs_once_with_its_data()
+        _finish(subject, fleet)
+    with capsys.disabled():
+        print(f"\ncrash sweep of {verb}: {len(points)} points tried, {len(points)} survived")
+
+
+def _fresh(lab: Lab, guests: Guests) -> Subject:
+    guests.delete_all()
+    guest = guests.create("web", "kvm1")
+    return Subject(lab, guest, guest.write())
+
+
+def _finish(subject: Subject, fleet: Fleet) -> None:
+    """Revert what still waits; nothing may be open then."""
+    if any(record["status"] == "finished" for host in subject.lab.hosts.values() for record in host.records()):
+        fleet.play("revert", **SETTLE).ok()
+    subject.as_before(subject.runs_once_with_its_data())

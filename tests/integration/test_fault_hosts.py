@@ -1,0 +1,162 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tools, links, disks and hosts that fail while an overlay travels or while a move waits for confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.faults import QUICK, Subject, cut_link, eventually, impatient, in_mid_copy, kill_tool, one_paragraph, play_to_death, slow_link
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import IMAGES, Lab
+
+RESIZE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
+SETTLE = {"instance": "web", **QUICK}
+MIB = 24
+
+
+@pytest.fixture
+def subject(lab: Lab, guests: Guests, fleet: Fleet) -> Subject:
+    """A guest on kvm1 whose overlay takes some seconds to travel."""
+    impatient(fleet)
+    guest = guests.create("web", "kvm1")
+    return Subject(lab, guest, guest.write(MIB))
+
+
+def _fill(lab: Lab) -> None:
+    lab["kvm2"].sh(f"dd if=/dev/zero of={IMAGES}/filler bs=64k 2>/dev/null || true")
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        pytest.param(lambda lab: kill_tool(lab["kvm1"], "nbdkit"), ["kvm2", "vda"], id="nbdkit"),
+        pytest.param(lambda lab: kill_tool(lab["kvm2"], "nbdcopy"), ["kvm2", "vda"], id="nbdcopy", marks=pytest.mark.slow),
+        pytest.param(_fill, ["No space left"], id="disk full"),
+    ],
+)
+def test_the_copy_breaks_off(lab: Lab, fleet: Fleet, subject: Subject, small_images: None, fault: Callable[[Lab], None], named: list[str]) -> None:
+    """As before: the guest runs again at its source, and the error says what broke."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        fault(lab)
+        run = playing.wait()
+    one_paragraph(run, "as before", "kvm1")
+    subject.as_before()
+
+
+@pytest.fixture
+def small_images(lab: Lab, fleet: Fleet) -> Iterator[None]:
+    """A file system of 160 MiB for the images of kvm2, with the bases of before."""
+    host = lab["kvm2"]
+    fleet.hosts["kvm2"]["kvmfleet_disk_allocation_ratio"] = 1000.0
+    host.sh(f"mkdir -p /tmp/bases && cp -a {IMAGES}/base /tmp/bases/ && mount -t tmpfs -o size=160m,mode=755 none {IMAGES} && cp -a /tmp/bases/base {IMAGES}/")
+    yield
+    host.sh(f"rm -f {IMAGES}/filler; umount -l {IMAGES}; rm -rf /tmp/bases")
+
+
+def test_the_link_is_cut_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Nobody knows whether the guest runs there, so nothing is started until the host answers again."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        with cut_link(lab["kvm2"]):
+            one_paragraph(playing.wait(), "kvm2", "recover")
+            assert subject.running_on == []
+            one_paragraph(fleet.play("recover", **SETTLE), "web", "kvm2", "unreachable", "nothing is started")
+            assert subject.running_on == []
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_the_destination_dies_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """When it is back, recover removes the leftovers and the guest runs at its source."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        lab.call("host", "kill", "kvm2")
+        try:
+            one_paragraph(playing.wait(), "kvm2", "recover")
+            assert subject.running_on == []
+        finally:
+            lab.call("host", "start", "kvm2")
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
+@pytest.mark.slow
+def test_the_source_dies_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """The sealed guest does not come up with its host; recover starts it there."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        lab.call("host", "kill", "kvm1")
+        try:
+            one_paragraph(playing.wait(), "kvm1", "recover")
+        finally:
+            lab.call("host", "start", "kvm1")
+    assert subject.guest.hosts == []
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_the_destination_cannot_start_it(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Facts and claim were fine, QEMU is not: the console's port is taken there."""
+    host = lab["kvm1"]
+    host.sh(
+        "virsh dumpxml --inactive web >/tmp/web.xml && virsh --quiet destroy web"
+        " && sed -i \"s|</devices>|<graphics type='vnc' port='5999' autoport='no' listen='127.0.0.1'/></devices>|\" /tmp/web.xml"
+        " && virsh --quiet define /tmp/web.xml && virsh --quiet start web"
+    )
+    subject.guest.wait()
+    lab["kvm2"].sh("nbdkit --port 5999 --ipaddr 127.0.0.1 --pidfile /tmp/taken.pid null 1M")
+    try:
+        run = fleet.play("resize", **RESIZE)
+    finally:
+        lab["kvm2"].sh("kill $(cat /tmp/taken.pid)")
+    one_paragraph(run, "as before", "5999")
+    subject.as_before()
+
+
+def test_confirm_and_revert_with_a_host_away(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Confirm deletes nothing without the source's answer or without a running guest; revert still works then."""
+    fleet.play("resize", **RESIZE).ok()
+    lab.call("host", "kill", "kvm1")
+    try:
+        for verb in ("confirm", "revert"):
+            one_paragraph(fleet.play(verb, **SETTLE), "web", "kvm1", "unreachable", "Nothing was changed")
+        assert subject.running_on == ["kvm2"]
+    finally:
+        lab.call("host", "start", "kvm1")
+    lab["kvm2"].virsh("destroy", "web")
+    one_paragraph(fleet.play("confirm", **SETTLE), "web", "not running", "source copy is kept")
+    fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_an_interrupted_confirm_waits_for_the_source(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """The destination's record stays open until the sealed copy is really gone."""
+    fleet.play("resize", **RESIZE).ok()
+    assert play_to_death(fleet, "Apply | Remove the sealed copy at the source", "confirm", **SETTLE)
+    lab.call("host", "kill", "kvm1")
+    try:
+        one_paragraph(fleet.play("recover", **SETTLE), "web", "kvm1", "unreachable")
+    finally:
+        lab.call("host", "start", "kvm1")
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before("kvm2")
+
+
+def test_no_door_stays_open_behind_a_dead_controller(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """An export that nobody uses ends by itself, its key is gone, and the next run opens another."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    assert play_to_death(fleet, "Move | Stop, prove off and seal the guest", "resize", **RESIZE, migrate_channel_idle_timeout=3)
+    assert any("exports" in line for line in lab["kvm1"].leftovers())
+    eventually(lambda: not any("exports" in line or "nbdkit" in line for line in lab["kvm1"].leftovers()), "the export ends", timeout=20)
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
