@@ -22,7 +22,7 @@ def test_without_room_in_its_zone_a_guest_is_refused_and_goes_on_running(roomy_s
     """Each host is named with its reason and numbers; the guest notices nothing."""
     fleet = roomy_south
     guest = guests.create("web", "kvm1")
-    boot_id, files = guest.look().boot_id, guest.host.files()
+    boot_id, files, records = guest.look().boot_id, guest.host.files(), guest.host.records()
     fleet.free_memory("kvm2", 511)
 
     run = fleet.resize("web", "large")
@@ -36,7 +36,7 @@ def test_without_room_in_its_zone_a_guest_is_refused_and_goes_on_running(roomy_s
     assert "is in zone south" in run.verdicts["kvm4"]
     assert run.changed == 0
     assert guest.look().boot_id == boot_id
-    assert (guest.hosts, lab["kvm1"].files(), lab["kvm1"].records()) == (["kvm1"], files, [])
+    assert (guest.hosts, lab["kvm1"].files(), lab["kvm1"].records()) == (["kvm1"], files, records)
 
 
 def test_a_guest_made_without_a_zone_stays_in_that_of_its_host(roomy_south: Fleet, guests: Guests) -> None:
@@ -44,14 +44,17 @@ def test_a_guest_made_without_a_zone_stays_in_that_of_its_host(roomy_south: Flee
     fleet = roomy_south
     guest = guests.create("web", "kvm1", start=False)
 
-    def moves_to(playbook: str, host: str, **extra: str | bool) -> None:
-        run = fleet.play(playbook, instance="web", **extra).ok()
-        assert run.migration["destination"] == host
+    def would_go_to(host: str, **extra: str | bool) -> None:
+        assert "selected" in fleet.play("plan", instance="web", **extra).ok().verdicts[host]
+
+    def goes_to(host: str, playbook: str, **extra: str | bool) -> None:
+        assert fleet.play(playbook, instance="web", **extra).ok().migration["destination"] == host
         assert guest.hosts == [host]
         fleet.play("confirm", instance="web").ok()
 
-    moves_to("resize", "kvm2", flavor="medium", resize_allow_resize_to_same_host=False)
-    moves_to("resize", "kvm3", flavor="large", zone="any")
+    resize = {"flavor": "large", "resize_allow_resize_to_same_host": False}
+    would_go_to("kvm2", **resize)
+    goes_to("kvm3", "resize", **resize, zone="any")
     fleet.hosts["kvm1"]["kvmfleet_reserved_host_memory_mb"] = 0
-    moves_to("migrate", "kvm4")
-    moves_to("migrate", "kvm1", zone="north")
+    would_go_to("kvm4")
+    goes_to("kvm1", "migrate", zone="north")
