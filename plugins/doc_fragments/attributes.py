@@ -42,3 +42,17 @@ attributes:
     support: full
     platforms: posix
 """
+
+    OPERATION_MODULE = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: linux
+"""

@@ -28,20 +28,6 @@ options:
     default: 30.0
 """
 
-    ATTRIBUTES = r"""
-options: {}
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
-  platform:
-    support: full
-    platforms: linux
-"""
-
     SHUTDOWN = r"""
 options:
   shutdown_timeout:

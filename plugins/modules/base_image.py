@@ -61,7 +61,7 @@ options:
     default: 60.0
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
-  - kvmfleet.compute.operation.attributes
+  - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)

@@ -30,7 +30,7 @@ options:
     type: str
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
-  - kvmfleet.compute.operation.attributes
+  - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.state
