@@ -79,8 +79,7 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
         "new_flavor": any_record["new_flavor"],
     }
     action, reason = _in_place(fleet, in_place) if in_place else _between(fleet, decision, source, destination)
-    if verb != "recover" and action == "none":
-        action, reason = verb, f"it is finished and {verb} was asked for"
+    if verb != "recover":
         down = [name for name in (decision["source"], decision["destination"]) if name in fleet.down]
         if down:
             raise Refusal(
@@ -89,13 +88,15 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
                 f"({fleet.down[down[0]]}). Nothing was changed; repeat when it is back.",
                 hosts=down,
             )
-    elif verb != "recover" and action != verb:
-        raise Refusal(
-            "not_finished",
-            f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {reason}. "
-            "Run kvmfleet.compute.recover for it first.",
-            migration_uuid=decision["migration_uuid"],
-        )
+        if action == "none":
+            action, reason = verb, f"it is finished and {verb} was asked for"
+        elif action != verb:
+            raise Refusal(
+                "not_finished",
+                f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {reason}. "
+                "Run kvmfleet.compute.recover for it first.",
+                migration_uuid=decision["migration_uuid"],
+            )
     return {**decision, "action": action, "reason": reason}
 
 

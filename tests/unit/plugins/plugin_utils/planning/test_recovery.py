@@ -177,7 +177,7 @@ class TestConfirmAndRevert:
     def test_source_unreachable(self, verb):
         with pytest.raises(Refusal) as caught:
             decide([host("kvm1", up=False), host("kvm2", D["finished"], state="running")], verb, "web1")
-        assert caught.value.code == "not_finished"
+        assert caught.value.code == "host_unreachable"
         assert "no route to host" in caught.value.message
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 UUID = "6f1c2f6e-6f0e-4f0e-8b5c-0a7f4c1f6a51"
 
@@ -64,3 +65,11 @@ def test_a_finished_source_is_never_started_again_by_recover(status: str) -> Non
 @pytest.mark.parametrize("verb", ["recover", "revert"])
 def test_an_interrupted_revert_is_completed_after_the_source_has_closed_its_record(verb: str) -> None:
     assert decide(fleet(kvm1={}, kvm2=record("destination", "reverting", "kvm2")), verb)[0]["action"] == "revert"
+
+
+@pytest.mark.parametrize("verb", ["confirm", "revert"])
+@pytest.mark.parametrize("down", ["kvm1", "kvm2"])
+def test_nothing_is_settled_while_a_host_is_away(verb: str, down: str) -> None:
+    hosts = {"kvm1": record("source", "finished", "kvm2"), "kvm2": record("destination", "finished", "kvm2"), down: None}
+    with pytest.raises(Refusal, match=f"{down} is unreachable .no route.. Nothing was changed"):
+        decide(fleet(**hosts), verb)
