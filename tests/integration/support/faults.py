@@ -90,7 +90,7 @@ def slow_link(host: Host, mbit: int = 40) -> Iterator[None]:
     try:
         yield
     finally:
-        _ip("tc", "qdisc", "del", "dev", cable, "root")
+        subprocess.run(["tc", "qdisc", "del", "dev", cable, "root"], capture_output=True)
 
 
 @contextlib.contextmanager
@@ -134,9 +134,9 @@ class Subject:
 
     @property
     def running_on(self) -> list[str]:
-        """Every host on which a QEMU process of the guest exists, whatever libvirt says."""
+        """Every host on which a QEMU process of the guest exists, whatever libvirt says; a dead host has none."""
         pattern = f"guest={self.guest.name},"
-        return [name for name, host in self.lab.hosts.items() if pattern in host.sh("ps -eo args= | grep -- '-name guest=' || true")]
+        return [name for name, host in self.lab.hosts.items() if pattern in host.sh("ps -eo args= | grep -- '-name guest='", check=False)]
 
     def runs_once_with_its_data(self) -> str:
         """Exactly one host defines it, that host runs it, nobody else does, and its data is what it was; the host."""
