@@ -180,7 +180,7 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
             raise Refusal(
                 "downsize",
                 f"flavor.{field}: {new[field]} {unit} is less than the {old[field]} {unit} that {name} has; guests only grow. "
-                "Set allow_downsize to permit fewer vCPUs or less memory.",
+                "Set allow_downsize (in roles: resize_allow_downsize) to permit fewer vCPUs or less memory.",
                 field=field,
                 need=old[field],
                 have=new[field],

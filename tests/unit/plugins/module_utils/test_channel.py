@@ -90,6 +90,9 @@ def test_closing_ends_the_export(server, key):
 def test_a_deserted_export_ends_by_itself(server, key):
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=0.5)
     assert gone(port)
+    deadline = time.monotonic() + 5
+    while os.path.exists(server.directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert server.port is None
 
 
