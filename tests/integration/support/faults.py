@@ -60,7 +60,7 @@ def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[tuple[str, str]]
     listing = fleet.directory / "tasks.json"
     with environment(KVMFLEET_TASKS=str(listing)):
         fleet.play(playbook, **extra).ok()
-    return [(name, action) for name, action in json.loads(listing.read_text())]
+    return list(map(tuple, json.loads(listing.read_text())))
 
 
 def impatient(fleet: Fleet) -> None:
@@ -71,7 +71,7 @@ def impatient(fleet: Fleet) -> None:
 def kill_ssh_masters(lab: Lab) -> None:
     """Kill the connections that a dead controller left open."""
     for socket in (lab.directory / "ssh" / "control").glob("*"):
-        check = subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "check", "none"], capture_output=True, text=True)
+        check = subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "check", "none"], capture_output=True, text=True, check=False)
         for pid in re.findall(r"pid=(\d+)", check.stderr):
             os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(FileNotFoundError):
@@ -90,7 +90,7 @@ def slow_link(host: Host, mbit: int = 40) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["tc", "qdisc", "del", "dev", cable, "root"], capture_output=True)
+        subprocess.run(["tc", "qdisc", "del", "dev", cable, "root"], capture_output=True, check=False)
 
 
 @contextlib.contextmanager
