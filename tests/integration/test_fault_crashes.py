@@ -85,8 +85,15 @@ def test_a_controller_dies_between_two_tasks_of_a_revert(subject: Subject, fleet
     subject.as_before()
 
 
-@pytest.mark.parametrize("again", ["resize", pytest.param("recover", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("masters", [False, True], ids=["controller", "controller and connections"])
+@pytest.mark.parametrize(
+    ("again", "masters"),
+    [
+        pytest.param("resize", True, id="connections too, resize again"),
+        pytest.param("resize", False, id="resize again", marks=pytest.mark.slow),
+        pytest.param("recover", True, id="connections too, recover", marks=pytest.mark.slow),
+        pytest.param("recover", False, id="recover", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_in_the_middle_of_the_copy(lab: Lab, guests: Guests, fleet: Fleet, again: str, masters: bool) -> None:
     """The module on the destination may outlive its controller; whoever comes next waits for it and then goes on or back."""
     guest = guests.create("web", "kvm1")

@@ -138,6 +138,7 @@ def test_confirm_and_revert_with_a_host_away(lab: Lab, fleet: Fleet, subject: Su
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_an_interrupted_confirm_waits_for_the_source(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """The destination's record stays open until the sealed copy is really gone."""
     fleet.play("resize", **RESIZE).ok()

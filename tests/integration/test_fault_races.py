@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faults import QUICK, Subject, one_paragraph
+from support.faults import QUICK, Subject, in_mid_copy, one_paragraph, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -31,6 +31,7 @@ def test_two_guests_toward_the_one_host_with_room_for_one(lab: Lab, guests: Gues
         fleet.play("revert", instance=winner.guest.name, **QUICK).ok()
 
 
+@pytest.mark.slow
 def test_two_guests_of_two_hosts_and_an_alternate(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The loser takes its next best host."""
     subjects = []
@@ -41,7 +42,7 @@ def test_two_guests_of_two_hosts_and_an_alternate(lab: Lab, guests: Guests, flee
         fleet.hosts[host]["kvmfleet_zone"] = "north"
     fleet.free_memory("kvm2", 800)
     fleet.free_memory("kvm4", 700)
-    ask = {"flavor": "large", "resize_allow_resize_to_same_host": False, "migrate_ignore_hosts": [], **QUICK}
+    ask = {"flavor": "large", "resize_allow_resize_to_same_host": False, **QUICK}
     ignored = {"one": ["kvm3"], "two": ["kvm1"]}
     started = [fleet.start("resize", instance=subject.guest.name, resize_ignore_hosts=ignored[subject.guest.name], **ask) for subject in subjects]
     moved = [playing.wait().ok().migration for playing in started]
@@ -58,6 +59,22 @@ def test_one_guest_and_two_controllers(lab: Lab, guests: Guests, fleet: Fleet) -
     runs = [playing.wait() for playing in [fleet.start("resize", instance="web", flavor=flavor, target_host="kvm2") for flavor in ("medium", "large")]]
     assert sorted(run.rc == 0 for run in runs) == [False, True], [run.error for run in runs]
     one_paragraph(next(run for run in runs if run.rc), "web", "migration")
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", instance="web", **QUICK).ok()
+    subject.as_before()
+
+
+@pytest.mark.slow
+def test_a_second_controller_comes_in_mid_copy(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """It waits for the first, which goes on undisturbed, and then finds nothing left to do."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write(24))
+    with slow_link(lab["kvm2"]):
+        first = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2")
+        in_mid_copy(lab["kvm2"], first)
+        second = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2")
+        assert first.wait().ok().migration["destination"] == "kvm2"
+        second.wait().ok()
     assert subject.runs_once_with_its_data() == "kvm2"
     fleet.play("revert", instance="web", **QUICK).ok()
     subject.as_before()
