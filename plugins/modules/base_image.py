@@ -55,6 +55,13 @@ options:
   migration_uuid:
     description: UUID of the operation to which the channel belongs.
     type: str
+  owner:
+    description: Identifies the run that fetches. While it does, and for a lease after that, no other run can take the operation over.
+    type: str
+  lease:
+    description: Seconds for which the operation belongs to O(owner) after the fetch without a further sign of life.
+    type: float
+    default: 30.0
   stall_timeout:
     description: Seconds without progress after which a fetch is given up.
     type: float
@@ -92,13 +99,14 @@ bytes_transferred:
   type: int
   returned: success
 error_code:
-  description: V(base_differs) if a file of the same path has other content, V(copy_failed), V(copy_stalled) or V(no_space).
+  description: V(base_differs) if a file of the same path has other content, V(copy_failed), V(copy_stalled), V(no_space) or V(not_owner).
   type: str
   returned: failure
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import Client
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -115,10 +123,11 @@ def main():
             store.refuse_impostor(base)
         if path is not None or params["address"] is None or module.check_mode:
             return {"changed": path is None and params["address"] is not None, "held": path is not None, "path": path, "bytes_transferred": 0}
-        with Client(
-            state, params["migration_uuid"], address=params["address"], port=params["port"], key=params["key"], stall_timeout=params["stall_timeout"]
-        ) as client:
+        channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
+        journal = Journal(state, params["lease"])
+        with journal.working(params["migration_uuid"], params["owner"]) as record, Client(state, record["uuid"], **channel) as client:
             path, sent = store.fetch(base, client)
+            journal.update(record, note="base image fetched")
         return {"changed": True, "held": True, "path": path, "bytes_transferred": sent}
 
     run(
@@ -137,9 +146,11 @@ def main():
             port={"type": "int"},
             key={"type": "str", "no_log": True},
             migration_uuid={"type": "str"},
+            owner={"type": "str"},
+            lease={"type": "float", "default": 30.0},
             stall_timeout={"type": "float", "default": 60.0},
         ),
-        required_together=[("address", "port", "key", "migration_uuid")],
+        required_together=[("address", "port", "key", "migration_uuid", "owner")],
     )
 
 
