@@ -24,7 +24,7 @@ grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
 find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f
 ps -eo comm= | grep -xE 'nbdkit|nbdcopy'
-virsh --quiet list --all --name | sed '/^$/d; s/^/domain /'
+{{ virsh --quiet list --all --name || echo 'list unknown'; }} | sed '/^$/d; s/^/domain /'
 """
 
 _RESET = f"""
@@ -88,7 +88,7 @@ class Host:
 
     def files(self, directory: str = IMAGES) -> list[str]:
         """Paths of the files in a directory."""
-        return self.run("find", directory, "-maxdepth", "1", "-type", "f").split()
+        return self.sh(f"[ ! -d {directory} ] || find {directory} -maxdepth 1 -type f").split()
 
     def records(self, kind: str = "migrations") -> list[dict[str, Any]]:
         """The journal's records (or the claims) of the host, oldest first."""
@@ -97,7 +97,7 @@ class Host:
 
     def leftovers(self) -> list[str]:
         """What there should not be on a host without guests or open operations."""
-        return self.sh(_LEFTOVERS, check=False).splitlines()
+        return self.sh(_LEFTOVERS).splitlines()
 
     def snapshot(self) -> str:
         """Every image, definition, record, claim and domain, such that a change of any shows."""
