@@ -23,12 +23,19 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
     :return: `selected`, `alternates`, `ranked`, `rejected` and `message`, plain JSON types only.
     :raises ValidationError: an argument is malformed. A request that fits nowhere is a result.
     """
-    context = Context.build(hosts, request, scheduler)
+    return decide(Context.build(hosts, request, scheduler))
+
+
+def decide(context: Context) -> dict[str, Any]:
+    """The answer for a context that is built already."""
     filters = filters_for(context)
     weighers = weighers_for(context)
+    asked = [item for item in filters if item.applies()]
+    checks = [item.rejection for item in asked]
+    blind_checks = [item.rejection for item in asked if not item.needs_facts]
     fitting, rejected = [], {}
     for host in context.hosts.values():
-        reasons = [reason for item in filters if (reason := item.rejection(host)) is not None]
+        reasons = [reason for check in (checks if host.known else blind_checks) if (reason := check(host)) is not None]
         if reasons:
             rejected[host.name] = reasons
         else:
@@ -40,17 +47,17 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
         "alternates": alternates,
         "ranked": [item._asdict() for item in ranked],
         "rejected": {host: [reason._asdict() for reason in reasons] for host, reasons in rejected.items()},
-        "message": describe(context, filters, ranked, alternates, rejected),
+        "message": describe(context, filters, weighers, ranked, alternates, rejected),
     }
 
 
 def _ordered(weighed: Sequence[Weighed], context: Context) -> list[Weighed]:
     """Best first: the current host if it fits, since growing in place copies nothing; else one drawn from the best, where that is configured."""
     ranked = list(weighed)
-    current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
-    if current is not None:
-        return [ranked.pop(current), *ranked]
     options = context.options
+    current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
+    if current is not None and options.prefer_same_host:
+        return [ranked.pop(current), *ranked]
     draw = random.Random(options.shuffle_seed)  # noqa: S311 (spreads load, guards nothing)
     if options.shuffle_best_same_weighed_hosts and ranked:
         best = [item for item in ranked if item.weight == ranked[0].weight]
