@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,25 +22,36 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     sequence,
 )
 
+_CAPACITIES = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used")
+
 
 class Capacity(NamedTuple):
-    """One resource of a host; `used` contains what is reserved. The order is that of `_capacity.room`."""
+    """One resource of a host; `used` contains what is reserved.
+
+    `reserved` is the part of it that an allocation ratio does not multiply: none by RamFilter's rule, all of it by Placement's.
+    """
 
     total: float
     used: float
     ratio: float
+    reserved: float = 0
 
     @property
     def free(self) -> float:
         """What is left without overcommit; may be negative."""
         return self.total - self.used
 
+    @property
+    def withheld(self) -> float:
+        """What Placement's `(total - reserved) * ratio` leaves less than `total * ratio - reserved`."""
+        return self.reserved * (self.ratio - 1)
+
     def credited(self, amount: float) -> Capacity:
         """The same without one guest's share."""
         return self._replace(used=max(0, self.used - amount))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HostState:
     """One host. The capacities are None only while the host is not up: then nothing is known and ComputeFilter refuses it.
 
@@ -53,6 +64,7 @@ class HostState:
     metadata: tuple[Mapping[str, Any], ...]
     enabled: bool
     up: bool
+    known: bool
     vcpus: Capacity | None
     memory_mb: Capacity | None
     disk_mb: Capacity | None
@@ -67,26 +79,51 @@ class HostState:
             raise ValidationError(path, value, "a mapping, the state of one host")
         get = value.get
         up = boolean(f"{path}.up", get("up"), default=True)
-        io_ops = get("num_io_ops")
-        metadata = _metadata(f"{path}.aggregates", get("aggregates"))
-        known = up or all(get(key) is not None for key in ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used"))
+        aggregates = get("aggregates")
+        metadata = _metadata(f"{path}.aggregates", aggregates) if aggregates else ()
+        known = up or all(get(key) is not None for key in _CAPACITIES)
         return cls(
-            path=path,
-            name=check_name(f"{path}.host", get("host")),
-            availability_zone=optional_name(f"{path}.availability_zone", get("availability_zone")) or options.default_availability_zone,
-            metadata=metadata,
-            enabled=boolean(f"{path}.enabled", get("enabled"), default=True),
-            up=up,
-            vcpus=_capacity(path, value, metadata, options, "vcpus", "cpu_allocation_ratio") if known else None,
-            memory_mb=_capacity(path, value, metadata, options, "memory_mb", "ram_allocation_ratio") if known else None,
-            disk_mb=_disk(path, value, metadata, options) if known else None,
-            num_io_ops=0 if io_ops is None else number(f"{path}.num_io_ops", io_ops, 0),
-            facts=value,
+            path,
+            check_name(f"{path}.host", get("host")),
+            optional_name(f"{path}.availability_zone", get("availability_zone")) or options.default_availability_zone,
+            metadata,
+            boolean(f"{path}.enabled", get("enabled"), default=True),
+            up,
+            known,
+            _capacity(path, value, metadata, options, "vcpus", "cpu_allocation_ratio") if known else None,
+            _capacity(path, value, metadata, options, "memory_mb", "ram_allocation_ratio") if known else None,
+            _disk(path, value, metadata, options) if known else None,
+            _count(path, value, "num_io_ops"),
+            value,
         )
 
-    def metadata_min(self, key: str) -> float | None:
+    @property
+    def instances(self) -> Sequence[str]:
+        """UUIDs of the guests here."""
+        return sequence(f"{self.path}.instances", self.facts.get("instances"))
+
+    @property
+    def num_instances(self) -> int | float:
+        """Guests here, as the facts count them or as they list them."""
+        counted = self.facts.get("num_instances")
+        return len(self.instances) if counted is None else number(f"{self.path}.num_instances", counted, 0)
+
+    def count(self, key: str) -> int | float:
+        """A fact that counts something; 0 where it is not told."""
+        return _count(self.path, self.facts, key)
+
+    def attribute(self, name: str) -> Any:
+        """A fact, or what Nova's HostState calls by this name; None where there is neither."""
+        nova = _NOVA_NAMES.get(name)
+        return self.facts.get(name) if nova is None or not self.known else nova(self)
+
+    def metadata_min(self, key: str, above: float | None = None) -> float | None:
         """The smallest number that the host's aggregates give for a metadata key, None when none does."""
-        return _lowest(self.path, self.metadata, key)
+        return _lowest(self.path, self.metadata, key, above)
+
+    def metadata_values(self, key: str) -> set[str]:
+        """All texts that the host's aggregates give for a metadata key, lists with commas taken apart."""
+        return {word.strip() for item in self.metadata if item.get(key) is not None for word in str(item[key]).split(",")}
 
     def without(self, flavor: Flavor) -> HostState:
         """The host with one guest's usage given back, as a resize in place finds it."""
@@ -96,6 +133,23 @@ class HostState:
             memory_mb=self.memory_mb and self.memory_mb.credited(flavor.ram),
             disk_mb=self.disk_mb and self.disk_mb.credited(flavor.disk_mb),
         )
+
+
+_NOVA_NAMES: dict[str, Callable[[HostState], Any]] = {
+    "nodename": lambda host: host.name,
+    "hypervisor_hostname": lambda host: host.name,
+    "total_usable_ram_mb": lambda host: host.memory_mb.total,
+    "free_ram_mb": lambda host: host.memory_mb.free,
+    "total_usable_disk_gb": lambda host: host.disk_mb.total / 1024,
+    "free_disk_mb": lambda host: host.disk_mb.free,
+    "disk_mb_used": lambda host: host.count("local_gb_used") * 1024,
+    "vcpus_total": lambda host: host.vcpus.total,
+    "num_instances": lambda host: host.num_instances,
+    "num_io_ops": lambda host: host.num_io_ops,
+    "cpu_allocation_ratio": lambda host: host.vcpus.ratio,
+    "ram_allocation_ratio": lambda host: host.memory_mb.ratio,
+    "disk_allocation_ratio": lambda host: host.disk_mb.ratio,
+}
 
 
 def read_hosts(value: object, options: Options) -> dict[str, HostState]:
@@ -115,6 +169,11 @@ def _metadata(path: str, value: object) -> tuple[Mapping[str, Any], ...]:
     )
 
 
+def _count(path: str, facts: Mapping[str, Any], key: str) -> int | float:
+    counted = facts.get(key)
+    return 0 if counted is None else number(f"{path}.{key}", counted, 0)
+
+
 def _lowest(path: str, metadata: Sequence[Mapping[str, Any]], key: str, above: float | None = None) -> float | None:
     given = [(index, item[key]) for index, item in enumerate(metadata) if item.get(key) is not None]
     return min((number(f"{path}.aggregates[{index}].metadata.{key}", value, above=above) for index, value in given), default=None)
@@ -125,21 +184,29 @@ def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, 
     own = facts.get(key)
     if own is not None:
         return number(f"{path}.{key}", own, above=0)
-    shared = _lowest(path, metadata, key, above=0)
+    shared = _lowest(path, metadata, key, above=0) if metadata else None
     return getattr(options, key) if shared is None else shared
 
 
 def _capacity(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]], options: Options, key: str, ratio: str) -> Capacity:
-    total = number(f"{path}.{key}", facts.get(key), 0)
-    used = number(f"{path}.{key}_used", facts.get(f"{key}_used"), 0)
-    return Capacity(total, used, _ratio(path, facts, metadata, options, ratio))
+    return Capacity(
+        number(f"{path}.{key}", facts.get(key), 0),
+        number(f"{path}.{key}_used", facts.get(f"{key}_used"), 0),
+        _ratio(path, facts, metadata, options, ratio),
+        _reserved(path, facts, key) if options.reserved_rule == "placement" else 0,
+    )
 
 
 def _disk(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]], options: Options) -> Capacity:
     """Nova's rule: what is free is the smaller of what is not promised and what the sparse images leave on the file system."""
-    promised = _capacity(path, facts, metadata, options, "local_gb", "disk_allocation_ratio")
-    free = promised.free
+    total, used, ratio, _reserved_gb = _capacity(path, facts, metadata, options, "local_gb", "disk_allocation_ratio")
+    free = total - used
     least = facts.get("disk_available_least")
     if least is not None:
         free = min(free, number(f"{path}.disk_available_least", least))
-    return Capacity(promised.total * 1024, (promised.total - free) * 1024, promised.ratio)
+    return Capacity(total * 1024, (total - free) * 1024, ratio, _reserved(path, facts, "disk_mb") if options.reserved_rule == "placement" else 0)
+
+
+def _reserved(path: str, facts: Mapping[str, Any], key: str) -> float:
+    kept = mapping(f"{path}.reserved", facts.get("reserved")).get(key)
+    return 0 if kept is None else number(f"{path}.reserved.{key}", kept, 0)

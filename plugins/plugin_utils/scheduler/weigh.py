@@ -26,11 +26,14 @@ def weigh(hosts: Sequence[HostState], weighers: Sequence[Weigher]) -> list[Weigh
     weights = [0.0] * len(hosts)
     parts: list[dict[str, dict[str, float]]] = [{} for _host in hosts]
     for weigher in weighers if len(hosts) > 1 else ():
-        raws = [weigher.raw(host) for host in hosts]
+        if not weigher.applies():
+            continue
+        name, usual = type(weigher).__name__, weigher.default_multiplier
+        raws = list(map(weigher.raw, hosts))
         for index, (host, raw, share) in enumerate(zip(hosts, raws, normalize(raws, weigher.minval, weigher.maxval), strict=True)):
-            multiplier = weigher.multiplier(host)
+            multiplier = weigher.multiplier(host) if host.metadata else usual
             weights[index] += multiplier * share
-            parts[index][type(weigher).__name__] = {"raw": raw, "normalized": share, "multiplier": multiplier}
+            parts[index][name] = {"raw": raw, "normalized": share, "multiplier": multiplier}
     weighed = [Weighed(host.name, weight, part) for host, weight, part in zip(hosts, weights, parts, strict=True)]
     return sorted(weighed, key=lambda item: -item.weight)
 

@@ -13,6 +13,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class ComputeFilter(Filter):
     """`enabled` and `up`. A guest may leave a disabled host, never stay or come."""
 
+    needs_facts = False
+
     def rejection(self, host: HostState) -> Rejection | None:
         if not host.enabled:
             return self.reject("disabled", "is disabled" if host.up else "is disabled and down")

@@ -30,10 +30,13 @@ class ComputeCapabilitiesFilter(Filter):
             if not names or scope == "capabilities":
                 self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{key}", requirement)))
 
+    def applies(self) -> bool:
+        return bool(self.requirements)
+
     def rejection(self, host: HostState) -> Rejection | None:
         failed = []
         for key, names, requirement, matches in self.requirements:
-            found = _lookup(host.facts, names)
+            found = _lookup(host, names)
             if found is None:
                 if key.startswith("capabilities:"):
                     failed.append((f"does not report {key}, which must be '{requirement}'", requirement, None))
@@ -44,10 +47,10 @@ class ComputeCapabilitiesFilter(Filter):
         return self.reject("capability", "; ".join(reason for reason, _need, _have in failed), *failed[0][1:])
 
 
-def _lookup(facts: Mapping[str, Any], names: list[str]) -> Any:
-    found: Any = facts.get(names[0])
+def _lookup(host: HostState, names: list[str]) -> Any:
+    found: Any = host.attribute(names[0])
     if found is None:
-        found = _step(facts.get("capabilities"), names[0])
+        found = _step(host.facts.get("capabilities"), names[0])
     for name in names[1:]:
         found = _step(found, name)
     return found

@@ -28,14 +28,17 @@ class ImagePropertiesFilter(Filter):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         properties = context.request.image
-        self.wanted = [_canonical(next((properties[name] for name in names if properties.get(name)), "")) for names in _TRIPLE]
+        asked = [next((properties[name] for name in names if properties.get(name)), "") for names in _TRIPLE]
+        asked[0] = asked[0] or context.options.image_properties_default_architecture or ""
+        self.wanted = [_canonical(word) for word in asked]
         self.text = " ".join(word for word in self.wanted if word)
         self.version = next(((name, properties[name]) for name in _VERSION if properties.get(name)), None)
         self.predicates = _predicates(f"request.image.properties.{self.version[0]}", self.version[1]) if self.version else []
 
+    def applies(self) -> bool:
+        return bool(self.text or self.version)
+
     def rejection(self, host: HostState) -> Rejection | None:
-        if not self.text and not self.version:
-            return None
         path = f"{host.path}.supported_instances"
         offered = [[_canonical(str(word)) for word in sequence(path, triple)] for triple in sequence(path, host.facts.get("supported_instances"))]
         if not any(all(not wanted or wanted == have for wanted, have in zip(self.wanted, triple, strict=False)) for triple in offered):

@@ -13,8 +13,12 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class ResizeToSameHostFilter(Filter):
     """The current host is a destination only with `allow_resize_to_same_host`."""
 
+    needs_facts = False
+
+    def applies(self) -> bool:
+        return not self.context.request.allow_resize_to_same_host
+
     def rejection(self, host: HostState) -> Rejection | None:
-        request = self.context.request
-        if request.allow_resize_to_same_host or host.name != request.instance.host:
+        if host.name != self.context.request.instance.host:
             return None
         return self.reject("same_host", "is the current host, and allow_resize_to_same_host is false")

@@ -1,0 +1,18 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a file is on a host, by the listing that host_facts makes of the places for emulators and firmware."""
+
+from __future__ import annotations
+
+import posixpath
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+
+
+def missing(host: HostState, path: str) -> bool:
+    """True when the directory was listed, without the file; an unlisted directory says nothing."""
+    directory, name = posixpath.split(path)
+    names = (host.facts.get("files") or {}).get(directory)
+    return names is not None and name not in names

@@ -1,0 +1,26 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guests of the same kind of image."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, sequence
+
+
+class ImagePropertiesWeigher(Weigher):
+    """How many image properties the guests of the host have in common with this one, by `image_properties` of the host's `domains`."""
+
+    multiplier_key = "image_props_weight_multiplier"
+
+    def applies(self) -> bool:
+        return bool(self.context.request.image)
+
+    def raw(self, host: HostState) -> float:
+        path, wanted = f"{host.path}.domains", self.context.request.image
+        domains = [mapping(f"{path}[{index}]", item) for index, item in enumerate(sequence(path, host.facts.get("domains")))]
+        known = [mapping(f"{path}[{index}].image_properties", domain.get("image_properties")) for index, domain in enumerate(domains)]
+        return sum(str(properties[name]) == value for properties in known for name, value in wanted.items() if name in properties)
