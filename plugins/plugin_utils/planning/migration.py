@@ -80,6 +80,7 @@ def plan_migration(
             "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
             "flavor": new,
             "image": {"properties": _image_properties(domain)},
+            "requirements": _needs(domain, new if resizing else None),
             "availability_zone": request["availability_zone"],
             "target_host": request["target_host"],
             "ignore_hosts": list(request["ignore_hosts"]),
@@ -246,6 +247,25 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
+    }
+
+
+def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, Any]:
+    """The requirements as far as the facts of a host can answer them, for the scheduler."""
+    disks, firmware, cpu = [disk for disk in domain["disks"] if disk["path"]], domain["firmware"], domain.get("cpu")
+    bases = {base["sha256"]: base["size_bytes"] for disk in disks if (base := _disk(disk, None)["base"])}
+    root = _root(domain)
+    return {
+        **_requirements(domain),
+        "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
+        "secure_boot": domain.get("secure_boot"),
+        "tpm": domain.get("tpm"),
+        "cpu": cpu if cpu and cpu["mode"] else None,
+        "cpu_shares": domain.get("cpu_shares"),
+        "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
+        "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
+        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor else 0,
+        "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
     }
 
 

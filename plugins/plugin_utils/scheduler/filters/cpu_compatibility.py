@@ -31,6 +31,11 @@ class CpuCompatibilityFilter(Filter):
         self.virt_type = context.request.requirements.virt_type
         current = context.current_host
         self.source = None if current is None else _Seen.of(current)
+        self.features = frozenset(self.cpu.features or ()) if self.cpu else frozenset()
+        here = None if current is None else mapping(f"{current.path}.cpu", current.facts.get("cpu"))
+        if here and here.get("features") and here.get("virt_type") == self.virt_type:
+            # What a model names and the guest's present host lacks, the guest does without already.
+            self.features &= frozenset(here["features"])
 
     def applies(self) -> bool:
         if self.cpu is None or self.cpu.mode in ("host-model", "maximum"):
@@ -45,7 +50,7 @@ class CpuCompatibilityFilter(Filter):
         if self.virt_type not in (None, offered.get("virt_type")):
             return None
         if self.cpu.features is not None and offered.get("features") is not None:
-            missing = sorted(set(self.cpu.features).difference(sequence(f"{path}.features", offered["features"])))
+            missing = sorted(self.features.difference(sequence(f"{path}.features", offered["features"])))
             if missing:
                 return self.reject("cpu_features", f"its CPU ({offered.get('model')}) lacks {_listed(missing)}", ", ".join(missing), offered.get("model"))
         elif self.cpu.model and offered.get("models") and self.cpu.model not in offered["models"]:

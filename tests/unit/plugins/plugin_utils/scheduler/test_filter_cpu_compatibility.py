@@ -46,6 +46,12 @@ def test_many_missing_features_are_counted():
     assert refused.need.count(",") == 19
 
 
+def test_what_the_present_host_lacks_too_is_not_missed():
+    asked = request("source", requirements={"cpu": {"mode": "custom", "features": ["sse4.2", "avx", "3dnow"]}, "virt_type": "kvm"})
+    states = host("old", cpu=OLD), host("source", cpu=EPYC)
+    assert rejection(CpuCompatibilityFilter, states[0], asked, others=states[1:]).need == "avx"
+
+
 @pytest.mark.parametrize(
     ("there", "options", "reason"),
     [
