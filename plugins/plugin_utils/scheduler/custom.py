@@ -28,7 +28,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
-FILTER_METHODS = ("__init__", "applies", "rejection")
+FILTER_METHODS = ("__init__", "applies", "suspects", "rejection")
 WEIGHER_METHODS = ("__init__", "raw", "multiplier")
 
 
@@ -51,7 +51,11 @@ def load_filter(field: str, name: str, plugin_path: str | None) -> type[Filter]:
     :param field: where the name was found; :param plugin_path: the directory of names with two parts.
     :raises PluginError: there is no such file or class, or its file does not load.
     """
-    return _guarded(field, _load(field, name, plugin_path, Filter), FILTER_METHODS)
+    found = _load(field, name, plugin_path, Filter)
+    guarded = _guarded(field, found, FILTER_METHODS)
+    if "suspects" not in vars(found):  # what it inherits would hide hosts from a stricter `rejection`
+        guarded.suspects = Filter.suspects
+    return guarded
 
 
 def load_weigher(field: str, name: str, plugin_path: str | None) -> type[Weigher]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.registry import filters_for, weighers_for
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed, weigh
@@ -30,25 +31,36 @@ def decide(context: Context) -> dict[str, Any]:
     """The answer for a context that is built already."""
     filters = filters_for(context)
     weighers = weighers_for(context)
-    asked = [item for item in filters if item.applies()]
-    checks = [item.rejection for item in asked]
-    blind_checks = [item.rejection for item in asked if not item.needs_facts]
-    fitting, rejected = [], {}
-    for host in context.hosts.values():
-        reasons = [reason for check in (checks if host.known else blind_checks) if (reason := check(host)) is not None]
-        if reasons:
-            rejected[host.name] = reasons
-        else:
-            fitting.append(host)
+    rejected = _rejected(context, filters)
+    fitting = [host for name, host in context.hosts.items() if name not in rejected]
     ranked = _ordered(weigh(fitting, weighers), context)
     alternates = [item.host for item in ranked[1 : context.options.max_attempts]]
     return {
         "selected": ranked[0].host if ranked else None,
         "alternates": alternates,
-        "ranked": [item._asdict() for item in ranked],
-        "rejected": {host: [reason._asdict() for reason in reasons] for host, reasons in rejected.items()},
+        "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
+        "rejected": {host: [_plain(reason) for reason in reasons] for host, reasons in rejected.items()},
         "message": describe(context, filters, weighers, ranked, alternates, rejected),
     }
+
+
+def _rejected(context: Context, filters: Sequence[Filter]) -> dict[str, list[Rejection]]:
+    """Every reason against every host, in the order of the hosts and of the filters."""
+    everyone = list(context.hosts.values())
+    known = [host for host in everyone if host.known]
+    reasons: dict[str, list[Rejection]] = {}
+    for item in filters:
+        if item.applies():
+            for host in item.suspects(known if item.needs_facts else everyone):
+                reason = item.rejection(host)
+                if reason is not None:
+                    reasons.setdefault(host.name, []).append(reason)
+    return {name: reasons[name] for name in context.hosts if name in reasons}
+
+
+def _plain(reason: Rejection) -> dict[str, Any]:
+    name, code, text, need, have = reason
+    return {"filter": name, "code": code, "reason": text, "need": need, "have": have}
 
 
 def _ordered(weighed: Sequence[Weighed], context: Context) -> list[Weighed]:

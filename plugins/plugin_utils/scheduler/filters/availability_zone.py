@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -31,9 +34,13 @@ class AvailabilityZoneFilter(Filter):
         else:
             self.zone = current.availability_zone if current else None
             self.why = f"the guest stays in zone {self.zone} of its current host {instance.host}"
+        self._other = cache(lambda zone: self.reject("other_zone", f"is in zone {zone}; {self.why}", self.zone, zone))
 
     def applies(self) -> bool:
         return self.unknown or self.zone is not None
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return hosts if self.unknown else [host for host in hosts if host.availability_zone != self.zone]
 
     def rejection(self, host: HostState) -> Rejection | None:
         if self.unknown:
@@ -41,4 +48,4 @@ class AvailabilityZoneFilter(Filter):
             return self.reject("zone_unknown", reason, None, host.availability_zone)
         if host.availability_zone == self.zone:
             return None
-        return self.reject("other_zone", f"is in zone {host.availability_zone}; {self.why}", self.zone, host.availability_zone)
+        return self._other(host.availability_zone)

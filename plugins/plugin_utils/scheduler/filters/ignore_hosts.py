@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -22,6 +24,9 @@ class IgnoreHostsFilter(Filter):
 
     def applies(self) -> bool:
         return bool(self.ignored)
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if host.name.lower() in self.ignored]
 
     def rejection(self, host: HostState) -> Rejection | None:
         return self.reject("ignored_host", "is one of ignore_hosts") if host.name.lower() in self.ignored else None

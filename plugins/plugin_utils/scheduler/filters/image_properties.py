@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Sequence
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
@@ -38,11 +39,29 @@ class ImagePropertiesFilter(Filter):
     def applies(self) -> bool:
         return bool(self.text or self.version)
 
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        """Many hosts are alike: each kind is looked at once."""
+        if self.version:
+            return hosts
+        fits: dict[tuple, bool] = {}
+        found = []
+        for host in hosts:
+            try:
+                kind = tuple(map(tuple, host.facts["supported_instances"]))
+                if kind not in fits:
+                    fits[kind] = self.rejection(host) is None
+            except (KeyError, TypeError):
+                found.append(host)
+            else:
+                if not fits[kind]:
+                    found.append(host)
+        return found
+
     def rejection(self, host: HostState) -> Rejection | None:
         path = f"{host.path}.supported_instances"
-        offered = [[_canonical(str(word)) for word in sequence(path, triple)] for triple in sequence(path, host.facts.get("supported_instances"))]
-        if not any(all(not wanted or wanted == have for wanted, have in zip(self.wanted, triple, strict=False)) for triple in offered):
-            have = ", ".join(" ".join(triple) for triple in offered) or "nothing"
+        offered = sequence(path, host.facts.get("supported_instances"))
+        if not any(map(self._has_all, offered)):
+            have = ", ".join(" ".join(_canonical(str(word)) for word in sequence(path, triple)) for triple in offered) or "nothing"
             return self.reject("image_properties", f"the image needs {self.text or 'a hypervisor'}, the host offers {have}", self.text, have)
         if self.version:
             name, wanted = self.version
@@ -51,6 +70,12 @@ class ImagePropertiesFilter(Filter):
                 shown = ".".join(map(str, have)) if have else "unknown"
                 return self.reject("image_properties", f"{name} is '{wanted}', the host's hypervisor is {shown}", wanted, shown)
         return None
+
+    def _has_all(self, triple: Sequence[str]) -> bool:
+        for wanted, have in zip(self.wanted, triple):
+            if wanted and wanted != have and wanted != _canonical(str(have)):
+                return False
+        return True
 
 
 def _canonical(word: str) -> str:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
@@ -17,6 +19,10 @@ class ResizeToSameHostFilter(Filter):
 
     def applies(self) -> bool:
         return not self.context.request.allow_resize_to_same_host
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        current = self.context.request.instance.host
+        return [host for host in hosts if host.name == current]
 
     def rejection(self, host: HostState) -> Rejection | None:
         if host.name != self.context.request.instance.host:

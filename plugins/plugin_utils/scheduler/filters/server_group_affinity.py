@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -23,12 +25,15 @@ class ServerGroupAffinityFilter(Filter):
         if group.policy == "affinity":
             others = group.members - {context.request.instance.uuid}
             self.hosts = frozenset(host.name for host in context.hosts.values() if not others.isdisjoint(host.instances))
+        self.where = ", ".join(sorted(self.hosts))
 
     def applies(self) -> bool:
         return bool(self.hosts)
 
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if host.name not in self.hosts]
+
     def rejection(self, host: HostState) -> Rejection | None:
         if host.name in self.hosts:
             return None
-        where = ", ".join(sorted(self.hosts))
-        return self.reject("affinity", f"has no member of the server group, which is on {where}", where, host.name)
+        return self.reject("affinity", f"has no member of the server group, which is on {self.where}", self.where, host.name)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
@@ -17,6 +19,10 @@ class ServerGroupAntiAffinityFilter(Filter):
 
     def applies(self) -> bool:
         return self.context.request.server_group.policy == "anti-affinity"
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        members = self.context.request.server_group.members
+        return [host for host in hosts if not members.isdisjoint(host.instances)]
 
     def rejection(self, host: HostState) -> Rejection | None:
         request, instances = self.context.request, host.instances
