@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
+    LARGEST,
     ValidationError,
     boolean,
     check_name,
@@ -22,6 +23,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     sequence,
 )
 
+_PLAIN = frozenset({int, float})
 _CAPACITIES = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used")
 
 
@@ -106,7 +108,7 @@ class HostState:
     def num_instances(self) -> int | float:
         """Guests here, as the facts count them or as they list them."""
         counted = self.facts.get("num_instances")
-        return len(self.instances) if counted is None else number(f"{self.path}.num_instances", counted, 0)
+        return len(self.instances) if counted is None else _number(self.path, self.facts, "num_instances")
 
     def count(self, key: str) -> int | float:
         """A fact that counts something; 0 where it is not told."""
@@ -170,13 +172,25 @@ def _metadata(path: str, value: object) -> tuple[Mapping[str, Any], ...]:
 
 
 def _count(path: str, facts: Mapping[str, Any], key: str) -> int | float:
-    counted = facts.get(key)
-    return 0 if counted is None else number(f"{path}.{key}", counted, 0)
+    return 0 if facts.get(key) is None else _number(path, facts, key)
+
+
+def _number(path: str, facts: Mapping[str, Any], key: str) -> int | float:
+    """A fact that is a number >= 0; plain numbers are told apart first, since most are."""
+    value = facts.get(key)
+    if type(value) in _PLAIN and 0 <= value <= LARGEST:
+        return value
+    return number(f"{path}.{key}", value, 0)
 
 
 def _lowest(path: str, metadata: Sequence[Mapping[str, Any]], key: str, above: float | None = None) -> float | None:
-    given = [(index, item[key]) for index, item in enumerate(metadata) if item.get(key) is not None]
-    return min((number(f"{path}.aggregates[{index}].metadata.{key}", value, above=above) for index, value in given), default=None)
+    lowest = None
+    for index, item in enumerate(metadata):
+        value = item.get(key)
+        if value is not None:
+            value = number(f"{path}.aggregates[{index}].metadata.{key}", value, above=above)
+            lowest = value if lowest is None or value < lowest else lowest
+    return lowest
 
 
 def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]], options: Options, key: str) -> float:
@@ -190,8 +204,8 @@ def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, 
 
 def _capacity(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]], options: Options, key: str, ratio: str) -> Capacity:
     return Capacity(
-        number(f"{path}.{key}", facts.get(key), 0),
-        number(f"{path}.{key}_used", facts.get(f"{key}_used"), 0),
+        _number(path, facts, key),
+        _number(path, facts, f"{key}_used"),
         _ratio(path, facts, metadata, options, ratio),
         _reserved(path, facts, key) if options.reserved_rule == "placement" else 0,
     )
@@ -203,7 +217,7 @@ def _disk(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, A
     free = total - used
     least = facts.get("disk_available_least")
     if least is not None:
-        free = min(free, number(f"{path}.disk_available_least", least))
+        free = min(free, least if type(least) in _PLAIN and 0 <= least <= LARGEST else number(f"{path}.disk_available_least", least))
     return Capacity(total * 1024, (total - free) * 1024, ratio, _reserved(path, facts, "disk_mb") if options.reserved_rule == "placement" else 0)
 
 
