@@ -24,14 +24,21 @@ _CALLERS_CHOICE = frozenset({"not_target_host", "ignored_host"})
 
 
 def describe(
-    context: Context, filters: Sequence[Filter], weighers: Sequence[Weigher], ranked: Sequence[Weighed], alternates: Sequence[str], rejected: Rejected
+    context: Context,
+    filters: Sequence[Filter],
+    weighers: Sequence[Weigher],
+    ranked: Sequence[Weighed],
+    alternates: Sequence[str],
+    rejected: Rejected,
+    suggestions: Sequence[str],
 ) -> str:
-    """One line when a host was found; otherwise the counts, what the request got wrong, and a line for each host."""
+    """One line when a host was found; otherwise the counts, what the request got wrong, a line for each host, and what would make it fit."""
     counts = ", ".join(_histogram(rejected, {type(item).__name__: item.unit for item in filters}))
     notes = "".join(f" Note: {note}." for note in _notes(context, [*filters, *weighers]))
     if ranked:
         return _found(context, ranked, alternates, len(rejected), counts) + notes
-    return "\n".join([_not_found(context, counts) + notes, *_lines(rejected)])
+    advice = ["It would fit with:", *(f"  {text}" for text in suggestions)] if suggestions else []
+    return "\n".join([_not_found(context, counts) + notes, *_lines(rejected), *advice])
 
 
 def _found(context: Context, ranked: Sequence[Weighed], alternates: Sequence[str], out: int, counts: str) -> str:

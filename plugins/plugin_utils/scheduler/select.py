@@ -14,6 +14,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.registry import filters_for, weighers_for
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.suggestions import suggest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed, weigh
 
 
@@ -21,7 +22,7 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
     """Where an instance may go, best first, and for every other host every reason why not.
 
     :param hosts: list of host states; :param request: what is to be placed; :param scheduler: options, all optional.
-    :return: `selected`, `alternates`, `ranked`, `rejected` and `message`, plain JSON types only.
+    :return: `selected`, `alternates`, `ranked`, `rejected`, `suggestions` and `message`, plain JSON types only.
     :raises ValidationError: an argument is malformed. A request that fits nowhere is a result.
     """
     return decide(Context.build(hosts, request, scheduler))
@@ -35,12 +36,14 @@ def decide(context: Context) -> dict[str, Any]:
     fitting = [host for name, host in context.hosts.items() if name not in rejected]
     ranked = _ordered(weigh(fitting, weighers), context)
     alternates = [item.host for item in ranked[1 : context.options.max_attempts]]
+    suggestions = [] if ranked else suggest(context, rejected)
     return {
         "selected": ranked[0].host if ranked else None,
         "alternates": alternates,
         "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
         "rejected": {host: [_plain(reason) for reason in reasons] for host, reasons in rejected.items()},
-        "message": describe(context, filters, weighers, ranked, alternates, rejected),
+        "suggestions": suggestions,
+        "message": describe(context, filters, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
     }
 
 

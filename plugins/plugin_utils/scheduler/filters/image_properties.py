@@ -72,10 +72,7 @@ class ImagePropertiesFilter(Filter):
         return None
 
     def _has_all(self, triple: Sequence[str]) -> bool:
-        for wanted, have in zip(self.wanted, triple):
-            if wanted and wanted != have and wanted != _canonical(str(have)):
-                return False
-        return True
+        return all(not wanted or wanted in (have, _canonical(str(have))) for wanted, have in zip(self.wanted, triple))
 
 
 def _canonical(word: str) -> str:

@@ -121,6 +121,11 @@ def test_message_when_nothing_fits():
         "  kvm4: ComputeFilter: is disabled",
         "  kvm5: ComputeFilter: is down or did not answer",
         "  kvm2: IgnoreHostsFilter: is one of ignore_hosts",
+        "It would fit with:",
+        "  not ignoring kvm2",
+        "  zone az2: kvm3",
+        "  enabling kvm4",
+        "  a flavor of at most 1 vCPUs, 6144 MB memory, 10240 MB disk: kvm1",
     ]
 
 
