@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.extra_specs_ops import predicate
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class ComputeCapabilitiesFilter(Filter):
@@ -30,13 +33,19 @@ class ComputeCapabilitiesFilter(Filter):
             if not names or scope == "capabilities":
                 self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{key}", requirement)))
 
+        self._judged = lru_cache(maxsize=None, typed=True)(self._judge)
+
     def applies(self) -> bool:
         return bool(self.requirements)
 
     def rejection(self, host: HostState) -> Rejection | None:
+        found = [_lookup(host, names) for _key, names, _requirement, _matches in self.requirements]
+        # Many hosts are alike; what is no plain value cannot be remembered.
+        return self._judged(*found) if all(type(value) in _PLAIN for value in found) else self._judge(*found)
+
+    def _judge(self, *values: Any) -> Rejection | None:
         failed = []
-        for key, names, requirement, matches in self.requirements:
-            found = _lookup(host, names)
+        for (key, _names, requirement, matches), found in zip(self.requirements, values):
             if found is None:
                 if key.startswith("capabilities:"):
                     failed.append((f"does not report {key}, which must be '{requirement}'", requirement, None))
@@ -58,8 +67,13 @@ def _lookup(host: HostState, names: list[str]) -> Any:
 
 def _step(found: Any, name: str) -> Any:
     if isinstance(found, str):
-        try:
-            found = json.loads(found)
-        except ValueError:
-            return None
+        found = _parsed(found)
     return found.get(name) if isinstance(found, Mapping) else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
