@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collector import uncollected
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
@@ -18,6 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.suggest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed, weigh
 
 
+@uncollected
 def select_destinations(hosts: object, request: object, scheduler: object = None) -> dict[str, Any]:
     """Where an instance may go, best first, and for every other host every reason why not.
 
@@ -28,6 +30,7 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
     return decide(Context.build(hosts, request, scheduler))
 
 
+@uncollected
 def decide(context: Context) -> dict[str, Any]:
     """The answer for a context that is built already."""
     filters = filters_for(context)

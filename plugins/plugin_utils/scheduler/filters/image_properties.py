@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence
 
 # In the order of a triple of `supported_instances`; the second name is the older one.
 _TRIPLE = (("hw_architecture", "architecture"), ("img_hv_type", "hypervisor_type"), ("hw_vm_mode", "vm_mode"))
@@ -24,7 +24,7 @@ _PREDICATE = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]+(?:\.[0-9]+){0,2})\s*")
 
 
 class ImagePropertiesFilter(Filter):
-    """One (architecture, hypervisor type, mode) of `supported_instances` has all that the image names, and the version is in range."""
+    """One (architecture, hypervisor type, mode) of `supported_instances` has all that the image names; version and address bits are in range."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -34,33 +34,24 @@ class ImagePropertiesFilter(Filter):
         self.wanted = [_canonical(word) for word in asked]
         self.text = " ".join(word for word in self.wanted if word)
         self.version = next(((name, properties[name]) for name in _VERSION if properties.get(name)), None)
+        bits = properties.get("hw_maxphysaddr_bits")
+        self.address_bits = integer("request.image.properties.hw_maxphysaddr_bits", bits, 1) if bits else 0
         self.predicates = _predicates(f"request.image.properties.{self.version[0]}", self.version[1]) if self.version else []
 
     def applies(self) -> bool:
-        return bool(self.text or self.version)
+        return bool(self.text or self.version or self.address_bits)
 
     def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        """Many hosts are alike: each kind is looked at once."""
-        if self.version:
+        """A host that names the very triple needs no closer look."""
+        if self.version or self.address_bits or not all(self.wanted):
             return hosts
-        fits: dict[tuple, bool] = {}
-        found = []
-        for host in hosts:
-            try:
-                kind = tuple(map(tuple, host.facts["supported_instances"]))
-                if kind not in fits:
-                    fits[kind] = self.rejection(host) is None
-            except (KeyError, TypeError):
-                found.append(host)
-            else:
-                if not fits[kind]:
-                    found.append(host)
-        return found
+        wanted = self.wanted
+        return [host for host in hosts if type(offered := host.facts.get("supported_instances")) is not list or wanted not in offered]
 
     def rejection(self, host: HostState) -> Rejection | None:
         path = f"{host.path}.supported_instances"
         offered = sequence(path, host.facts.get("supported_instances"))
-        if not any(map(self._has_all, offered)):
+        if (self.text or self.version) and not any(map(self._has_all, offered)):
             have = ", ".join(" ".join(_canonical(str(word)) for word in sequence(path, triple)) for triple in offered) or "nothing"
             return self.reject("image_properties", f"the image needs {self.text or 'a hypervisor'}, the host offers {have}", self.text, have)
         if self.version:
@@ -69,6 +60,9 @@ class ImagePropertiesFilter(Filter):
             if have is None or not all(compare(have, bound) for compare, bound in self.predicates):
                 shown = ".".join(map(str, have)) if have else "unknown"
                 return self.reject("image_properties", f"{name} is '{wanted}', the host's hypervisor is {shown}", wanted, shown)
+        bits = _address_bits(host) if self.address_bits else None
+        if bits is not None and bits < self.address_bits:
+            return self.reject("image_properties", f"the image needs {self.address_bits} bits of physical addresses, the host has {bits}", self.address_bits, bits)
         return None
 
     def _has_all(self, triple: Sequence[str]) -> bool:
@@ -77,6 +71,14 @@ class ImagePropertiesFilter(Filter):
 
 def _canonical(word: str) -> str:
     return _ALIASES.get(word.lower(), word.lower())
+
+
+def _address_bits(host: HostState) -> int | None:
+    """Width of the host's physical addresses, where it tells."""
+    path = f"{host.path}.capabilities"
+    info = mapping(f"{path}.cpu_info", mapping(path, host.facts.get("capabilities")).get("cpu_info"))
+    bits = mapping(f"{path}.cpu_info.maxphysaddr", info.get("maxphysaddr")).get("bits")
+    return None if bits is None else integer(f"{path}.cpu_info.maxphysaddr.bits", bits, 0)
 
 
 def _predicates(path: str, text: str) -> list:
