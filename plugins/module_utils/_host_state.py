@@ -213,6 +213,7 @@ def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str
 
 def _capabilities(root: ET.Element) -> dict[str, Any]:
     cpu = root.find("host/cpu")
+    address = root.find("host/cpu/maxphysaddr")
     topology = None if cpu is None else cpu.find("topology")
     guests = [(guest.findtext("os_type", ""), arch) for guest in root.findall("guest") for arch in guest.findall("arch")]
     triples = [(arch.get("name", ""), domain.get("type", ""), os_type) for os_type, arch in guests for domain in arch.findall("domain")]
@@ -231,6 +232,7 @@ def _capabilities(root: ET.Element) -> dict[str, Any]:
                 "model": model,
                 "vendor": root.findtext("host/cpu/vendor"),
                 "topology": {} if topology is None else {name: int(value) for name, value in topology.attrib.items()},
+                "maxphysaddr": {} if address is None else {"mode": address.get("mode"), "bits": int(address.get("bits", "0"))},
                 "features": [feature.get("name", "") for feature in root.findall("host/cpu/feature")],
             }
         },

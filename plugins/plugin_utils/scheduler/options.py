@@ -52,6 +52,7 @@ class Options:
     metrics_weight_setting: Mapping[str, float] | None = None
     metrics_required: bool = True
     metrics_weight_of_unavailable: float = -10000.0
+    image_props_weight_setting: Mapping[str, float] | None = None
     pci_alias: Mapping[str, Mapping[str, str]] | None = None
     allow_unlike_cpu: bool = False
     host_subset_size: int = 1
@@ -147,6 +148,7 @@ _READERS = {
     "metrics_weight_setting": _multipliers,
     "metrics_required": _flag,
     "metrics_weight_of_unavailable": number,
+    "image_props_weight_setting": _multipliers,
     "pci_alias": _aliases,
     "allow_unlike_cpu": _flag,
     "host_subset_size": _count,

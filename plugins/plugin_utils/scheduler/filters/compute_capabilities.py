@@ -22,16 +22,18 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 class ComputeCapabilitiesFilter(Filter):
     """`capabilities:a:b` must be there and match; a key without scope counts only on hosts that know it, other scopes belong to others.
 
-    A name is looked up in the host state, then in its `capabilities`; text that holds a JSON object can be stepped into.
+    `hw:maxphysaddr_bits` is short for `capabilities:cpu_info:maxphysaddr:bits`, at least. A name is looked up in the host state, then in its
+    `capabilities`; text that holds a JSON object can be stepped into.
     """
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.requirements = []
-        for key, requirement in context.request.flavor.extra_specs.items():
+        for given, text in context.request.flavor.extra_specs.items():
+            key, requirement = ("capabilities:cpu_info:maxphysaddr:bits", f">= {text}") if given == "hw:maxphysaddr_bits" else (given, text)
             scope, *names = key.split(":")
             if not names or scope == "capabilities":
-                self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{key}", requirement)))
+                self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{given}", requirement)))
 
         self._judged = lru_cache(maxsize=None, typed=True)(self._judge)
 

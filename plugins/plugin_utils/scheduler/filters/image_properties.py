@@ -62,7 +62,8 @@ class ImagePropertiesFilter(Filter):
                 return self.reject("image_properties", f"{name} is '{wanted}', the host's hypervisor is {shown}", wanted, shown)
         bits = _address_bits(host) if self.address_bits else None
         if bits is not None and bits < self.address_bits:
-            return self.reject("image_properties", f"the image needs {self.address_bits} bits of physical addresses, the host has {bits}", self.address_bits, bits)
+            reason = f"the image needs {self.address_bits} bits of physical addresses, the host has {bits}"
+            return self.reject("image_properties", reason, self.address_bits, bits)
         return None
 
     def _has_all(self, triple: Sequence[str]) -> bool:

@@ -12,7 +12,10 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 
 
 class ImagePropertiesWeigher(Weigher):
-    """How many image properties the guests of the host have in common with this one, by `image_properties` of the host's `domains`."""
+    """How many image properties the guests of the host have in common with this one, by `image_properties` of the host's `domains`.
+
+    With `image_props_weight_setting` only the properties named there count, each as much as it says.
+    """
 
     multiplier_key = "image_props_weight_multiplier"
 
@@ -23,4 +26,6 @@ class ImagePropertiesWeigher(Weigher):
         path, wanted = f"{host.path}.domains", self.context.request.image
         domains = [mapping(f"{path}[{index}]", item) for index, item in enumerate(sequence(path, host.facts.get("domains")))]
         known = [mapping(f"{path}[{index}].image_properties", domain.get("image_properties")) for index, domain in enumerate(domains)]
-        return sum(str(properties[name]) == value for properties in known for name, value in wanted.items() if name in properties)
+        shared = [name for properties in known for name, value in wanted.items() if name in properties and str(properties[name]) == value]
+        ratios = self.context.options.image_props_weight_setting
+        return sum(ratios.get(name, 0) for name in shared) if ratios else len(shared)

@@ -27,6 +27,6 @@ class MetricsWeigher(Weigher):
                 total += number(f"{path}.{name}", have[name]) * ratio
             elif options.metrics_required:
                 raise ValidationError(f"{path}.{name}", None, "a number (metrics_required is true; MetricsFilter keeps hosts without it away)")
-            else:
+            elif ratio * self.multiplier(host):
                 return options.metrics_weight_of_unavailable
         return total

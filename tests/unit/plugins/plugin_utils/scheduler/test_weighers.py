@@ -104,6 +104,15 @@ class TestMetrics:
         states = [host("kvm1", metrics={"load": 1}), host("kvm2", metrics={"load": 1, "iowait": 1})]
         assert raws("MetricsWeigher", states, **options) == [-10000, 2]
         assert raws("MetricsWeigher", states, **options, metrics_weight_of_unavailable=-1) == [-1, 2]
+        options["metrics_weight_setting"] = {"load": 1, "iowait": 0}
+        assert raws("MetricsWeigher", states, **options) == [1, 1]
+
+
+def test_only_the_image_properties_that_were_named_count():
+    domains = [{"image_properties": {"os_distro": "debian", "hw_video_ram": "16"}}]
+    asked = request(image={"properties": {"os_distro": "debian", "hw_video_ram": "16"}})
+    found = raws("ImagePropertiesWeigher", [host("kvm1", domains=domains), host("kvm2")], asked, image_props_weight_setting={"os_distro": 2.5})
+    assert found == [2.5, 0]
 
 
 def test_the_lowest_multiplier_of_the_aggregates_for_every_weigher():
