@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.custom import PluginError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
@@ -217,3 +218,12 @@ def test_name_given_twice() -> None:
     entry = {"name": "a", "expression": "true", "reason": "x"}
     with pytest.raises(ValidationError, match=r"custom_filters\[1\]\.name: expected every name once"):
         select([host()], custom_filters=[entry, entry])
+
+
+def test_the_example_runs() -> None:
+    """`examples/placement`, as its playbook runs it."""
+    directory = Path(__file__).parents[5] / "examples" / "placement"
+    play = yaml.safe_load((directory / "place.yml").read_text())[0]["vars"]
+    fleet = [{**play["usual"], "host": "kvm1", "rack": "r1", "rack_watts": 1}, {**play["usual"], "host": "kvm2", "rack": "r2", "rack_watts": 1}]
+    answer = select_destinations(fleet, play["request"], {**play["kvmfleet_scheduler"], "plugin_path": str(directory / "placement_plugins")})
+    assert answer["rejected"]["kvm2"][0]["filter"] == "RackFilter"
