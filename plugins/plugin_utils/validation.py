@@ -21,6 +21,7 @@ LARGEST = 2**53
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]{0,127}")
 _NUMBERS = (int, float)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_TEXT = frozenset({str})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -73,6 +74,16 @@ def sequence(field: str, value: object) -> Sequence[Any]:
     if isinstance(value, list) or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))):
         return value
     raise ValidationError(field, value, "a list")
+
+
+def strings(field: str, value: object) -> Sequence[str]:
+    """A list of strings; null stands for an empty one."""
+    items = sequence(field, value)
+    if not set(map(type, items)) <= _TEXT:
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                raise ValidationError(f"{field}[{index}]", item, "a string")
+    return items
 
 
 def number(field: str, value: object, minimum: float | None = None, *, above: float | None = None) -> int | float:

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.requirements import Base
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence
 
 
 def bytes_to_fetch(bases: Iterable[Base], host: HostState) -> int:
     """Size of the bases that the host is not known to hold."""
-    held = sequence(f"{host.path}.bases", host.facts.get("bases"))
+    held = host.texts("bases") or ()
     return sum(base.size_bytes for base in bases if base.sha256 not in held)

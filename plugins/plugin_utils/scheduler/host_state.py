@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     number,
     optional_name,
     sequence,
+    strings,
 )
 
 _PLAIN = frozenset({int, float})
@@ -102,13 +103,28 @@ class HostState:
     @property
     def instances(self) -> Sequence[str]:
         """UUIDs of the guests here."""
-        return sequence(f"{self.path}.instances", self.facts.get("instances"))
+        return strings(f"{self.path}.instances", self.facts.get("instances"))
 
     @property
     def num_instances(self) -> int | float:
         """Guests here, as the facts count them or as they list them."""
         counted = self.facts.get("num_instances")
         return len(self.instances) if counted is None else _number(self.path, self.facts, "num_instances")
+
+    def texts(self, key: str) -> Sequence[str] | None:
+        """A fact that is a list of strings; None where it is not told."""
+        value = self.facts.get(key)
+        return None if value is None else strings(f"{self.path}.{key}", value)
+
+    def mapping(self, key: str) -> Mapping[str, Any] | None:
+        """A fact that is a mapping; None where it is not told."""
+        value = self.facts.get(key)
+        return None if value is None else mapping(f"{self.path}.{key}", value)
+
+    def mappings(self, key: str) -> Iterator[Mapping[str, Any]]:
+        """The items of a fact that is a list of mappings."""
+        for index, item in enumerate(sequence(f"{self.path}.{key}", self.facts.get(key))):
+            yield item if isinstance(item, dict) else mapping(f"{self.path}.{key}[{index}]", item)
 
     def count(self, key: str) -> int | float:
         """A fact that counts something; 0 where it is not told."""

@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Rejection, plain
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import number
 
 Rejected = Mapping[str, Sequence[Rejection]]
 
@@ -75,11 +75,11 @@ def _smallest_guest(context: Context, host: HostState, need: Mapping[str, float]
     totals = {"vcpus": host.vcpus.total, "ram": host.memory_mb.total, "disk": host.disk_mb.total}
     if any(need[key] > totals[key] for key in need):
         return None
-    path, missing = f"{host.path}.domains", {key: need[key] - have[key] for key in have}
+    missing = {key: need[key] - have[key] for key in have}
     enough = []
-    for index, item in enumerate(sequence(path, host.facts.get("domains"))):
-        guest = mapping(f"{path}[{index}]", item)
-        gives = {"vcpus": guest.get("vcpus", 0), "ram": guest.get("memory_mb", 0), "disk": guest.get("disk_gb", 0) * 1024}
+    for guest in host.mappings("domains"):
+        vcpus, ram, disk_gb = (number(f"{host.path}.domains.{key}", guest.get(key) or 0, 0) for key in ("vcpus", "memory_mb", "disk_gb"))
+        gives = {"vcpus": vcpus, "ram": ram, "disk": disk_gb * 1024}
         if guest.get("uuid") != context.request.instance.uuid and all(gives[key] >= missing[key] for key in missing):
             enough.append({"name": str(guest.get("name")), "vcpus": gives["vcpus"], "memory_mb": gives["ram"]})
     return (host.name, min(enough, key=lambda guest: (guest["memory_mb"], guest["vcpus"]))) if enough else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, sequence
 
 
 class ConflictFilter(Filter):
@@ -22,12 +21,11 @@ class ConflictFilter(Filter):
         instance = self.context.request.instance
         if host.name == instance.host:
             return None
-        path = f"{host.path}.domains"
-        for index, item in enumerate(sequence(path, host.facts.get("domains"))):
-            domain = mapping(f"{path}[{index}]", item)
-            if instance.uuid and domain.get("uuid") == instance.uuid:
-                return self.reject("already_defined", f"defines a domain with the UUID {instance.uuid} already ({domain.get('name')})", instance.uuid)
-            if instance.name and domain.get("name") == instance.name:
-                return self.reject("already_defined", f"defines a domain called {instance.name} already ({domain.get('uuid')})", instance.name)
-        macs = sorted(set(self.context.request.requirements.macs).intersection(host.facts.get("macs") or ()))
+        name, uuid = instance.name, instance.uuid
+        for domain in host.mappings("domains"):
+            if uuid and domain.get("uuid") == uuid:
+                return self.reject("already_defined", f"defines a domain with the UUID {uuid} already ({domain.get('name')})", uuid)
+            if name and domain.get("name") == name:
+                return self.reject("already_defined", f"defines a domain called {name} already ({domain.get('uuid')})", name)
+        macs = sorted(set(self.context.request.requirements.macs).intersection(host.texts("macs") or ()))
         return self.reject("mac_in_use", f"has a guest with the MAC address {', '.join(macs)}", ", ".join(macs)) if macs else None

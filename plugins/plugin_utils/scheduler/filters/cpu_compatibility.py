@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, strings
 
 _SHOWN = 8
 
@@ -32,10 +29,10 @@ class CpuCompatibilityFilter(Filter):
         current = context.current_host
         self.source = None if current is None else _Seen.of(current)
         self.features = frozenset(self.cpu.features or ()) if self.cpu else frozenset()
-        here = None if current is None else mapping(f"{current.path}.cpu", current.facts.get("cpu"))
+        here = None if current is None else current.mapping("cpu")
         if here and here.get("features") and here.get("virt_type") == self.virt_type:
             # What a model names and the guest's present host lacks, the guest does without already.
-            self.features &= frozenset(here["features"])
+            self.features &= frozenset(strings(f"{current.path}.cpu.features", here["features"]))
 
     def applies(self) -> bool:
         if self.cpu is None or self.cpu.mode in ("host-model", "maximum"):
@@ -45,15 +42,14 @@ class CpuCompatibilityFilter(Filter):
     def rejection(self, host: HostState) -> Rejection | None:
         if self.cpu.mode == "host-passthrough":
             return self._passthrough(host)
-        path = f"{host.path}.cpu"
-        offered = mapping(path, host.facts.get("cpu"))
+        path, offered = f"{host.path}.cpu", host.mapping("cpu") or {}
         if self.virt_type not in (None, offered.get("virt_type")):
             return None
         if self.cpu.features is not None and offered.get("features") is not None:
-            missing = sorted(self.features.difference(sequence(f"{path}.features", offered["features"])))
+            missing = sorted(self.features.difference(strings(f"{path}.features", offered["features"])))
             if missing:
                 return self.reject("cpu_features", f"its CPU ({offered.get('model')}) lacks {_listed(missing)}", ", ".join(missing), offered.get("model"))
-        elif self.cpu.model and offered.get("models") and self.cpu.model not in offered["models"]:
+        elif self.cpu.model and offered.get("models") and self.cpu.model not in strings(f"{path}.models", offered["models"]):
             return self.reject(
                 "cpu_model", f"cannot offer the CPU model {self.cpu.model}; its own is {offered.get('model')}", self.cpu.model, offered.get("model")
             )
@@ -81,8 +77,9 @@ class _Seen:
 
     @classmethod
     def of(cls, host: HostState) -> _Seen:
-        info: Mapping[str, Any] = mapping(f"{host.path}.capabilities", host.facts.get("capabilities")).get("cpu_info") or {}
-        return cls(f"{info.get('vendor')} {info.get('model')}", frozenset(info.get("features") or ()))
+        path = f"{host.path}.capabilities.cpu_info"
+        info = mapping(path, (host.mapping("capabilities") or {}).get("cpu_info"))
+        return cls(f"{info.get('vendor')} {info.get('model')}", frozenset(strings(f"{path}.features", info.get("features"))))
 
 
 def _listed(names: list[str]) -> str:

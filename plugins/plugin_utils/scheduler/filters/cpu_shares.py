@@ -19,7 +19,7 @@ class CpuSharesFilter(Filter):
         return self.context.request.requirements.cpu_shares is not None
 
     def rejection(self, host: HostState) -> Rejection | None:
-        shares, version = self.context.request.requirements.cpu_shares, host.facts.get("cgroup_version")
+        shares, version = self.context.request.requirements.cpu_shares, host.count("cgroup_version")
         if version not in _LIMITS:
             return None
         low, high = _LIMITS[version]

@@ -10,7 +10,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.bases i
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, number, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import number
 
 _MIB = 1024**2
 
@@ -49,7 +49,6 @@ class DiskSpaceFilter(Filter):
 
     def _promised(self, host: HostState) -> int:
         """What the claims of other guests will bring here."""
-        path = f"{host.path}.claims"
-        claims = [mapping(f"{path}[{index}]", claim) for index, claim in enumerate(sequence(path, host.facts.get("claims")))]
         mine = self.context.request.instance.uuid
-        return sum(claim.get("bytes") or 0 for claim in claims if claim.get("role") == "destination" and claim.get("instance_uuid") != mine)
+        coming = [claim for claim in host.mappings("claims") if claim.get("role") == "destination" and claim.get("instance_uuid") != mine]
+        return sum(number(f"{host.path}.claims.bytes", claim.get("bytes"), 0) for claim in coming)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.files import missing
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence, strings
 
 
 class EmulatorFilter(Filter):
@@ -23,13 +23,13 @@ class EmulatorFilter(Filter):
         return bool(needed.emulator or needed.arch or needed.virt_type)
 
     def rejection(self, host: HostState) -> Rejection | None:
-        needed, offered = self.context.request.requirements, host.facts.get("supported_instances")
-        if offered is not None:
-            pairs = {(triple[0], triple[1]) for triple in (sequence(f"{host.path}.supported_instances", item) for item in offered)}
-            if not any(needed.arch in (None, arch) and needed.virt_type in (None, virt_type) for arch, virt_type in pairs):
-                have = ", ".join(" ".join(pair) for pair in sorted(pairs)) or "nothing"
+        needed, path = self.context.request.requirements, f"{host.path}.supported_instances"
+        if host.facts.get("supported_instances") is not None:
+            pairs = [strings(path, triple)[:2] for triple in sequence(path, host.facts["supported_instances"])]
+            if not any(needed.arch in (None, *pair[:1]) and needed.virt_type in (None, *pair[1:]) for pair in pairs):
+                have = ", ".join(sorted({" ".join(pair) for pair in pairs})) or "nothing"
                 need = " ".join(filter(None, (needed.arch, needed.virt_type)))
                 return self.reject("virt_type", f"the guest needs {need}, the host runs {have}", need, have)
-        if needed.emulator and needed.emulator not in (host.facts.get("emulators") or {}).values() and missing(host, needed.emulator):
+        if needed.emulator and needed.emulator not in (host.mapping("emulators") or {}).values() and missing(host, needed.emulator):
             return self.reject("emulator", f"has no emulator {needed.emulator}", needed.emulator)
         return None

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import posixpath
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import strings
 
 
 def missing(host: HostState, path: str) -> bool:
     """True when the directory was listed, without the file; an unlisted directory says nothing."""
-    directory, name = posixpath.split(path)
-    names = (host.facts.get("files") or {}).get(directory)
-    return names is not None and name not in names
+    directory, _slash, name = path.rpartition("/")
+    names = (host.mapping("files") or {}).get(directory)
+    return names is not None and name not in strings(f"{host.path}.files.{directory}", names)

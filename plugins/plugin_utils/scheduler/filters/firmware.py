@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.files import missing
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import strings
 
 
 class FirmwareFilter(Filter):
@@ -18,19 +19,21 @@ class FirmwareFilter(Filter):
     What the host does not report is left to the claim.
     """
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        needed = context.request.requirements
+        self.files = [(what, path) for what, path in (("loader", needed.loader), ("template of firmware variables", needed.nvram_template)) if path]
+
     def applies(self) -> bool:
         needed = self.context.request.requirements
         return bool(needed.loader or needed.nvram_template or needed.firmware or needed.secure_boot)
 
     def rejection(self, host: HostState) -> Rejection | None:
-        needed, offered = self.context.request.requirements, mapping(f"{host.path}.firmware", host.facts.get("firmware"))
-        lacks = [f"no {what} {path}" for what, path in self._files() if path not in (offered.get("loaders") or ()) and missing(host, path)]
-        if needed.firmware and offered.get("kinds") is not None and needed.firmware not in offered["kinds"]:
+        needed, offered = self.context.request.requirements, host.mapping("firmware") or {}
+        loaders = strings(f"{host.path}.firmware.loaders", offered.get("loaders"))
+        lacks = [f"no {what} {path}" for what, path in self.files if path not in loaders and missing(host, path)]
+        if needed.firmware and offered.get("kinds") is not None and needed.firmware not in strings(f"{host.path}.firmware.kinds", offered["kinds"]):
             lacks.append(f"no {needed.firmware} firmware that libvirt could choose")
         if needed.secure_boot and offered.get("secure_boot") is False:
             lacks.append("no firmware with secure boot")
         return self.reject("firmware", f"has {'; '.join(lacks)}", ", ".join(lacks)) if lacks else None
-
-    def _files(self) -> list[tuple[str, str]]:
-        needed = self.context.request.requirements
-        return [(what, path) for what, path in (("loader", needed.loader), ("template of firmware variables", needed.nvram_template)) if path]

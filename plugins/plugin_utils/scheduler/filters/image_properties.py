@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence, strings
 
 # In the order of a triple of `supported_instances`; the second name is the older one.
 _TRIPLE = (("hw_architecture", "architecture"), ("img_hv_type", "hypervisor_type"), ("hw_vm_mode", "vm_mode"))
@@ -51,7 +51,7 @@ class ImagePropertiesFilter(Filter):
     def rejection(self, host: HostState) -> Rejection | None:
         path = f"{host.path}.supported_instances"
         offered = sequence(path, host.facts.get("supported_instances"))
-        if (self.text or self.version) and not any(map(self._has_all, offered)):
+        if (self.text or self.version) and not any(self._has_all(strings(path, triple)) for triple in offered):
             have = ", ".join(" ".join(_canonical(str(word)) for word in sequence(path, triple)) for triple in offered) or "nothing"
             return self.reject("image_properties", f"the image needs {self.text or 'a hypervisor'}, the host offers {have}", self.text, have)
         if self.version:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence
 
 _SHOWN = 4
 
@@ -21,7 +20,7 @@ class MachineTypeFilter(Filter):
 
     def rejection(self, host: HostState) -> Rejection | None:
         machine = self.context.request.requirements.machine
-        known = sequence(f"{host.path}.machine_types", host.facts.get("machine_types"))
+        known = host.texts("machine_types")
         if not known or machine in known:
             return None
         kind = machine.rpartition("-")[0]

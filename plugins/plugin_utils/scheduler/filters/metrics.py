@@ -17,6 +17,6 @@ class MetricsFilter(Filter):
         return bool(self.context.options.metrics_weight_setting)
 
     def rejection(self, host: HostState) -> Rejection | None:
-        have = host.facts.get("metrics") or {}
+        have = host.mapping("metrics") or {}
         missing = [name for name in self.context.options.metrics_weight_setting if name not in have]
         return self.reject("metrics", f"does not report {', '.join(missing)}", ", ".join(missing)) if missing else None

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence
 
 _KINDS = {"networks": "libvirt network", "bridges": "bridge", "nwfilters": "network filter"}
 
@@ -16,13 +16,18 @@ _KINDS = {"networks": "libvirt network", "bridges": "bridge", "nwfilters": "netw
 class NetworkFilter(Filter):
     """The host has every network (active), bridge and network filter that the definition names; a kind that it does not list is left to the claim."""
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        needed = {key: getattr(context.request.requirements, key) for key in _KINDS}
+        self.needed = {key: names for key, names in needed.items() if names}
+
     def applies(self) -> bool:
-        return any(getattr(self.context.request.requirements, key) for key in _KINDS)
+        return bool(self.needed)
 
     def rejection(self, host: HostState) -> Rejection | None:
         lacks = []
-        for key, what in _KINDS.items():
-            wanted, listed = getattr(self.context.request.requirements, key), host.facts.get(key)
-            if wanted and listed is not None:
-                lacks += [f"{what} {name}" for name in wanted if name not in sequence(f"{host.path}.{key}", listed)]
+        for key, names in self.needed.items():
+            listed = host.texts(key)
+            if listed is not None:
+                lacks += [f"{_KINDS[key]} {name}" for name in names if name not in listed]
         return self.reject("network", f"has no {', no '.join(lacks)}", ", ".join(lacks)) if lacks else None

@@ -163,7 +163,9 @@ def _host_cells(host: HostState) -> Sequence[HostCell]:
                 cpus=integer(f"{path}[{index}].cpus", cell.get("cpus"), 0),
                 pinned=integer(f"{path}[{index}].pinned_cpus", cell.get("pinned_cpus") or 0, 0),
                 memory_mb=number(f"{path}[{index}].memory_mb", cell.get("memory_mb"), 0),
-                free_pages={int(size): number(f"{path}[{index}].free_pages.{size}", free, 0) for size, free in pages.items()},
+                free_pages={
+                    integer(f"{path}[{index}].free_pages", size, 1): number(f"{path}[{index}].free_pages.{size}", free, 0) for size, free in pages.items()
+                },
             )
         )
     return cells

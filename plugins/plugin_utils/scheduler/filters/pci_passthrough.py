@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, number
 
 _ALIAS = "pci_passthrough:alias"
 
@@ -47,13 +47,13 @@ class PciPassthroughFilter(Filter):
 
 def free_pools(host: HostState) -> list[dict[str, Any]]:
     """The free devices of a host, each kind with its count."""
-    path = f"{host.path}.pci_devices"
-    pools = []
-    for index, item in enumerate(sequence(path, host.facts.get("pci_devices"))):
-        device = mapping(f"{path}[{index}]", item)
-        count = number(f"{path}[{index}].count", device.get("count"), 0)
-        pools.append({"device": {key: str(device.get(key)).lower() for key in ("vendor_id", "product_id")}, "count": count})
-    return pools
+    return [
+        {
+            "device": {key: str(device.get(key)).lower() for key in ("vendor_id", "product_id")},
+            "count": number(f"{host.path}.pci_devices.count", device.get("count"), 0),
+        }
+        for device in host.mappings("pci_devices")
+    ]
 
 
 def _requests(context: Context) -> list[tuple[str, Mapping[str, str], int]]:

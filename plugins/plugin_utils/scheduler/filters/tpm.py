@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import strings
 
 
 class TpmFilter(Filter):
@@ -18,13 +18,13 @@ class TpmFilter(Filter):
         return self.context.request.requirements.tpm is not None
 
     def rejection(self, host: HostState) -> Rejection | None:
-        needed, facts = self.context.request.requirements.tpm, host.facts.get("tpm")
+        needed, facts = self.context.request.requirements.tpm, host.mapping("tpm")
         if facts is None:
             return None
-        offered = mapping(f"{host.path}.tpm", facts)
-        if "emulator" not in (offered.get("backends") or ()):
+        offered = {key: strings(f"{host.path}.tpm.{key}", facts.get(key)) for key in ("backends", "models", "versions")}
+        if "emulator" not in offered["backends"]:
             return self.reject("tpm", "cannot emulate a TPM (swtpm is not installed)", needed.model)
-        for what, value, known in (("model", needed.model, offered.get("models")), ("version", needed.version, offered.get("versions"))):
+        for what, value, known in (("model", needed.model, offered["models"]), ("version", needed.version, offered["versions"])):
             if value and known and value not in known:
                 return self.reject("tpm", f"has no TPM of {what} {value}, only {', '.join(known)}", value, ", ".join(known))
         return None

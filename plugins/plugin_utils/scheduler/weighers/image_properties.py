@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping
 
 
 class ImagePropertiesWeigher(Weigher):
@@ -23,9 +23,8 @@ class ImagePropertiesWeigher(Weigher):
         return bool(self.context.request.image)
 
     def raw(self, host: HostState) -> float:
-        path, wanted = f"{host.path}.domains", self.context.request.image
-        domains = [mapping(f"{path}[{index}]", item) for index, item in enumerate(sequence(path, host.facts.get("domains")))]
-        known = [mapping(f"{path}[{index}].image_properties", domain.get("image_properties")) for index, domain in enumerate(domains)]
+        wanted = self.context.request.image
+        known = [mapping(f"{host.path}.domains.image_properties", domain.get("image_properties")) for domain in host.mappings("domains")]
         shared = [name for properties in known for name, value in wanted.items() if name in properties and str(properties[name]) == value]
         ratios = self.context.options.image_props_weight_setting
         return sum(ratios.get(name, 0) for name in shared) if ratios else len(shared)
