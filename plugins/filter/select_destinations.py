@@ -107,8 +107,8 @@ options:
             multipliers, and the ratios 4.0, 1.0 and 1.0.
           - V(fleet) is V(article) and what plain hosts need. That is CoreFilter, DiskFilter, IoOpsFilter, DifferentHostFilter, SameHostFilter,
             NUMATopologyFilter, PciPassthroughFilter, EmulatorFilter, MachineTypeFilter, CpuCompatibilityFilter, CpuSharesFilter, FirmwareFilter,
-            TpmFilter, NetworkFilter, DiskSpaceFilter and ConflictFilter, and the weighers BaseImageWeigher, ServerGroupSoftAffinityWeigher and
-            ServerGroupSoftAntiAffinityWeigher.
+            TpmFilter, NetworkFilter, DiskSpaceFilter and ConflictFilter, and the weighers BaseImageWeigher (0.1, so that it decides among hosts that are
+            about as free as each other), ServerGroupSoftAffinityWeigher and ServerGroupSoftAntiAffinityWeigher (1.0).
         type: str
         choices: [article, nova, fleet]
         default: fleet

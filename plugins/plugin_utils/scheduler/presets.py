@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         ),
         "weighers": {
             "RAMWeigher": 1.0,
-            "BaseImageWeigher": 1.0,
+            "BaseImageWeigher": 0.1,  # decides among hosts that are about as free as each other
             "ServerGroupSoftAffinityWeigher": 1.0,
             "ServerGroupSoftAntiAffinityWeigher": 1.0,
         },

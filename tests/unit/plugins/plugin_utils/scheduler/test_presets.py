@@ -93,3 +93,9 @@ def test_no_list_turns_off_what_is_always_on(name):
     asked = request("kvm1", target_host="kvm9", ignore_hosts=["KVM1"], allow_resize_to_same_host=False)
     result = select_destinations([state], asked, {"enabled_filters": []})
     assert name in [reason["filter"] for reason in result["rejected"]["kvm1"]]
+
+
+@pytest.mark.parametrize(("used", "selected"), [(512, "kvm2"), (1024, "kvm1")])
+def test_a_base_decides_among_hosts_that_are_about_as_free(used, selected):
+    asked = request(requirements={"bases": [{"sha256": "aa", "size_bytes": 1}]})
+    assert select_destinations([host("kvm1"), host("kvm2", memory_mb_used=used, bases=["aa"])], asked)["selected"] == selected
