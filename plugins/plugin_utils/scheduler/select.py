@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collector import uncollected
@@ -44,7 +44,7 @@ def decide(context: Context) -> dict[str, Any]:
         "selected": ranked[0].host if ranked else None,
         "alternates": alternates,
         "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
-        "rejected": {host: [_plain(reason) for reason in reasons] for host, reasons in rejected.items()},
+        "rejected": _plain(rejected),
         "suggestions": suggestions,
         "message": describe(context, filters, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
     }
@@ -64,9 +64,18 @@ def _rejected(context: Context, filters: Sequence[Filter]) -> dict[str, list[Rej
     return {name: reasons[name] for name in context.hosts if name in reasons}
 
 
-def _plain(reason: Rejection) -> dict[str, Any]:
-    name, code, text, need, have = reason
-    return {"filter": name, "code": code, "reason": text, "need": need, "have": have}
+def _plain(rejected: Mapping[str, Sequence[Rejection]]) -> dict[str, list[dict[str, Any]]]:
+    """The reasons as JSON has them; one that several hosts share is made once."""
+    made: dict[int, dict[str, Any]] = {}
+    plain = {}
+    for host, reasons in rejected.items():
+        plain[host] = mine = []
+        for reason in reasons:
+            shown = made.get(id(reason))
+            if shown is None:
+                shown = made[id(reason)] = dict(zip(Rejection._fields, reason))
+            mine.append(shown)
+    return plain
 
 
 def _ordered(weighed: Sequence[Weighed], context: Context) -> list[Weighed]:

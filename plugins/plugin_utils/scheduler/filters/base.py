@@ -76,9 +76,13 @@ class CapacityFilter(Filter):
         raise NotImplementedError
 
     def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        capacity, need = self.capacity, self.need
+        need = self.need
         enough = need + 1  # far from the limit there is no rounding to think of
-        return [host for host in hosts if (has := capacity(host)) is None or has[0] < need or has[0] * has[2] - has[1] - has[3] * (has[2] - 1) < enough]
+        return [
+            host
+            for host, (total, used, ratio, reserved) in zip(hosts, map(self.capacity, hosts))
+            if total * ratio - used - reserved * (ratio - 1) < enough or total < need
+        ]
 
     def rejection(self, host: HostState) -> Rejection | None:
         capacity = self.capacity(host)
@@ -102,11 +106,12 @@ class CapacityFilter(Filter):
 
 
 class LimitFilter(Filter):
-    """A count that must stay below a limit: the option called `option`."""
+    """A count, most often the fact called `fact`, that must stay below a limit: the option called `option`."""
 
     code: ClassVar[str]
     what: ClassVar[str]
     option: ClassVar[str]
+    fact: ClassVar[str]
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -121,8 +126,12 @@ class LimitFilter(Filter):
         return self.fleet_limit
 
     def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        counted, limit = self.counted, self.limit
-        return [host for host in hosts if counted(host) >= limit(host)]
+        fact, limit, own_limit = self.fact, self.fleet_limit, self.limit
+        return [
+            host
+            for host in hosts
+            if type(counted := host.facts.get(fact)) is not int or counted >= limit or (host.metadata and counted >= own_limit(host)) or counted < 0
+        ]
 
     def rejection(self, host: HostState) -> Rejection | None:
         counted, limit = self.counted(host), self.limit(host)
@@ -133,6 +142,8 @@ class LimitFilter(Filter):
 
 def plain(amount: float) -> int | float:
     """A whole number as int, another rounded to three places."""
+    if type(amount) is int:
+        return amount
     return int(amount) if amount == int(amount) else round(amount, 3)
 
 

@@ -15,6 +15,7 @@ class IoOpsFilter(LimitFilter):
 
     code = "io_ops"
     what = "operations under way"
+    fact = "num_io_ops"
     option = "max_io_ops_per_host"
 
     def counted(self, host: HostState) -> float:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
@@ -14,6 +16,9 @@ class MaintenanceFilter(Filter):
     """The host has no `maintenance`, the reason why it is drained. A guest may leave such a host, never stay or come."""
 
     needs_facts = False
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if host.facts.get("maintenance")]
 
     def rejection(self, host: HostState) -> Rejection | None:
         why = host.facts.get("maintenance")

@@ -15,6 +15,7 @@ class NumInstancesFilter(LimitFilter):
 
     code = "num_instances"
     what = "guests are here"
+    fact = "num_instances"
     option = "max_instances_per_host"
 
     def counted(self, host: HostState) -> float:

@@ -44,5 +44,11 @@ class Weigher:
 
     def multiplier(self, host: HostState) -> float:
         """The lowest multiplier that the host's aggregates give, else the one configured."""
-        own = host.metadata_min(self.multiplier_key) if host.metadata else None
+        key = self.multiplier_key
+        for metadata in host.metadata:
+            if key in metadata:
+                own = host.metadata_min(key)
+                break
+        else:
+            own = None
         return self.default_multiplier if own is None else float(own) * self.sign

@@ -17,4 +17,5 @@ class CPUWeigher(Weigher):
     multiplier_key = "cpu_weight_multiplier"
 
     def raw(self, host: HostState) -> float:
-        return host.vcpus.total * host.vcpus.ratio - host.vcpus.used
+        vcpus = host.vcpus
+        return vcpus.total * vcpus.ratio - vcpus.used

@@ -17,4 +17,5 @@ class DiskWeigher(Weigher):
     multiplier_key = "disk_weight_multiplier"
 
     def raw(self, host: HostState) -> float:
-        return host.disk_mb.free
+        disk = host.disk_mb
+        return disk.total - disk.used
