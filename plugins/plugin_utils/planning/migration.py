@@ -231,7 +231,7 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
     states = read_hosts([fleet.hosts[name] for name in candidates], Options.build(scheduler))
-    return {name: {"cpu": state.vcpus.ratio, "ram": state.memory_mb.ratio, "disk": state.disk_mb.ratio} for name, state in states.items()}
+    return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
 
 
 def _requirements(domain: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class Capacity(NamedTuple):
         """What Placement's `(total - reserved) * ratio` leaves less than `total * ratio - reserved`."""
         return self.reserved * (self.ratio - 1)
 
+    @property
+    def plain_ratio(self) -> float:
+        """The ratio that leaves the same by RamFilter's rule, for those who know only that one."""
+        return self.ratio - self.withheld / self.total if self.withheld else self.ratio
+
     def credited(self, amount: float) -> Capacity:
         """The same without one guest's share."""
         return self._replace(used=max(0, self.used - amount))
@@ -128,6 +133,9 @@ class HostState:
 
     def count(self, key: str) -> int | float:
         """A fact that counts something; 0 where it is not told."""
+        value = self.facts.get(key)
+        if type(value) is int and 0 <= value <= LARGEST:
+            return value
         return _count(self.path, self.facts, key)
 
     def attribute(self, name: str) -> Any:

@@ -242,6 +242,12 @@ class TestRefusals:
         assert planned(hosts=hosts, allow_resize_to_same_host=False)["candidates"] == ["kvm5", "kvm2"]
         assert planned(hosts=hosts, allow_resize_to_same_host=False, scheduler={"weighers": {"RAMWeigher": 1}})["candidates"] == ["kvm2", "kvm5"]
 
+    @pytest.mark.parametrize(("rule", "ram"), [("ram_filter", 1.5), ("placement", 1.5 - 1024 * 0.5 / 8192)])
+    def test_the_claim_is_judged_by_the_same_rule_for_reserved_memory(self, rule, ram):
+        hosts = [host("kvm1", domains=[DOMAIN]), host("kvm2", used=1024, reserved={"memory_mb": 1024, "vcpus": 0, "disk_mb": 0})]
+        found = planned(hosts=hosts, allow_resize_to_same_host=False, scheduler={"reserved_rule": rule})
+        assert found["ratios"]["kvm2"] == {"cpu": 16.0, "ram": ram, "disk": 1.0}
+
     def test_a_scheduler_option_that_does_not_exist(self):
         error = refused(scheduler={"ram_alocation_ratio": 2})
         assert error["code"] == "invalid_value"
