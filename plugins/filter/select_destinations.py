@@ -307,6 +307,9 @@ _value:
           zone: az2
           hosts: [kvm3]
           text: "zone az2: kvm3"
+    seed:
+      description: What a draw started from, by O(scheduler.host_subset_size) or O(scheduler.shuffle_best_same_weighed_hosts); null where nothing is drawn.
+      type: raw
     message:
       description: The decision in words. When no host fits, a line for each host follows, then the suggestions.
       type: str

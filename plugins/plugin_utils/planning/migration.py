@@ -74,20 +74,17 @@ def plan_migration(
         return _nothing(host, old, new, waiting)
     _require_movable(entry, domain, host)
     _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
-    placement = select_destinations(
-        list(fleet.hosts.values()),
-        {
-            "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
-            "flavor": new,
-            "image": {"properties": _image_properties(domain)},
-            "requirements": _needs(domain, new if resizing else None),
-            "availability_zone": request["availability_zone"],
-            "target_host": request["target_host"],
-            "ignore_hosts": list(request["ignore_hosts"]),
-            "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
-        },
-        scheduler,
-    )
+    asked = {
+        "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
+        "flavor": new,
+        "image": {"properties": _image_properties(domain)},
+        "requirements": _needs(domain, new if resizing else None),
+        "availability_zone": request["availability_zone"],
+        "target_host": request["target_host"],
+        "ignore_hosts": list(request["ignore_hosts"]),
+        "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
+    }
+    placement = {**select_destinations(list(fleet.hosts.values()), asked, scheduler), "request": asked}
     if placement["selected"] is None:
         down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
         raise Refusal(

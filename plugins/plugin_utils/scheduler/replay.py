@@ -20,7 +20,11 @@ _KEYS = ("schema_version", "hosts", "request", "scheduler", "answer", "answer_sh
 
 
 def record(hosts: object, request: object, scheduler: object, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """A decision with all that it was made from; the answer is kept as its digest and what people read of it."""
+    """A decision with all that it was made from; the answer is kept as its digest and what people read of it.
+
+    A planner that asked the scheduler may have put its `request` into the answer.
+    """
+    answer = {key: value for key, value in answer.items() if key != "request"}
     return {
         "schema_version": SCHEMA_VERSION,
         "hosts": hosts,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collect
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.registry import filters_for, weighers_for
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.suggestions import suggest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed, weigh
@@ -24,7 +26,7 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
     """Where an instance may go, best first, and for every other host every reason why not.
 
     :param hosts: list of host states; :param request: what is to be placed; :param scheduler: options, all optional.
-    :return: `selected`, `alternates`, `ranked`, `rejected`, `suggestions` and `message`, plain JSON types only.
+    :return: `selected`, `alternates`, `ranked`, `rejected`, `seed`, `suggestions` and `message`, plain JSON types only.
     :raises ValidationError: an argument is malformed. A request that fits nowhere is a result.
     """
     return decide(Context.build(hosts, request, scheduler))
@@ -37,7 +39,8 @@ def decide(context: Context) -> dict[str, Any]:
     weighers = weighers_for(context)
     rejected = _rejected(context, filters)
     fitting = [host for name, host in context.hosts.items() if name not in rejected]
-    ranked = _ordered(weigh(fitting, weighers), context)
+    seed = _seed(context.options)
+    ranked = _ordered(weigh(fitting, weighers), context, seed)
     alternates = [item.host for item in ranked[1 : context.options.max_attempts]]
     suggestions = [] if ranked else suggest(context, rejected)
     return {
@@ -45,6 +48,7 @@ def decide(context: Context) -> dict[str, Any]:
         "alternates": alternates,
         "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
         "rejected": _plain(rejected),
+        "seed": seed,
         "suggestions": suggestions,
         "message": describe(context, filters, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
     }
@@ -78,14 +82,21 @@ def _plain(rejected: Mapping[str, Sequence[Rejection]]) -> dict[str, list[dict[s
     return plain
 
 
-def _ordered(weighed: Sequence[Weighed], context: Context) -> list[Weighed]:
+def _seed(options: Options) -> int | str | None:
+    """What a draw starts from, also where the caller left that open: a decision can be made again. None where nothing is drawn."""
+    if not options.shuffle_best_same_weighed_hosts and options.host_subset_size == 1:
+        return None
+    return secrets.randbits(32) if options.shuffle_seed is None else options.shuffle_seed
+
+
+def _ordered(weighed: Sequence[Weighed], context: Context, seed: int | str | None) -> list[Weighed]:
     """Best first: the current host if it fits, since growing in place copies nothing; else one drawn from the best, where that is configured."""
     ranked = list(weighed)
     options = context.options
     current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
     if current is not None and options.prefer_same_host:
         return [ranked.pop(current), *ranked]
-    draw = random.Random(options.shuffle_seed)  # noqa: S311 (spreads load, guards nothing)
+    draw = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
     if options.shuffle_best_same_weighed_hosts and ranked:
         best = [item for item in ranked if item.weight == ranked[0].weight]
         ranked[: len(best)] = draw.sample(best, len(best))
