@@ -47,12 +47,15 @@ def charged(state: HostState, request: Request, options: Options, count: int = 1
     flavor = request.flavor
     disk_gb = (flavor.disk_mb * count - (freed.disk_mb if freed else 0)) / 1024
     guests = [request.instance.uuid] if request.instance.uuid and request.instance.uuid not in (facts.get("instances") or ()) else []
-    least = facts.get("disk_available_least")
+    least, free = facts.get("disk_available_least"), facts.get("disk_free_mb")
+    needs = request.requirements
+    coming = (needs.overlay_bytes + needs.growth_bytes + sum(base.size_bytes for base in needs.bases)) / 2**20
     taken = {
         "vcpus_used": _after(state.vcpus.used, flavor.vcpus * count, freed.vcpus if freed else 0),
         "memory_mb_used": _after(state.memory_mb.used, flavor.ram * count, freed.ram if freed else 0),
         "local_gb_used": _after(float(facts["local_gb_used"]), disk_gb, 0),
         "disk_available_least": None if least is None else float(least) - disk_gb,
+        "disk_free_mb": None if free is None else float(free) - coming * count,
         "num_instances": state.num_instances + (0 if freed else count),
         "instances": [*(facts.get("instances") or ()), *guests],
     }

@@ -133,3 +133,11 @@ def test_the_count_is_what_placing_one_by_one_finds(states: list[dict[str, Any]]
     assert place_together([state], [request] * count, OPTIONS)["fits"]
     assert select_destinations([state], request, OPTIONS)["selected"] == ("kvm0" if count else None)
     assert not place_together([state], [request] * (count + 1), OPTIONS)["fits"]
+
+
+def test_each_sees_the_bytes_that_those_before_will_bring() -> None:
+    gib = 2**30
+    wanted = {**asked(disk=1), "requirements": {"overlay_bytes": 3 * gib}}
+    options = {**OPTIONS, "enabled_filters": ["DiskSpaceFilter"]}
+    answer = place_together([host(disk_free_mb=8192)], [wanted, wanted, wanted], options)
+    assert [len(answer["placements"]), len(answer["unplaced"])] == [2, 1]
