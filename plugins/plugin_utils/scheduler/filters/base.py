@@ -126,12 +126,10 @@ class LimitFilter(Filter):
         return self.fleet_limit
 
     def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        fact, limit, own_limit = self.fact, self.fleet_limit, self.limit
-        return [
-            host
-            for host in hosts
-            if type(counted := host.facts.get(fact)) is not int or counted >= limit or (host.metadata and counted >= own_limit(host)) or counted < 0
-        ]
+        fact, limit = self.fact, self.fleet_limit
+        if type(self).limit is not LimitFilter.limit:
+            return hosts
+        return [host for host in hosts if type(counted := host.facts.get(fact)) is not int or not 0 <= counted < limit]
 
     def rejection(self, host: HostState) -> Rejection | None:
         counted, limit = self.counted(host), self.limit(host)
