@@ -25,6 +25,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 )
 
 _PLAIN = frozenset({int, float})
+_USED = {"vcpus": "vcpus_used", "memory_mb": "memory_mb_used", "local_gb": "local_gb_used"}
 _CAPACITIES = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used")
 
 
@@ -86,7 +87,7 @@ class HostState:
         if not isinstance(value, Mapping):
             raise ValidationError(path, value, "a mapping, the state of one host")
         get = value.get
-        up = boolean(f"{path}.up", get("up"), default=True)
+        up, enabled = _flag(path, value, "up"), _flag(path, value, "enabled")
         aggregates = get("aggregates")
         metadata = _metadata(f"{path}.aggregates", aggregates) if aggregates else ()
         known = up or all(get(key) is not None for key in _CAPACITIES)
@@ -95,7 +96,7 @@ class HostState:
             check_name(f"{path}.host", get("host")),
             optional_name(f"{path}.availability_zone", get("availability_zone")) or options.default_availability_zone,
             metadata,
-            boolean(f"{path}.enabled", get("enabled"), default=True),
+            enabled,
             up,
             known,
             _capacity(path, value, metadata, options, "vcpus", "cpu_allocation_ratio") if known else None,
@@ -190,9 +191,16 @@ def read_hosts(value: object, options: Options) -> dict[str, HostState]:
 
 
 def _metadata(path: str, value: object) -> tuple[Mapping[str, Any], ...]:
-    return tuple(
-        mapping(f"{path}[{index}].metadata", mapping(f"{path}[{index}]", aggregate).get("metadata")) for index, aggregate in enumerate(sequence(path, value))
-    )
+    found = []
+    for index, aggregate in enumerate(sequence(path, value)):
+        metadata = aggregate.get("metadata") if type(aggregate) is dict else mapping(f"{path}[{index}]", aggregate).get("metadata")
+        found.append(metadata if type(metadata) is dict else mapping(f"{path}[{index}].metadata", metadata))
+    return tuple(found)
+
+
+def _flag(path: str, facts: Mapping[str, Any], key: str) -> bool:
+    value = facts.get(key)
+    return value if value is True or value is False else boolean(f"{path}.{key}", value, default=True)
 
 
 def _count(path: str, facts: Mapping[str, Any], key: str) -> int | float:
@@ -221,7 +229,7 @@ def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, 
     """The nearest word wins: the host's own value, then the lowest of its aggregates, then the fleet's option or its default."""
     own = facts.get(key)
     if own is not None:
-        return number(f"{path}.{key}", own, above=0)
+        return own if type(own) is float and 0 < own <= LARGEST else number(f"{path}.{key}", own, above=0)
     shared = _lowest(path, metadata, key, above=0) if metadata else None
     return getattr(options, key) if shared is None else shared
 
@@ -229,7 +237,7 @@ def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, 
 def _capacity(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]], options: Options, key: str, ratio: str) -> Capacity:
     return Capacity(
         _number(path, facts, key),
-        _number(path, facts, f"{key}_used"),
+        _number(path, facts, _USED[key]),
         _ratio(path, facts, metadata, options, ratio),
         _reserved(path, facts, key) if options.reserved_rule == "placement" else 0,
     )

@@ -43,7 +43,7 @@ class ComputeCapabilitiesFilter(Filter):
     def rejection(self, host: HostState) -> Rejection | None:
         found = [_lookup(host, names) for _key, names, _requirement, _matches in self.requirements]
         # Many hosts are alike; what is no plain value cannot be remembered.
-        return self._judged(*found) if all(type(value) in _PLAIN for value in found) else self._judge(*found)
+        return self._judged(*found) if _PLAIN.issuperset(map(type, found)) else self._judge(*found)
 
     def _judge(self, *values: Any) -> Rejection | None:
         failed = []
@@ -68,6 +68,8 @@ def _lookup(host: HostState, names: list[str]) -> Any:
 
 
 def _step(found: Any, name: str) -> Any:
+    if type(found) is dict:
+        return found.get(name)
     if isinstance(found, str):
         found = _parsed(found)
     return found.get(name) if isinstance(found, Mapping) else None
