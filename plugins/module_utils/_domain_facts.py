@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_xml, _identity, _libvirt, _qemu_img, _references
+from . import _domain_xml, _host_capabilities, _identity, _libvirt, _qemu_img, _references
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -51,7 +51,10 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "arch": arch,
         "virt_type": root.get("type"),
         "emulator": root.findtext("devices/emulator"),
-        "cpu": _cpu(root),
+        "cpu": _cpu(domain, root),
+        "tpm": _tpm(root),
+        "secure_boot": _secure_boot(root),
+        "cpu_shares": int(shares) if (shares := root.findtext("cputune/shares", "")).isdigit() else None,
         "disks": disks,
         "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
@@ -158,9 +161,25 @@ def _disk_paths(root: ET.Element) -> dict[str, str | None]:
     return {disk.target: disk.path for disk in _domain_xml.disks(root) if disk.device == "disk"}
 
 
-def _cpu(root: ET.Element) -> dict[str, str | None]:
+def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:
+    """Mode and model as defined; `features` is all that the guest gets of a model that is named, None where the host decides."""
     cpu = root.find("cpu")
-    return {"mode": None if cpu is None else cpu.get("mode", "custom"), "model": root.findtext("cpu/model")}
+    if cpu is None or cpu.find("model") is None:
+        return {"mode": None if cpu is None else cpu.get("mode", "custom"), "model": None, "features": None}
+    _machine, arch = _domain_xml.machine_and_arch(root)
+    xml = ET.tostring(cpu, encoding="unicode")
+    features = _host_capabilities.expanded_features(domain.connect(), xml, root.get("type"), arch) if cpu.get("mode", "custom") == "custom" else None
+    return {"mode": cpu.get("mode", "custom"), "model": root.findtext("cpu/model"), "features": features}
+
+
+def _tpm(root: ET.Element) -> dict[str, str | None] | None:
+    tpm = root.find("devices/tpm")
+    backend = None if tpm is None else tpm.find("backend[@type='emulator']")
+    return None if tpm is None else {"model": tpm.get("model"), "version": None if backend is None else backend.get("version")}
+
+
+def _secure_boot(root: ET.Element) -> bool:
+    return root.find("os/loader[@secure='yes']") is not None or root.find("os/firmware/feature[@name='secure-boot'][@enabled='yes']") is not None
 
 
 def _agent(live: ET.Element) -> dict[str, bool]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _journal, _libvirt, _qemu_img
+from . import _domain_xml, _host_capabilities, _journal, _libvirt, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -113,6 +113,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
 def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_path: str) -> dict[str, Any]:
     """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
     migrations = state.read_all("migrations")
+    capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
     unfinished = [_journal.summary(record) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
@@ -121,7 +122,8 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "hypervisor_version": connection.getVersion(),
         "hypervisor_type": connection.getType(),
         "python_version": platform.python_version(),
-        **_capabilities(_domain_xml.parse_document(_libvirt.host_capabilities(connection))),
+        **_capabilities(capabilities),
+        **_host_capabilities.offers(connection, state, capabilities),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "reserved": asdict(reserved),
         "images_path": images_path,
@@ -211,6 +213,7 @@ def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str
 
 def _capabilities(root: ET.Element) -> dict[str, Any]:
     cpu = root.find("host/cpu")
+    address = root.find("host/cpu/maxphysaddr")
     topology = None if cpu is None else cpu.find("topology")
     guests = [(guest.findtext("os_type", ""), arch) for guest in root.findall("guest") for arch in guest.findall("arch")]
     triples = [(arch.get("name", ""), domain.get("type", ""), os_type) for os_type, arch in guests for domain in arch.findall("domain")]
@@ -229,6 +232,7 @@ def _capabilities(root: ET.Element) -> dict[str, Any]:
                 "model": model,
                 "vendor": root.findtext("host/cpu/vendor"),
                 "topology": {} if topology is None else {name: int(value) for name, value in topology.attrib.items()},
+                "maxphysaddr": {} if address is None else {"mode": address.get("mode"), "bits": int(address.get("bits", "0"))},
                 "features": [feature.get("name", "") for feature in root.findall("host/cpu/feature")],
             }
         },

@@ -62,6 +62,15 @@ def digest(state: StateDir, path: str) -> str:
         return value
 
 
+def is_current(record: dict[str, Any]) -> bool:
+    """Whether a digest that was kept is still that of its file."""
+    try:
+        status = os.lstat(record["path"])
+    except OSError:
+        return False
+    return all(record.get(key) == value for key, value in _stamp(status).items())
+
+
 def _sha256(stream: Any) -> str:
     hasher, buffer = hashlib.sha256(), memoryview(bytearray(_BUFFER))
     while True:

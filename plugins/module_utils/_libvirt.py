@@ -120,6 +120,19 @@ def domain_capabilities(connection: Any, arch: str | None = None, virt_type: str
     return connection.getDomainCapabilities(emulator, arch, machine, virt_type)
 
 
+def expanded_cpu(connection: Any, cpu_xml: str, virt_type: str | None, arch: str | None) -> str | None:
+    """A `<cpu>` with all features of its model written out; None where libvirt cannot do that for this hypervisor or CPU."""
+    try:
+        return connection.baselineHypervisorCPU(None, arch, None, virt_type, [cpu_xml], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+    except LibvirtError:
+        return None
+
+
+def pci_devices(connection: Any) -> list[Any]:
+    """The PCI devices of the host; none where the driver does not know node devices."""
+    return supported(lambda: connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV), [])
+
+
 def all_domain_stats(connection: Any) -> list[tuple[Any, dict[str, Any]]]:
     """State, vCPU, balloon and block figures of every domain, in one call; a driver leaves out what it does not know."""
     wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK

@@ -134,8 +134,22 @@ domain:
       type: str
       returned: success
     cpu:
-      description: CPU C(mode) and C(model) of the definition, V(null) where it names none.
+      description: >-
+        CPU C(mode) and C(model) of the definition, V(null) where it names none; C(features) is everything that a named model gives the guest, V(null) where
+        the host decides.
       type: dict
+      returned: success
+    cpu_shares:
+      description: CPU shares that the definition asks for, or V(null).
+      type: int
+      returned: success
+    tpm:
+      description: C(model) and C(version) of the guest's TPM, or V(null) without one.
+      type: dict
+      returned: success
+    secure_boot:
+      description: Whether the definition asks for firmware with secure boot.
+      type: bool
       returned: success
     disks:
       description: >-

@@ -48,6 +48,9 @@ options:
     description: Whether instances may be placed on the host.
     type: bool
     default: true
+  maintenance:
+    description: Why the host is drained. While it is set, instances may leave the host, never stay or come.
+    type: str
   reserved_host_memory_mb:
     description: Memory in MiB that the host keeps for itself.
     type: int
@@ -115,6 +118,10 @@ ansible_facts:
           description: Whether instances may be placed on the host.
           type: bool
           returned: success
+        maintenance:
+          description: Why the host is drained, or V(null).
+          type: str
+          returned: success
         up:
           description: Always V(true). A host that cannot answer fails instead.
           type: bool
@@ -172,6 +179,47 @@ ansible_facts:
           elements: list
           returned: success
           sample: [[x86_64, kvm, hvm]]
+        host_ip:
+          description: Address that the host uses to reach others, or V(null).
+          type: str
+          returned: success
+        cgroup_version:
+          description: V(2) for the unified hierarchy, V(1) for the older one, V(null) without cgroups.
+          type: int
+          returned: success
+        numa_cells:
+          description: C(cpus), C(memory_mb) and C(free_pages) (by size in KiB) of each NUMA cell.
+          type: list
+          elements: dict
+          returned: success
+        pci_devices:
+          description: Devices that are bound to vfio-pci, by C(vendor_id), C(product_id) and C(numa_node), with their C(count).
+          type: list
+          elements: dict
+          returned: success
+        cpu:
+          description:
+            - The CPU that guests can have, for one C(virt_type). C(model) and C(features) are the host's own, C(models) those that QEMU can offer.
+            - V(null) where libvirt cannot tell.
+          type: dict
+          returned: success
+        firmware:
+          description: C(loaders) that libvirt knows, C(kinds) that it can choose by itself, and whether there is C(secure_boot).
+          type: dict
+          returned: success
+        tpm:
+          description: C(models), C(backends) and C(versions) of TPMs for guests.
+          type: dict
+          returned: success
+        files:
+          description: Names of emulators and of firmware, by directory.
+          type: dict
+          returned: success
+        bases:
+          description: SHA-256 of the images that the host is known to hold.
+          type: list
+          elements: str
+          returned: success
         machine_types:
           description: Machine types of all emulators.
           type: list
@@ -319,7 +367,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import
 
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
-FROM_INVENTORY = ("host", "availability_zone", "aggregates", "enabled", *RATIOS)
+FROM_INVENTORY = ("host", "availability_zone", "aggregates", "enabled", "maintenance", *RATIOS)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "host": {"type": "str", "required": True},
@@ -331,6 +379,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {"name": {"type": "str", "required": True}, "metadata": {"type": "dict", "default": {}}},
     },
     "enabled": {"type": "bool", "default": True},
+    "maintenance": {"type": "str"},
     "reserved_host_memory_mb": {"type": "int", "default": 512},
     "reserved_host_cpus": {"type": "int", "default": 0},
     "reserved_host_disk_mb": {"type": "int", "default": 0},

@@ -19,7 +19,9 @@ from typing import Any
 LARGEST = 2**53
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]{0,127}")
+_NUMBERS = (int, float)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_TEXT = frozenset({str})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -51,7 +53,7 @@ def mapping(field: str, value: object) -> Mapping[str, Any]:
     """A mapping; null stands for an empty one."""
     if value is None:
         return {}
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         return value
     raise ValidationError(field, value, "a mapping")
 
@@ -69,13 +71,25 @@ def sequence(field: str, value: object) -> Sequence[Any]:
     """A list; null stands for an empty one."""
     if value is None:
         return ()
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+    if isinstance(value, list) or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))):
         return value
     raise ValidationError(field, value, "a list")
 
 
+def strings(field: str, value: object) -> Sequence[str]:
+    """A list of strings; null stands for an empty one."""
+    items = sequence(field, value)
+    if not set(map(type, items)) <= _TEXT:
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                raise ValidationError(f"{field}[{index}]", item, "a string")
+    return items
+
+
 def number(field: str, value: object, minimum: float | None = None, *, above: float | None = None) -> int | float:
     """A finite number, also written as decimal digits; an int stays an int."""
+    if type(value) in _NUMBERS and -LARGEST <= value <= LARGEST and (minimum is None or value >= minimum) and (above is None or value > above):
+        return value
     parsed = _parsed(value)
     if parsed is None or not -LARGEST <= parsed <= LARGEST or (minimum is not None and parsed < minimum) or (above is not None and parsed <= above):
         bound = f" >= {minimum:g}" if minimum is not None else f" > {above:g}" if above is not None else ""

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
 
-def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, guests: Guests, tmp_path: Path) -> None:
     """A resize that is possible, a migration, and a resize that is not."""
     guests.create("web", "kvm1", start=False)
     before = lab.snapshot()
@@ -27,7 +30,10 @@ def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, gues
     assert "selected" in run.verdicts["kvm4"]
     assert set(run.verdicts) == set(lab.hosts)
 
-    run = fleet.play("plan", instance="web", flavor="huge")
+    written = tmp_path / "plan.json"
+    run = fleet.play("plan", instance="web", flavor="huge", plan_file=str(written))
     run.refused()
+    reasons = json.loads(written.read_text())["error"]["details"]["placement"]["rejected"]
+    assert {host: "ram" in [reason["code"] for reason in found] for host, found in reasons.items()} == dict.fromkeys(lab.hosts, True)
     assert {host: "1048576" in verdict for host, verdict in run.verdicts.items()} == dict.fromkeys(lab.hosts, True)
     assert lab.snapshot() == before

@@ -74,19 +74,17 @@ def plan_migration(
         return _nothing(host, old, new, waiting)
     _require_movable(entry, domain, host)
     _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
-    placement = select_destinations(
-        list(fleet.hosts.values()),
-        {
-            "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
-            "flavor": new,
-            "image": {"properties": _image_properties(domain)},
-            "availability_zone": request["availability_zone"],
-            "target_host": request["target_host"],
-            "ignore_hosts": list(request["ignore_hosts"]),
-            "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
-        },
-        scheduler,
-    )
+    asked = {
+        "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
+        "flavor": new,
+        "image": {"properties": _image_properties(domain)},
+        "requirements": _needs(domain, new if resizing else None),
+        "availability_zone": request["availability_zone"],
+        "target_host": request["target_host"],
+        "ignore_hosts": list(request["ignore_hosts"]),
+        "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
+    }
+    placement = {**select_destinations(list(fleet.hosts.values()), asked, scheduler), "request": asked}
     if placement["selected"] is None:
         down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
         raise Refusal(
@@ -230,7 +228,7 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
     states = read_hosts([fleet.hosts[name] for name in candidates], Options.build(scheduler))
-    return {name: {"cpu": state.vcpus.ratio, "ram": state.memory_mb.ratio, "disk": state.disk_mb.ratio} for name, state in states.items()}
+    return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
 
 
 def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +244,25 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
+    }
+
+
+def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, Any]:
+    """The requirements as far as the facts of a host can answer them, for the scheduler."""
+    disks, firmware, cpu = [disk for disk in domain["disks"] if disk["path"]], domain["firmware"], domain.get("cpu")
+    bases = {base["sha256"]: base["size_bytes"] for disk in disks if (base := _disk(disk, None)["base"])}
+    root = _root(domain)
+    return {
+        **_requirements(domain),
+        "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
+        "secure_boot": domain.get("secure_boot"),
+        "tpm": domain.get("tpm"),
+        "cpu": cpu if cpu and cpu["mode"] else None,
+        "cpu_shares": domain.get("cpu_shares"),
+        "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
+        "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
+        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor else 0,
+        "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
     }
 
 

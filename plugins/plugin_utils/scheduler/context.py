@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState, read_hosts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
@@ -26,8 +26,13 @@ class Context:
     def build(cls, hosts: object, request: object, scheduler: object) -> Context:
         """Read the three arguments; the current host is freed of the instance when a resize in place is asked for with its flavor in force."""
         options = Options.build(scheduler)
-        asked = Request.build(request)
-        states = read_hosts(hosts, options)
+        return cls.over(read_hosts(hosts, options), Request.build(request), options)
+
+    @classmethod
+    def over(cls, states: dict[str, HostState], asked: Request, options: Options) -> Context:
+        """The same from states that are read already, which may be changed."""
+        if asked.allow_resize_to_same_host is None:
+            asked = replace(asked, allow_resize_to_same_host=options.allow_resize_to_same_host)
         in_force = asked.instance.flavor
         if asked.allow_resize_to_same_host and in_force is not None and asked.instance.host in states:
             states[asked.instance.host] = states[asked.instance.host].without(in_force)

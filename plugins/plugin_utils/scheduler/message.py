@@ -12,22 +12,33 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection, plain
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import ANY_ZONE
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
 
 Rejected = Mapping[str, Sequence[Rejection]]
 
 # A fleet may have thousands of hosts; the result carries every reason, the message those of the hosts that came nearest.
 HOST_LINES = 50
+# Hints that only say more about another one.
+_DETAILS = frozenset({"cidr"})
 _CALLERS_CHOICE = frozenset({"not_target_host", "ignored_host"})
 
 
-def describe(context: Context, filters: Iterable[Filter], ranked: Sequence[Weighed], alternates: Sequence[str], rejected: Rejected) -> str:
-    """One line when a host was found; otherwise the counts, what the request got wrong, and a line for each host."""
-    filters = list(filters)
+def describe(
+    context: Context,
+    filters: Sequence[Filter],
+    weighers: Sequence[Weigher],
+    ranked: Sequence[Weighed],
+    alternates: Sequence[str],
+    rejected: Rejected,
+    suggestions: Sequence[str],
+) -> str:
+    """One line when a host was found; otherwise the counts, what the request got wrong, a line for each host, and what would make it fit."""
     counts = ", ".join(_histogram(rejected, {type(item).__name__: item.unit for item in filters}))
-    notes = "".join(f" Note: {note}." for note in _notes(context, filters))
+    notes = "".join(f" Note: {note}." for note in _notes(context, [*filters, *weighers]))
     if ranked:
         return _found(context, ranked, alternates, len(rejected), counts) + notes
-    return "\n".join([_not_found(context, counts) + notes, *_lines(rejected)])
+    advice = ["It would fit with:", *(f"  {text}" for text in suggestions)] if suggestions else []
+    return "\n".join([_not_found(context, counts) + notes, *_lines(rejected), *advice])
 
 
 def _found(context: Context, ranked: Sequence[Weighed], alternates: Sequence[str], out: int, counts: str) -> str:
@@ -84,11 +95,14 @@ def _lines(rejected: Rejected) -> list[str]:
     return lines
 
 
-def _notes(context: Context, filters: Iterable[Filter]) -> list[str]:
-    """Wishes that no enabled filter honours: better said than silently dropped."""
-    honoured = frozenset().union(*(item.reads for item in filters))
-    wishes = {"server_group": context.request.server_group, "scheduler_hints": context.request.scheduler_hints}
-    return [f"no enabled filter honours request.{key}" for key, wish in wishes.items() if key not in honoured and any(wish.values())]
+def _notes(context: Context, readers: Iterable[Filter | Weigher]) -> list[str]:
+    """Wishes that nothing which is enabled honours: better said than silently dropped."""
+    honoured = frozenset().union(*(item.reads for item in readers))
+    group = context.request.server_group
+    wishes = [f"scheduler_hints.{key}" for key, hint in context.request.scheduler_hints.items() if hint and key not in _DETAILS]
+    if group.policy or group.members:
+        wishes.append(f"server_group.{group.policy}")
+    return [f"nothing that is enabled honours request.{wish}" for wish in wishes if wish not in honoured]
 
 
 def _listed(names: Sequence[str]) -> str:

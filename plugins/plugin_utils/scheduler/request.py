@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._capacity import disk_need_mb
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.requirements import Requirements
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
     FLAVOR_KEYS,
     ValidationError,
@@ -34,6 +35,7 @@ class Flavor:
     Fractions are allowed here, unlike in a flavor that a user writes: the disk of a guest that exists need not be a whole number of GiB.
     """
 
+    name: str | None
     vcpus: float
     ram: float
     disk: float
@@ -52,8 +54,8 @@ class Flavor:
         if not isinstance(value, Mapping):
             raise ValidationError(path, value, "a mapping with vcpus, ram and disk")
         given = known_mapping(path, value, FLAVOR_KEYS)
-        optional_name(f"{path}.name", given.get("name"))
         return cls(
+            name=optional_name(f"{path}.name", given.get("name")),
             vcpus=number(f"{path}.vcpus", given.get("vcpus"), 1),
             ram=number(f"{path}.ram", given.get("ram"), 1),
             disk=number(f"{path}.disk", given.get("disk"), 0),
@@ -68,6 +70,7 @@ class Instance:
     """The guest as it is now; `flavor` is the one in force, known only when the caller tells it."""
 
     name: str | None
+    uuid: str | None
     host: str | None
     flavor: Flavor | None
 
@@ -76,50 +79,77 @@ class Instance:
         """Read `request.instance`. Its `availability_zone` is what it was created with, which decides nothing."""
         path = "request.instance"
         given = known_mapping(path, value, ("name", "uuid", "host", "availability_zone", "flavor"))
-        optional_name(f"{path}.uuid", given.get("uuid"))
         optional_name(f"{path}.availability_zone", given.get("availability_zone"))
         flavor = given.get("flavor")
         return cls(
             name=optional_name(f"{path}.name", given.get("name")),
+            uuid=optional_name(f"{path}.uuid", given.get("uuid")),
             host=optional_name(f"{path}.host", given.get("host")),
             flavor=None if flavor is None else Flavor.build(f"{path}.flavor", flavor),
         )
 
 
+class ServerGroup(NamedTuple):
+    """Guests that are to be kept together or apart; `members` are UUIDs."""
+
+    policy: str | None
+    members: frozenset[str]
+    max_server_per_host: int
+
+    @classmethod
+    def build(cls, value: object) -> ServerGroup:
+        """Read `request.server_group`."""
+        path = "request.server_group"
+        given = known_mapping(path, value, cls._fields)
+        limit = given.get("max_server_per_host")
+        return cls(
+            policy=optional_name(f"{path}.policy", given.get("policy")),
+            members=frozenset(check_name(f"{path}.members[{index}]", member) for index, member in enumerate(sequence(f"{path}.members", given.get("members")))),
+            max_server_per_host=1 if limit is None else integer(f"{path}.max_server_per_host", limit, 1),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One placement asked for."""
+    """One placement asked for; `image` are the properties of the image, `allow_resize_to_same_host` is None where the options decide."""
 
     instance: Instance
     flavor: Flavor
+    project_id: str | None
+    image_id: str | None
     image: Mapping[str, str]
     availability_zone: str | None
     target_host: str | None
     ignore_hosts: tuple[str, ...]
     retry: tuple[str, ...]
-    server_group: Mapping[str, Any]
+    server_group: ServerGroup
     scheduler_hints: Mapping[str, Any]
-    allow_resize_to_same_host: bool
+    requirements: Requirements
+    allow_resize_to_same_host: bool | None
 
     @classmethod
     def build(cls, value: object) -> Request:
         """Read the `request` argument."""
         if not isinstance(value, Mapping):
             raise ValidationError("request", value, "a mapping with instance and flavor")
-        given = known_mapping("request", value, [item.name for item in fields(cls)])
-        image = known_mapping("request.image", given.get("image"), ("properties",))
+        given = known_mapping("request", value, [item.name for item in fields(cls) if item.name != "image_id"])
+        image = known_mapping("request.image", given.get("image"), ("id", "properties"))
+        same_host = given.get("allow_resize_to_same_host")
         ignored = sequence("request.ignore_hosts", given.get("ignore_hosts"))
         return cls(
             instance=Instance.build(given.get("instance")),
             flavor=Flavor.build("request.flavor", given.get("flavor")),
+            project_id=optional_name("request.project_id", given.get("project_id")),
+            image_id=optional_name("request.image.id", image.get("id")),
             image=_strings("request.image.properties", image.get("properties")),
             availability_zone=optional_name("request.availability_zone", given.get("availability_zone")),
             target_host=optional_name("request.target_host", given.get("target_host")),
             ignore_hosts=tuple(check_name(f"request.ignore_hosts[{index}]", host) for index, host in enumerate(ignored)),
             retry=_tried(given.get("retry")),
-            server_group=known_mapping("request.server_group", given.get("server_group"), ("policy", "members", "max_server_per_host")),
+            server_group=ServerGroup.build(given.get("server_group")),
             scheduler_hints=mapping("request.scheduler_hints", given.get("scheduler_hints")),
-            allow_resize_to_same_host=boolean("request.allow_resize_to_same_host", given.get("allow_resize_to_same_host"), default=True),
+            requirements=Requirements.build(given.get("requirements")),
+            allow_resize_to_same_host=None if same_host is None else boolean("request.allow_resize_to_same_host", same_host, default=True),
         )
 
 

@@ -7,51 +7,96 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collector import uncollected
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.registry import filters_for, weighers_for
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.suggestions import suggest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigh import Weighed, weigh
 
 
+@uncollected
 def select_destinations(hosts: object, request: object, scheduler: object = None) -> dict[str, Any]:
     """Where an instance may go, best first, and for every other host every reason why not.
 
     :param hosts: list of host states; :param request: what is to be placed; :param scheduler: options, all optional.
-    :return: `selected`, `alternates`, `ranked`, `rejected` and `message`, plain JSON types only.
+    :return: `selected`, `alternates`, `ranked`, `rejected`, `seed`, `suggestions` and `message`, plain JSON types only.
     :raises ValidationError: an argument is malformed. A request that fits nowhere is a result.
     """
-    context = Context.build(hosts, request, scheduler)
+    return decide(Context.build(hosts, request, scheduler))
+
+
+@uncollected
+def decide(context: Context) -> dict[str, Any]:
+    """The answer for a context that is built already."""
     filters = filters_for(context)
     weighers = weighers_for(context)
-    fitting, rejected = [], {}
-    for host in context.hosts.values():
-        reasons = [reason for item in filters if (reason := item.rejection(host)) is not None]
-        if reasons:
-            rejected[host.name] = reasons
-        else:
-            fitting.append(host)
-    ranked = _ordered(weigh(fitting, weighers), context)
+    rejected = _rejected(context, filters)
+    fitting = [host for name, host in context.hosts.items() if name not in rejected]
+    seed = _seed(context.options)
+    ranked = _ordered(weigh(fitting, weighers), context, seed)
     alternates = [item.host for item in ranked[1 : context.options.max_attempts]]
+    suggestions = [] if ranked else suggest(context, rejected)
     return {
         "selected": ranked[0].host if ranked else None,
         "alternates": alternates,
-        "ranked": [item._asdict() for item in ranked],
-        "rejected": {host: [reason._asdict() for reason in reasons] for host, reasons in rejected.items()},
-        "message": describe(context, filters, ranked, alternates, rejected),
+        "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
+        "rejected": _plain(rejected),
+        "seed": seed,
+        "suggestions": suggestions,
+        "message": describe(context, filters, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
     }
 
 
-def _ordered(weighed: Sequence[Weighed], context: Context) -> list[Weighed]:
+def _rejected(context: Context, filters: Sequence[Filter]) -> dict[str, list[Rejection]]:
+    """Every reason against every host, in the order of the hosts and of the filters."""
+    everyone = list(context.hosts.values())
+    known = [host for host in everyone if host.known]
+    reasons: dict[str, list[Rejection]] = {}
+    for item in filters:
+        if item.applies():
+            for host in item.suspects(known if item.needs_facts else everyone):
+                reason = item.rejection(host)
+                if reason is not None:
+                    reasons.setdefault(host.name, []).append(reason)
+    return {name: reasons[name] for name in context.hosts if name in reasons}
+
+
+def _plain(rejected: Mapping[str, Sequence[Rejection]]) -> dict[str, list[dict[str, Any]]]:
+    """The reasons as JSON has them; one that several hosts share is made once."""
+    made: dict[int, dict[str, Any]] = {}
+    plain = {}
+    for host, reasons in rejected.items():
+        plain[host] = mine = []
+        for reason in reasons:
+            shown = made.get(id(reason))
+            if shown is None:
+                shown = made[id(reason)] = dict(zip(Rejection._fields, reason))
+            mine.append(shown)
+    return plain
+
+
+def _seed(options: Options) -> int | str | None:
+    """What a draw starts from, also where the caller left that open: a decision can be made again. None where nothing is drawn."""
+    if not options.shuffle_best_same_weighed_hosts and options.host_subset_size == 1:
+        return None
+    return secrets.randbits(32) if options.shuffle_seed is None else options.shuffle_seed
+
+
+def _ordered(weighed: Sequence[Weighed], context: Context, seed: int | str | None) -> list[Weighed]:
     """Best first: the current host if it fits, since growing in place copies nothing; else one drawn from the best, where that is configured."""
     ranked = list(weighed)
-    current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
-    if current is not None:
-        return [ranked.pop(current), *ranked]
     options = context.options
-    draw = random.Random(options.shuffle_seed)  # noqa: S311 (spreads load, guards nothing)
+    current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
+    if current is not None and options.prefer_same_host:
+        return [ranked.pop(current), *ranked]
+    draw = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
     if options.shuffle_best_same_weighed_hosts and ranked:
         best = [item for item in ranked if item.weight == ranked[0].weight]
         ranked[: len(best)] = draw.sample(best, len(best))

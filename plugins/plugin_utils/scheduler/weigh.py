@@ -24,14 +24,21 @@ class Weighed(NamedTuple):
 def weigh(hosts: Sequence[HostState], weighers: Sequence[Weigher]) -> list[Weighed]:
     """Heaviest first; ties keep the order given. A single host needs no weighing: its weight is 0."""
     weights = [0.0] * len(hosts)
-    parts: list[dict[str, dict[str, float]]] = [{} for _host in hosts]
+    columns: dict[str, list[dict[str, float]]] = {}
+    told = {key for host in hosts for metadata in host.metadata for key in metadata}
     for weigher in weighers if len(hosts) > 1 else ():
-        raws = [weigher.raw(host) for host in hosts]
-        for index, (host, raw, share) in enumerate(zip(hosts, raws, normalize(raws, weigher.minval, weigher.maxval), strict=True)):
-            multiplier = weigher.multiplier(host)
-            weights[index] += multiplier * share
-            parts[index][type(weigher).__name__] = {"raw": raw, "normalized": share, "multiplier": multiplier}
-    weighed = [Weighed(host.name, weight, part) for host, weight, part in zip(hosts, weights, parts, strict=True)]
+        if not weigher.applies():
+            continue
+        raws = list(map(weigher.raw, hosts))
+        shares = normalize(raws, weigher.minval, weigher.maxval)
+        own = weigher.multiplier_key in told
+        multipliers = list(map(weigher.multiplier, hosts)) if own else [weigher.default_multiplier] * len(hosts)
+        weights = [weight + multiplier * share for weight, multiplier, share in zip(weights, multipliers, shares)]
+        columns[type(weigher).__name__] = [
+            {"raw": raw, "normalized": share, "multiplier": multiplier} for raw, share, multiplier in zip(raws, shares, multipliers)
+        ]
+    parts = [dict(zip(columns, row)) for row in zip(*columns.values())] if columns else [{} for _host in hosts]
+    weighed = [Weighed(host.name, weight, part) for host, weight, part in zip(hosts, weights, parts)]
     return sorted(weighed, key=lambda item: -item.weight)
 
 

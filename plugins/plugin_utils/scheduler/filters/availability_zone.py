@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -19,6 +22,8 @@ class AvailabilityZoneFilter(Filter):
     among the hosts has, but nobody knows which: every host is refused until a zone is named.
     """
 
+    needs_facts = False
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         requested, instance, current = context.request.availability_zone, context.request.instance, context.current_host
@@ -29,11 +34,18 @@ class AvailabilityZoneFilter(Filter):
         else:
             self.zone = current.availability_zone if current else None
             self.why = f"the guest stays in zone {self.zone} of its current host {instance.host}"
+        self._other = cache(lambda zone: self.reject("other_zone", f"is in zone {zone}; {self.why}", self.zone, zone))
+
+    def applies(self) -> bool:
+        return self.unknown or self.zone is not None
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return hosts if self.unknown else [host for host in hosts if host.availability_zone != self.zone]
 
     def rejection(self, host: HostState) -> Rejection | None:
         if self.unknown:
             reason = f"the zone to stay in is unknown: current host {self.context.request.instance.host} is not among the hosts; name a zone or '{ANY_ZONE}'"
             return self.reject("zone_unknown", reason, None, host.availability_zone)
-        if self.zone is None or host.availability_zone == self.zone:
+        if host.availability_zone == self.zone:
             return None
-        return self.reject("other_zone", f"is in zone {host.availability_zone}; {self.why}", self.zone, host.availability_zone)
+        return self._other(host.availability_zone)

@@ -6,12 +6,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
 class ComputeFilter(Filter):
     """`enabled` and `up`. A guest may leave a disabled host, never stay or come."""
+
+    needs_facts = False
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if not (host.enabled and host.up)]
 
     def rejection(self, host: HostState) -> Rejection | None:
         if not host.enabled:

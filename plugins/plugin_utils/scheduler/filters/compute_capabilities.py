@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
@@ -15,25 +16,38 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.extra_s
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
 
 class ComputeCapabilitiesFilter(Filter):
     """`capabilities:a:b` must be there and match; a key without scope counts only on hosts that know it, other scopes belong to others.
 
-    A name is looked up in the host state, then in its `capabilities`; text that holds a JSON object can be stepped into.
+    `hw:maxphysaddr_bits` is short for `capabilities:cpu_info:maxphysaddr:bits`, at least. A name is looked up in the host state, then in its
+    `capabilities`; text that holds a JSON object can be stepped into.
     """
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.requirements = []
-        for key, requirement in context.request.flavor.extra_specs.items():
+        for given, text in context.request.flavor.extra_specs.items():
+            key, requirement = ("capabilities:cpu_info:maxphysaddr:bits", f">= {text}") if given == "hw:maxphysaddr_bits" else (given, text)
             scope, *names = key.split(":")
             if not names or scope == "capabilities":
-                self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{key}", requirement)))
+                self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{given}", requirement)))
+
+        self._judged = lru_cache(maxsize=None, typed=True)(self._judge)
+
+    def applies(self) -> bool:
+        return bool(self.requirements)
 
     def rejection(self, host: HostState) -> Rejection | None:
+        found = [_lookup(host, names) for _key, names, _requirement, _matches in self.requirements]
+        # Many hosts are alike; what is no plain value cannot be remembered.
+        return self._judged(*found) if _PLAIN.issuperset(map(type, found)) else self._judge(*found)
+
+    def _judge(self, *values: Any) -> Rejection | None:
         failed = []
-        for key, names, requirement, matches in self.requirements:
-            found = _lookup(host.facts, names)
+        for (key, _names, requirement, matches), found in zip(self.requirements, values):
             if found is None:
                 if key.startswith("capabilities:"):
                     failed.append((f"does not report {key}, which must be '{requirement}'", requirement, None))
@@ -44,19 +58,26 @@ class ComputeCapabilitiesFilter(Filter):
         return self.reject("capability", "; ".join(reason for reason, _need, _have in failed), *failed[0][1:])
 
 
-def _lookup(facts: Mapping[str, Any], names: list[str]) -> Any:
-    found: Any = facts.get(names[0])
+def _lookup(host: HostState, names: list[str]) -> Any:
+    found: Any = host.attribute(names[0])
     if found is None:
-        found = _step(facts.get("capabilities"), names[0])
+        found = _step(host.facts.get("capabilities"), names[0])
     for name in names[1:]:
         found = _step(found, name)
     return found
 
 
 def _step(found: Any, name: str) -> Any:
+    if type(found) is dict:
+        return found.get(name)
     if isinstance(found, str):
-        try:
-            found = json.loads(found)
-        except ValueError:
-            return None
+        found = _parsed(found)
     return found.get(name) if isinstance(found, Mapping) else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -14,9 +16,17 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class IgnoreHostsFilter(Filter):
     """The host is not among `ignore_hosts`; case does not matter."""
 
+    needs_facts = False
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.ignored = frozenset(host.lower() for host in context.request.ignore_hosts)
+
+    def applies(self) -> bool:
+        return bool(self.ignored)
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if host.name.lower() in self.ignored]
 
     def rejection(self, host: HostState) -> Rejection | None:
         return self.reject("ignored_host", "is one of ignore_hosts") if host.name.lower() in self.ignored else None

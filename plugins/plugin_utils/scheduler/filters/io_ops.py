@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import LimitFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
-class IoOpsFilter(Filter):
+class IoOpsFilter(LimitFilter):
     """`num_io_ops < max_io_ops_per_host`."""
 
-    def rejection(self, host: HostState) -> Rejection | None:
-        limit = self.context.options.max_io_ops_per_host
-        if host.num_io_ops < limit:
-            return None
-        return self.reject("io_ops", f"{host.num_io_ops} operations under way, fewer than {limit} are allowed", f"fewer than {limit}", host.num_io_ops)
+    code = "io_ops"
+    what = "operations under way"
+    fact = "num_io_ops"
+    option = "max_io_ops_per_host"
+
+    def counted(self, host: HostState) -> float:
+        return host.num_io_ops

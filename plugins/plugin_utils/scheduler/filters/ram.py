@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import CapacityFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState
 
 
 class RamFilter(CapacityFilter):
@@ -20,5 +21,4 @@ class RamFilter(CapacityFilter):
     def needed(self, context: Context) -> float:
         return context.request.flavor.ram
 
-    def capacity(self, host: HostState) -> Capacity | None:
-        return host.memory_mb
+    capacity = staticmethod(attrgetter("memory_mb"))

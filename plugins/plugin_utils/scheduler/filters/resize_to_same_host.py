@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
@@ -13,8 +15,16 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class ResizeToSameHostFilter(Filter):
     """The current host is a destination only with `allow_resize_to_same_host`."""
 
+    needs_facts = False
+
+    def applies(self) -> bool:
+        return not self.context.request.allow_resize_to_same_host
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        current = self.context.request.instance.host
+        return [host for host in hosts if host.name == current]
+
     def rejection(self, host: HostState) -> Rejection | None:
-        request = self.context.request
-        if request.allow_resize_to_same_host or host.name != request.instance.host:
+        if host.name != self.context.request.instance.host:
             return None
         return self.reject("same_host", "is the current host, and allow_resize_to_same_host is false")

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -14,9 +16,17 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class RetryFilter(Filter):
     """The host is not among `retry.hosts`."""
 
+    needs_facts = False
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.tried = frozenset(context.request.retry)
+
+    def applies(self) -> bool:
+        return bool(self.tried)
+
+    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+        return [host for host in hosts if host.name in self.tried]
 
     def rejection(self, host: HostState) -> Rejection | None:
         return self.reject("already_tried", "was tried already for this request") if host.name in self.tried else None

@@ -13,8 +13,13 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_st
 class TargetHostFilter(Filter):
     """With `target_host` every other host is out; the named one still has to pass all filters."""
 
+    needs_facts = False
+
+    def applies(self) -> bool:
+        return self.context.request.target_host is not None
+
     def rejection(self, host: HostState) -> Rejection | None:
         target = self.context.request.target_host
-        if target is None or host.name == target:
+        if host.name == target:
             return None
         return self.reject("not_target_host", f"is not {target}, the target host asked for", target, host.name)

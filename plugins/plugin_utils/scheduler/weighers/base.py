@@ -10,22 +10,33 @@ from typing import ClassVar
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 
 class Weigher:
     """Gives every host a raw value; the more, the better while the multiplier is positive.
 
     `minval` and `maxval` bound the raw values before they are normalised; `multiplier_key` is the aggregate metadata that overrides the
-    multiplier on the hosts of an aggregate.
+    multiplier on the hosts of an aggregate; `sign` is -1 for a weigher whose multiplier says how much worse a host gets; `may_be_negative`
+    is false where a negative multiplier would turn the meaning around; `reads` names the optional parts of the request that the weigher honours.
     """
 
     minval: ClassVar[float | None] = None
     maxval: ClassVar[float | None] = None
     multiplier_key: ClassVar[str]
+    sign: ClassVar[int] = 1
+    may_be_negative: ClassVar[bool] = True
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, context: Context, multiplier: float) -> None:
+        if multiplier < 0 and not self.may_be_negative:
+            raise ValidationError(f"scheduler.weighers.{type(self).__name__}", multiplier, "a number >= 0")
         self.context = context
-        self.default_multiplier = multiplier
+        self.default_multiplier = multiplier * self.sign
+
+    def applies(self) -> bool:
+        """Whether the request gives the weigher anything to tell hosts apart by; one that has nothing is left out."""
+        return True
 
     def raw(self, host: HostState) -> float:
         """The value of one host."""
@@ -33,5 +44,11 @@ class Weigher:
 
     def multiplier(self, host: HostState) -> float:
         """The lowest multiplier that the host's aggregates give, else the one configured."""
-        own = host.metadata_min(self.multiplier_key) if host.metadata else None
-        return self.default_multiplier if own is None else float(own)
+        key = self.multiplier_key
+        for metadata in host.metadata:
+            if key in metadata:
+                own = host.metadata_min(key)
+                break
+        else:
+            own = None
+        return self.default_multiplier if own is None else float(own) * self.sign

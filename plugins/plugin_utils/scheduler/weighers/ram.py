@@ -17,4 +17,5 @@ class RAMWeigher(Weigher):
     multiplier_key = "ram_weight_multiplier"
 
     def raw(self, host: HostState) -> float:
-        return host.memory_mb.free
+        memory = host.memory_mb
+        return memory.total - memory.used

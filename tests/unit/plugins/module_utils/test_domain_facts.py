@@ -12,7 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_facts, _domain_xml, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -122,3 +122,43 @@ def test_a_domain_is_found_by_name_or_uuid(qemu: libvirt.virConnect, guest: libv
 @pytest.mark.parametrize("key", ["", "web0", "../web01", "web01\n", "web01; reboot", "00000000-0000-0000-0000-000000000000"])
 def test_other_names_find_nothing(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
     assert _libvirt.find_domain(qemu, key) is None
+
+
+def redefined(guest: libvirt.virDomain, old: str, new: str) -> None:
+    text = _libvirt.inactive_xml(guest)
+    assert old in text
+    guest.connect().defineXML(text.replace(old, new))
+
+
+def test_what_placement_asks_a_host_for(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    found = facts()
+    assert (found["cpu"], found["cpu_shares"], found["tpm"], found["secure_boot"]) == ({"mode": "maximum", "model": None, "features": None}, None, None, False)
+    redefined(guest, "</currentMemory>", "</currentMemory><cputune><shares>2048</shares></cputune>")
+    assert facts()["cpu_shares"] == 2048
+
+
+@pytest.mark.parametrize(
+    ("xml", "tpm", "secure_boot"),
+    [
+        ("<domain/>", None, False),
+        (
+            "<domain><devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices></domain>",
+            {"model": "tpm-crb", "version": "2.0"},
+            False,
+        ),
+        ("<domain><devices><tpm model='tpm-tis'><backend type='passthrough'/></tpm></devices></domain>", {"model": "tpm-tis", "version": None}, False),
+        ("<domain><os><loader secure='yes'>/code.fd</loader></os></domain>", None, True),
+        ("<domain><os firmware='efi'><firmware><feature enabled='yes' name='secure-boot'/></firmware></os></domain>", None, True),
+        ("<domain><os firmware='efi'><firmware><feature enabled='no' name='secure-boot'/></firmware></os></domain>", None, False),
+    ],
+)
+def test_tpm_and_secure_boot(xml: str, tpm: dict[str, Any] | None, secure_boot: bool) -> None:
+    root = _domain_xml.parse(xml)
+    assert (_domain_facts._tpm(root), _domain_facts._secure_boot(root)) == (tpm, secure_boot)
+
+
+def test_a_named_cpu_is_told_with_all_its_features(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    redefined(guest, "<cpu mode='maximum' check='none' migratable='on'/>", "<cpu mode='custom'><model>Nehalem</model><feature name='aes'/></cpu>")
+    found = facts()["cpu"]
+    assert (found["mode"], found["model"]) == ("custom", "Nehalem")
+    assert {"aes", "sse4.2"} <= set(found["features"])

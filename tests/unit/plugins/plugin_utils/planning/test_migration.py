@@ -214,6 +214,40 @@ class TestRefusals:
         error = refused(hosts=[host("kvm1", domains=[DOMAIN], migrations=[waiting]), host("kvm2")])
         assert error["code"] == "unconfirmed_migration"
 
+    @pytest.mark.parametrize(
+        ("facts", "guest", "code"),
+        [
+            ({"machine_types": ["pc-q35-6.2"]}, {}, "machine_type"),
+            ({"bridges": ["br1"]}, {}, "network"),
+            ({"disk_free_mb": 4}, {}, "disk_space"),
+            ({"cgroup_version": 2}, {"cpu_shares": 10240}, "cpu_shares"),
+            ({"nwfilters": []}, {"references": [{"kind": "nwfilter", "name": "clean-traffic"}]}, "network"),
+            ({"tpm": {"backends": []}}, {"tpm": {"model": "tpm-crb", "version": "2.0"}}, "tpm"),
+            (
+                {"cpu": {"virt_type": "kvm", "model": "Nehalem", "models": ["Nehalem"], "features": ["sse4.2"]}},
+                {"cpu": {"mode": "custom", "model": "EPYC", "features": ["avx"]}},
+                "cpu_features",
+            ),
+            ({"firmware": {"kinds": []}}, {"firmware": {"kind": "uefi", "loader": None, "nvram": None, "nvram_template": None}}, "firmware"),
+            ({"maintenance": "new disks"}, {}, "maintenance"),
+        ],
+    )
+    def test_what_the_definition_needs_is_asked_of_every_host(self, facts, guest, code):
+        hosts = [host("kvm1", domains=[DOMAIN]), host("kvm2", **facts)]
+        error = refused(hosts=hosts, guest=domain(**guest), allow_resize_to_same_host=False)
+        assert code in [reason["code"] for reason in error["details"]["placement"]["rejected"]["kvm2"]]
+
+    def test_a_base_that_a_host_holds_draws_the_guest(self):
+        hosts = [host("kvm1", domains=[DOMAIN]), host("kvm2"), host("kvm5", used=600, bases=["ab"])]
+        assert planned(hosts=hosts, allow_resize_to_same_host=False)["candidates"] == ["kvm5", "kvm2"]
+        assert planned(hosts=hosts, allow_resize_to_same_host=False, scheduler={"weighers": {"RAMWeigher": 1}})["candidates"] == ["kvm2", "kvm5"]
+
+    @pytest.mark.parametrize(("rule", "ram"), [("ram_filter", 1.5), ("placement", 1.5 - 1024 * 0.5 / 8192)])
+    def test_the_claim_is_judged_by_the_same_rule_for_reserved_memory(self, rule, ram):
+        hosts = [host("kvm1", domains=[DOMAIN]), host("kvm2", used=1024, reserved={"memory_mb": 1024, "vcpus": 0, "disk_mb": 0})]
+        found = planned(hosts=hosts, allow_resize_to_same_host=False, scheduler={"reserved_rule": rule})
+        assert found["ratios"]["kvm2"] == {"cpu": 16.0, "ram": ram, "disk": 1.0}
+
     def test_a_scheduler_option_that_does_not_exist(self):
         error = refused(scheduler={"ram_alocation_ratio": 2})
         assert error["code"] == "invalid_value"

@@ -42,4 +42,5 @@ def aggregate(**metadata: Any) -> dict[str, Any]:
 def rejection(cls: type[Filter], state: dict[str, Any], asked: dict[str, Any] | None = None, others: tuple = (), **scheduler: Any) -> Rejection | None:
     """What one filter says of one host."""
     context = Context.build([state, *others], asked or request(), scheduler)
-    return cls(context).rejection(context.hosts[state["host"]])
+    item, asked_of = cls(context), context.hosts[state["host"]]
+    return item.rejection(asked_of) if item.applies() and (asked_of.known or not item.needs_facts) else None

@@ -60,3 +60,17 @@ def test_reason_lists_every_requirement_that_fails():
     assert refused.code == "capability"
     assert refused.reason == "capabilities:gpus is '2', which must be '>= 4'; does not report capabilities:tpm, which must be 'yes'"
     assert (refused.need, refused.have) == (">= 4", "2")
+
+
+@pytest.mark.parametrize(("bits", "passes"), [(48, True), (46, True), (52, False)])
+def test_address_bits(bits, passes):
+    state = host(capabilities={"cpu_info": {"maxphysaddr": {"bits": 48}}})
+    asked = request(flavor=flavor(extra_specs={"hw:maxphysaddr_bits": str(bits)}))
+    assert (rejection(ComputeCapabilitiesFilter, state, asked) is None) is passes
+
+
+@pytest.mark.parametrize(
+    ("spec", "passes"), [({"free_ram_mb": ">= 8192"}, True), ({"capabilities:free_ram_mb": ">= 8193"}, False), ({"vcpus_total": "== 8"}, True)]
+)
+def test_names_of_nova(spec, passes):
+    assert (rejection(ComputeCapabilitiesFilter, host(), request(flavor=flavor(extra_specs=spec))) is None) is passes

@@ -49,3 +49,9 @@ def test_reasons():
 def test_a_malformed_version_is_an_error():
     with pytest.raises(ValidationError, match="request.image.properties.img_hv_requested_version: expected version bounds"):
         rejection(ImagePropertiesFilter, host(**OFFER), request(image={"properties": {"img_hv_requested_version": "7.x"}}))
+
+
+@pytest.mark.parametrize(("asked", "bits", "passes"), [("42", 48, True), (48, 48, True), ("52", 48, False), ("52", None, True)])
+def test_address_bits(asked, bits, passes):
+    state = host(capabilities={"cpu_info": {"maxphysaddr": {} if bits is None else {"bits": bits}}})
+    assert (rejection(ImagePropertiesFilter, state, request(image={"properties": {"hw_maxphysaddr_bits": asked}})) is None) is passes

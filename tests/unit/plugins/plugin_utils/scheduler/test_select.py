@@ -121,6 +121,11 @@ def test_message_when_nothing_fits():
         "  kvm4: ComputeFilter: is disabled",
         "  kvm5: ComputeFilter: is down or did not answer",
         "  kvm2: IgnoreHostsFilter: is one of ignore_hosts",
+        "It would fit with:",
+        "  not ignoring kvm2",
+        "  zone az2: kvm3",
+        "  enabling kvm4",
+        "  a flavor of at most 1 vCPUs, 6144 MB memory, 10240 MB disk: kvm1",
     ]
 
 
@@ -147,9 +152,14 @@ def test_a_long_list_of_hosts_is_cut_but_the_nearest_is_shown(monkeypatch):
 
 
 def test_wishes_that_no_filter_honours_are_said():
-    wishes = {"server_group": {"policy": "anti-affinity", "members": []}, "scheduler_hints": {"same_host": ["x"]}}
-    message = select_destinations(FLEET, request("kvm1", **wishes))["message"]
-    assert message.endswith("Note: no enabled filter honours request.server_group. Note: no enabled filter honours request.scheduler_hints.")
+    wishes = {"server_group": {"policy": "soft-affinity", "members": []}, "scheduler_hints": {"query": ["and"], "same_host": ["x"], "cidr": "/8"}}
+    message = select_destinations(FLEET, request("kvm1", **wishes), {"enabled_filters": ["SameHostFilter"], "weighers": {"RAMWeigher": 1}})["message"]
+    honoured = [line for line in message.replace(". ", ".\n").splitlines() if "honours" in line]
+    assert honoured == [
+        "Note: nothing that is enabled honours request.scheduler_hints.query.",
+        "Note: nothing that is enabled honours request.server_group.soft-affinity.",
+    ]
+    assert "Note" not in select_destinations(FLEET, request("kvm1", **{**wishes, "scheduler_hints": {}}))["message"]
     assert "Note" not in select_destinations(FLEET, request("kvm1", server_group={"policy": None, "members": []}))["message"]
 
 

@@ -1,0 +1,167 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host can offer a guest besides capacity: CPU features, firmware, TPM, NUMA cells, PCI devices, cgroups, base images."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from . import _domain_xml, _identity, _libvirt
+from ._state_dir import StateDir
+
+_EMULATORS = {directory: re.compile(r"qemu-system-.+|qemu-kvm|kvm") for directory in ("/usr/bin", "/usr/local/bin", "/usr/libexec")}
+_FIRMWARE = re.compile(r".+\.(?:fd|bin|qcow2|raw)")
+_FIRMWARE_DIRECTORIES = ("/usr/share/OVMF", "/usr/share/AAVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64", "/usr/share/edk2/aarch64", "/usr/share/qemu")
+# Only these know of secure boot, so the default machine would not tell.
+_SECURE_MACHINES = {"x86_64": "q35"}
+_PASSTHROUGH_DRIVER = "vfio-pci"
+
+
+def offers(connection: Any, state: StateDir, capabilities: ET.Element) -> dict[str, Any]:
+    """The facts that filters for plain hosts read; what a driver does not know is None, and then left to the claim.
+
+    :param capabilities: the root of the host's capabilities.
+    """
+    machine = _SECURE_MACHINES.get(capabilities.findtext("host/cpu/arch", ""))
+    domain = _libvirt.supported(lambda: _domain_xml.parse_document(_libvirt.domain_capabilities(connection, machine=machine)), None)
+    return {
+        "host_ip": _address(),
+        "cgroup_version": cgroup_version(),
+        "numa_cells": numa_cells(capabilities, _free_pages(connection, capabilities)),
+        "pci_devices": pci_pools(pci_devices(connection)),
+        "cpu": None if domain is None else cpu(domain, _features(connection, domain)),
+        "firmware": None if domain is None else firmware(domain),
+        "tpm": None if domain is None else tpm(domain),
+        "files": files(),
+        "bases": sorted({record["sha256"] for record in state.read_all("digests") if _identity.is_current(record)}),
+    }
+
+
+def cgroup_version(root: str = "/sys/fs/cgroup") -> int | None:
+    """2 for the unified hierarchy, 1 for controllers that are mounted one by one, None without cgroups."""
+    if os.path.exists(os.path.join(root, "cgroup.controllers")):
+        return 2
+    return 1 if os.path.isdir(os.path.join(root, "cpu")) else None
+
+
+def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]]) -> list[dict[str, Any]]:
+    """CPUs, memory and free pages by size in KiB of each NUMA cell."""
+    return [
+        {
+            "cpus": len(cell.findall("cpus/cpu")),
+            "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
+            "free_pages": free_pages.get(int(cell.get("id", "0")), {}),
+        }
+        for cell in capabilities.findall("host/topology/cells/cell")
+    ]
+
+
+def pci_devices(connection: Any) -> list[ET.Element]:
+    """The PCI devices of the host as libvirt's node devices; empty where the driver knows none."""
+    return [_domain_xml.parse_document(device.XMLDesc(0)) for device in _libvirt.pci_devices(connection)]
+
+
+def pci_pools(devices: Iterable[ET.Element]) -> list[dict[str, Any]]:
+    """Devices set aside for guests (bound to vfio-pci), counted by kind and NUMA cell; ids are four hexadecimal digits."""
+    pools: Counter[tuple[str, str, int | None]] = Counter()
+    for device in devices:
+        capability = device.find("capability[@type='pci']")
+        if capability is not None and device.findtext("driver/name") == _PASSTHROUGH_DRIVER:
+            node = capability.find("numa")
+            number = None if node is None else int(node.get("node", "0"))
+            pools[_hex(capability.find("vendor")), _hex(capability.find("product")), number] += 1
+    kinds = sorted(pools.items(), key=str)
+    return [{"vendor_id": vendor, "product_id": product, "numa_node": node, "count": count} for (vendor, product, node), count in kinds]
+
+
+def cpu(domain: ET.Element, features: list[str] | None) -> dict[str, Any]:
+    """The CPU that guests can have: libvirt's name for the host's own, every feature of it, and the models that QEMU can offer here."""
+    return {
+        "virt_type": domain.findtext("domain"),
+        "model": domain.findtext("cpu/mode[@name='host-model']/model"),
+        "features": features,
+        "models": [model.text or "" for model in domain.findall("cpu/mode[@name='custom']/model") if model.get("usable") != "no"],
+    }
+
+
+def firmware(domain: ET.Element) -> dict[str, Any]:
+    """Loaders that libvirt knows, kinds that it can choose by itself, and whether one of them does secure boot."""
+    system = domain.find("os")
+    return {
+        "kinds": _values(system, "firmware"),
+        "loaders": [] if system is None else [value.text or "" for value in system.findall("loader/value")],
+        "secure_boot": "yes" in _values(domain.find("os/loader"), "secure"),
+    }
+
+
+def tpm(domain: ET.Element) -> dict[str, list[str]]:
+    """Models, backends and (newer libvirt) versions of TPMs for guests."""
+    device = domain.find("devices/tpm[@supported='yes']")
+    return {"models": _values(device, "model"), "backends": _values(device, "backendModel"), "versions": _values(device, "backendVersion")}
+
+
+def files() -> dict[str, list[str]]:
+    """Emulators and firmware, by directory; a directory that is not there has none."""
+    patterns = {**_EMULATORS, **dict.fromkeys(_FIRMWARE_DIRECTORIES, _FIRMWARE)}
+    return {directory: _listed(directory, pattern) for directory, pattern in patterns.items()}
+
+
+def expanded_features(connection: Any, cpu_xml: str, virt_type: str | None, arch: str | None) -> list[str] | None:
+    """Every feature that a `<cpu>` of a definition gives the guest; None where libvirt cannot tell."""
+    expanded = _libvirt.expanded_cpu(connection, cpu_xml, virt_type, arch)
+    return None if expanded is None else _required(_domain_xml.parse_document(expanded))
+
+
+def _features(connection: Any, domain: ET.Element) -> list[str] | None:
+    model = domain.find("cpu/mode[@name='host-model'][@supported='yes']")
+    if model is None:
+        return None
+    element = ET.Element("cpu")
+    element.extend(child for child in model if child.tag != "maxphysaddr")
+    return expanded_features(connection, ET.tostring(element, encoding="unicode"), domain.findtext("domain"), domain.findtext("arch"))
+
+
+def _required(element: ET.Element) -> list[str]:
+    return sorted(feature.get("name", "") for feature in element.findall("feature") if feature.get("policy", "require") in ("require", "force"))
+
+
+def _free_pages(connection: Any, capabilities: ET.Element) -> dict[int, dict[str, int]]:
+    cells = [int(cell.get("id", "0")) for cell in capabilities.findall("host/topology/cells/cell")]
+    sizes = sorted({int(pages.get("size", "0")) for pages in capabilities.findall("host/topology/cells/cell/pages")})
+    if not cells or not sizes:
+        return {}
+    found = _libvirt.supported(lambda: connection.getFreePages(sizes, cells[0], cells[-1] - cells[0] + 1, 0), {})
+    return {cell: {str(size): count for size, count in pages.items()} for cell, pages in found.items()}
+
+
+def _address() -> str | None:
+    """The address that the host uses to reach others; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return probe.getsockname()[0]
+
+
+def _listed(directory: str, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
+    except FileNotFoundError:
+        return []
+
+
+def _values(element: ET.Element | None, name: str) -> list[str]:
+    return [] if element is None else [value.text or "" for value in element.findall(f"enum[@name='{name}']/value")]
+
+
+def _hex(element: ET.Element | None) -> str:
+    return "" if element is None else element.get("id", "").removeprefix("0x").lower()

@@ -1,0 +1,18 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Disk, with the overcommit of the host's aggregate."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import overcommitted
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.disk import DiskFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState
+
+
+class AggregateDiskFilter(DiskFilter):
+    """As DiskFilter; the lowest `disk_allocation_ratio` of the host's aggregates wins over the host's own."""
+
+    def capacity(self, host: HostState) -> Capacity | None:
+        return overcommitted(super().capacity(host), host.metadata_min("disk_allocation_ratio", above=0))

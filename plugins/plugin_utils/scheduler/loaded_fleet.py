@@ -1,0 +1,66 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fleet with guests added to it: what the next decision sees after the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState, read_hosts
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Flavor, Request
+
+
+class LoadedFleet:
+    """Host states that take claims. The facts given are not changed.
+
+    A guest that moves is charged at its destination and stays charged at its source, as it is until its move is confirmed. Only a resize in
+    place gives the old flavor back. Operations under way are not counted up: a batch is carried out over time.
+    """
+
+    def __init__(self, hosts: object, options: Options) -> None:
+        self.options = options
+        self.states = read_hosts(hosts, options)
+
+    def context(self, request: Request) -> Context:
+        """What a decision about a request is made from now."""
+        return Context.over(dict(self.states), request, self.options)
+
+    def claim(self, host: str, request: Request, count: int = 1) -> None:
+        """Charge a host with the guest of a request, `count` times over."""
+        in_place = host == request.instance.host and request.instance.flavor is not None
+        self.states[host] = charged(self.states[host], request, self.options, count, request.instance.flavor if in_place else None)
+
+    def usage(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What these hosts are charged with."""
+        keys = ("vcpus_used", "memory_mb_used", "local_gb_used")
+        return {name: {key: self.states[name].facts[key] for key in keys} for name in names}
+
+
+def charged(state: HostState, request: Request, options: Options, count: int = 1, freed: Flavor | None = None) -> HostState:
+    """The host with the flavor of a request taken `count` times, less what is freed."""
+    facts: Mapping[str, Any] = state.facts
+    flavor = request.flavor
+    disk_gb = (flavor.disk_mb * count - (freed.disk_mb if freed else 0)) / 1024
+    guests = [request.instance.uuid] if request.instance.uuid and request.instance.uuid not in (facts.get("instances") or ()) else []
+    least, free = facts.get("disk_available_least"), facts.get("disk_free_mb")
+    needs = request.requirements
+    coming = (needs.overlay_bytes + needs.growth_bytes + sum(base.size_bytes for base in needs.bases)) / 2**20
+    taken = {
+        "vcpus_used": _after(state.vcpus.used, flavor.vcpus * count, freed.vcpus if freed else 0),
+        "memory_mb_used": _after(state.memory_mb.used, flavor.ram * count, freed.ram if freed else 0),
+        "local_gb_used": _after(float(facts["local_gb_used"]), disk_gb, 0),
+        "disk_available_least": None if least is None else float(least) - disk_gb,
+        "disk_free_mb": None if free is None else float(free) - coming * count,
+        "num_instances": state.num_instances + (0 if freed else count),
+        "instances": [*(facts.get("instances") or ()), *guests],
+    }
+    return HostState.build(int(state.path[len("hosts[") : -1]), {**facts, **taken}, options)
+
+
+def _after(used: float, taken: float, freed: float) -> float:
+    return max(0, used - freed) + taken

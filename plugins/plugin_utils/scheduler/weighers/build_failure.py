@@ -1,0 +1,20 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hosts where moves went wrong."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+
+
+class BuildFailureWeigher(Weigher):
+    """`failed_builds`, the moves in the host's journal that ended in an error; the multiplier says how much worse they make a host."""
+
+    multiplier_key = "build_failure_weight_multiplier"
+    sign = -1
+
+    def raw(self, host: HostState) -> float:
+        return host.count("failed_builds")

@@ -1,0 +1,19 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The host that the guest is on."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+
+
+class SameHostWeigher(Weigher):
+    """1 for the current host, 0 for the others: what staying is worth where `prefer_same_host` does not decide."""
+
+    multiplier_key = "same_host_weight_multiplier"
+
+    def raw(self, host: HostState) -> float:
+        return float(host.name == self.context.request.instance.host)
