@@ -63,7 +63,7 @@ def _host(draw: random.Random, index: int, aggregates: Sequence[dict[str, Any]],
     vcpus, memory_mb, local_gb = draw.choice((8, 16, 64)), draw.choice((16384, 65536, 262144)), draw.choice((200, 1000, 4000))
     fill = 0.7 if roomy else 1.1
     used = int(local_gb * draw.random() * fill)
-    instances = [_uuid(draw) for _ in range(draw.randrange(6 if roomy else 12))]
+    instances = [_uuid(draw) for _guest in range(draw.randrange(6 if roomy else 12))]
     return {
         "host": f"kvm{index:05}",
         "availability_zone": draw.choice(ZONES),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Callable
@@ -36,8 +37,8 @@ class PluginError(ValidationError):
     """A filter or weigher of the user's own cannot be loaded or failed."""
 
     def __init__(self, field: str, message: str) -> None:
-        ValueError.__init__(self, f"{field}: {message}")
-        self.field = field
+        super().__init__(field, None, message)
+        self.args = (f"{field}: {message}",)
 
 
 def is_custom(name: str) -> bool:
@@ -114,7 +115,7 @@ def _guard(field: str, name: str, method: Callable[..., Any]) -> Callable[..., A
             raise PluginError(field, f"{where}: {_blamed(error)}") from error
         if method.__name__ == "rejection" and not (result is None or isinstance(result, Rejection)):
             raise PluginError(field, f"{where}: rejection() returned {result!r}, expected None or self.reject(...)")
-        if method.__name__ in ("raw", "multiplier") and (isinstance(result, bool) or not isinstance(result, (int, float)) or result != result):
+        if method.__name__ in ("raw", "multiplier") and (isinstance(result, bool) or not isinstance(result, (int, float)) or math.isnan(result)):
             raise PluginError(field, f"{where}: {method.__name__}() returned {result!r}, expected a number")
         return result
 

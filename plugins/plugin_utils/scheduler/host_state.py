@@ -25,6 +25,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 )
 
 _PLAIN = frozenset({int, float})
+_DICT = frozenset({dict})
 _USED = {"vcpus": "vcpus_used", "memory_mb": "memory_mb_used", "local_gb": "local_gb_used"}
 _CAPACITIES = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used")
 
@@ -135,7 +136,7 @@ class HostState:
     def count(self, key: str) -> int | float:
         """A fact that counts something; 0 where it is not told."""
         value = self.facts.get(key)
-        if type(value) is int and 0 <= value <= LARGEST:
+        if type(value) in _PLAIN and 0 <= value <= LARGEST:
             return value
         return _count(self.path, self.facts, key)
 
@@ -193,8 +194,8 @@ def read_hosts(value: object, options: Options) -> dict[str, HostState]:
 def _metadata(path: str, value: object) -> tuple[Mapping[str, Any], ...]:
     found = []
     for index, aggregate in enumerate(sequence(path, value)):
-        metadata = aggregate.get("metadata") if type(aggregate) is dict else mapping(f"{path}[{index}]", aggregate).get("metadata")
-        found.append(metadata if type(metadata) is dict else mapping(f"{path}[{index}].metadata", metadata))
+        metadata = aggregate.get("metadata") if type(aggregate) in _DICT else mapping(f"{path}[{index}]", aggregate).get("metadata")
+        found.append(metadata if type(metadata) in _DICT else mapping(f"{path}[{index}].metadata", metadata))
     return tuple(found)
 
 
@@ -229,7 +230,7 @@ def _ratio(path: str, facts: Mapping[str, Any], metadata: Sequence[Mapping[str, 
     """The nearest word wins: the host's own value, then the lowest of its aggregates, then the fleet's option or its default."""
     own = facts.get(key)
     if own is not None:
-        return own if type(own) is float and 0 < own <= LARGEST else number(f"{path}.{key}", own, above=0)
+        return own if type(own) in _PLAIN and 0 < own <= LARGEST else number(f"{path}.{key}", own, above=0)
     shared = _lowest(path, metadata, key, above=0) if metadata else None
     return getattr(options, key) if shared is None else shared
 

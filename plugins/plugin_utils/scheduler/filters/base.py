@@ -14,6 +14,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, sequence
 
+_PLAIN = frozenset({int})
+
 
 class Rejection(NamedTuple):
     """Why one filter refuses one host: a code for machines, a sentence and two values for people."""
@@ -129,7 +131,7 @@ class LimitFilter(Filter):
         fact, limit = self.fact, self.fleet_limit
         if type(self).limit is not LimitFilter.limit:
             return hosts
-        return [host for host in hosts if type(counted := host.facts.get(fact)) is not int or not 0 <= counted < limit]
+        return [host for host in hosts if type(counted := host.facts.get(fact)) not in _PLAIN or not 0 <= counted < limit]
 
     def rejection(self, host: HostState) -> Rejection | None:
         counted, limit = self.counted(host), self.limit(host)
@@ -140,7 +142,7 @@ class LimitFilter(Filter):
 
 def plain(amount: float) -> int | float:
     """A whole number as int, another rounded to three places."""
-    if type(amount) is int:
+    if type(amount) in _PLAIN:
         return amount
     return int(amount) if amount == int(amount) else round(amount, 3)
 

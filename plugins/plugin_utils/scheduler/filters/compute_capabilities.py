@@ -17,6 +17,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_DICT = frozenset({dict})
 
 
 class ComputeCapabilitiesFilter(Filter):
@@ -68,7 +69,7 @@ def _lookup(host: HostState, names: list[str]) -> Any:
 
 
 def _step(found: Any, name: str) -> Any:
-    if type(found) is dict:
+    if type(found) in _DICT:
         return found.get(name)
     if isinstance(found, str):
         found = _parsed(found)

@@ -21,6 +21,7 @@ _VERSION = ("img_hv_requested_version", "hypervisor_version_requires")
 _ALIASES = {"amd64": "x86_64", "x86-64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686", "arm64": "aarch64", "hv": "hvm", "pv": "xen"}
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, ">": operator.gt}
 _PREDICATE = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]+(?:\.[0-9]+){0,2})\s*")
+_LIST = frozenset({list})
 
 
 class ImagePropertiesFilter(Filter):
@@ -46,7 +47,7 @@ class ImagePropertiesFilter(Filter):
         if self.version or self.address_bits or not all(self.wanted):
             return hosts
         wanted = self.wanted
-        return [host for host in hosts if type(offered := host.facts.get("supported_instances")) is not list or wanted not in offered]
+        return [host for host in hosts if type(offered := host.facts.get("supported_instances")) not in _LIST or wanted not in offered]
 
     def rejection(self, host: HostState) -> Rejection | None:
         path = f"{host.path}.supported_instances"

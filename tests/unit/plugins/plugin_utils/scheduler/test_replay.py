@@ -21,14 +21,14 @@ REQUEST = request("c", flavor=flavor(ram=4096), allow_resize_to_same_host=False)
 OPTIONS = {"enabled_filters": ["AvailabilityZoneFilter", "RamFilter"], "weighers": {"RAMWeigher": 1.0}, "ram_allocation_ratio": 1.5}
 
 
-def save(path: Path, hosts: Any = HOSTS, asked: Any = REQUEST, scheduler: Any = OPTIONS) -> Path:
+def save(path: Path, hosts: Any, asked: Any, scheduler: Any) -> Path:
     path.write_text(compact(record(hosts, asked, scheduler, select_destinations(hosts, asked, scheduler))))
     return path
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    return save(tmp_path / "decision.json")
+    return save(tmp_path / "decision.json", HOSTS, REQUEST, OPTIONS)
 
 
 def test_replays_bit_for_bit(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
