@@ -21,7 +21,7 @@ MIB = 24
 @pytest.fixture
 def subject(lab: Lab, guests: Guests, fleet: Fleet) -> Subject:
     """A guest on kvm1 whose overlay takes some seconds to travel."""
-    impatient(fleet)
+    impatient(lab, fleet)
     guest = guests.create("web", "kvm1")
     return Subject(lab, guest, guest.write(MIB))
 

@@ -241,7 +241,7 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
 
 def test_hosts_that_are_gone(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Bystanders without libvirt or power do not hinder; what only they may hold is answered with their names."""
-    impatient(fleet)
+    impatient(lab, fleet)
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write())
     guests.create("lonely", "kvm3", start=False)

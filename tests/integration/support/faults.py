@@ -63,8 +63,9 @@ def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[tuple[str, str]]
     return list(map(tuple, json.loads(listing.read_text())))
 
 
-def impatient(fleet: Fleet) -> None:
-    """Let ssh give a silent host up soon."""
+def impatient(lab: Lab, fleet: Fleet) -> None:
+    """Let ssh give a silent host up soon; connections that an earlier test left open would not."""
+    kill_ssh_masters(lab)
     fleet.vars["ansible_ssh_common_args"] += IMPATIENT_SSH
 
 
