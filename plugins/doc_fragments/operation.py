@@ -62,13 +62,3 @@ options:
     type: float
     default: 0.0
 """
-
-    CHANNEL = r"""
-options:
-  address:
-    description: Address of the source at which the channel is served.
-    type: str
-  key:
-    description: One-time key of the channel, 64 hexadecimal digits.
-    type: str
-"""

@@ -41,11 +41,10 @@ def admit(
     """
     state = journal.state
     with state.lock(LOCK):
-        facts = host_state(conn, state, reserved=reserved, images_path=images_path)
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)
-            reasons += _lacks(facts, requirements)
+            reasons += _lacks(host_state(conn, state, reserved=reserved, images_path=images_path), requirements)
             reasons += _disk_reasons(record, images_path)
         if reasons:
             raise KvmfleetError(

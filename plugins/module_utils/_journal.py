@@ -18,7 +18,6 @@ from typing import Any
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
-ROLES = ("source", "destination", "in_place")
 CLOSED = frozenset({"confirmed", "reverted", "error"})
 TRANSITIONS: dict[str, frozenset[str]] = {
     "pre-migrating": frozenset({"pre-migrating", "migrating", "error"}),

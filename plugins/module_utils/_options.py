@@ -25,10 +25,6 @@ WATCH_ARGS: dict[str, Any] = {
     "settle_time": {"type": "float", "default": 1.0},
     "agent_timeout": {"type": "float", "default": 0.0},
 }
-CHANNEL_ARGS: dict[str, Any] = {
-    "address": {"type": "str"},
-    "key": {"type": "str", "no_log": True},
-}
 
 
 def shutdown(params: dict[str, Any]) -> dict[str, Any]:

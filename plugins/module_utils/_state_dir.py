@@ -119,16 +119,6 @@ class StateDir:
         finally:
             os.close(descriptor)
 
-    def locked(self, name: str) -> bool:
-        """Whether a living process holds the lock now."""
-        try:
-            with self.lock(name, timeout=0):
-                return False
-        except KvmfleetError as exc:
-            if exc.code == "locked":
-                return True
-            raise
-
     @staticmethod
     def _load(path: str) -> dict[str, Any] | None:
         try:
