@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import _identity, _qemu_img
-from ._channel import Client
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
+from ._pull import Client
 from ._state_dir import StateDir, sync_directory
 
 STORE = "_base"

@@ -12,10 +12,11 @@ import time
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
-from ._channel import DIGESTS, MANIFEST, Client, forget_peer
+from ._channel import DIGESTS, MANIFEST
 from ._content_digest import content_digest
 from ._errors import KvmfleetError
 from ._journal import Journal
+from ._pull import Client, forget_peer
 from ._state_dir import sync_directory
 
 UNCOPIED = ("admitted", "receiving", "publishing")

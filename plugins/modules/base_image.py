@@ -105,9 +105,9 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 

@@ -88,8 +88,8 @@ import os
 import re
 import shutil
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS

@@ -81,8 +81,8 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _sealing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, shutdown
 

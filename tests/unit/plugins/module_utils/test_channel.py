@@ -14,9 +14,11 @@ import time
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGESTS, MANIFEST, Client, Server, parse_ports
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGESTS, MANIFEST
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import content_digest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server, parse_ports
+from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 PORTS = "47100-47163"

@@ -1,0 +1,247 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The source's end of the channel.
+
+It serves the directory `exports/UUID/files` with nbdkit; every entry is a symlink to one file, or a small document. A supervisor process
+owns nbdkit: it adds the digests of what is offered while the copy runs, and ends the export when the operation closes it or no peer has
+been connected for `idle_timeout` seconds, so that no door stays open behind a dead controller or peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+from ._channel import DIGESTS, MANIFEST, last_line, write_key
+from ._content_digest import content_digest
+from ._errors import KvmfleetError
+from ._state_dir import StateDir
+
+DEFAULT_PORTS = "49152-49215"
+_START_TIMEOUT = 10.0
+_POLL = 0.1
+
+
+def parse_ports(text: str) -> range:
+    """`"49152-49215"` or `"49152"` as a range of TCP ports."""
+    first, _dash, last = text.partition("-")
+    try:
+        ports = range(int(first), int(last or first) + 1)
+    except ValueError:
+        ports = range(0)
+    if not ports or ports[0] < 1024 or ports[-1] > 65535:
+        raise KvmfleetError("invalid_ports", f"ports: expected FIRST-LAST within 1024-65535, got {text!r}.", value=text)
+    return ports
+
+
+class Server:
+    """The source's end of the channel of one migration."""
+
+    def __init__(self, state: StateDir, uuid: str) -> None:
+        self.directory = os.path.join(state.ensure("exports"), uuid)
+        self.files = os.path.join(self.directory, "files")
+
+    def open(self, *, address: str, ports: str, key: str, idle_timeout: float) -> int:
+        """Serve the (still empty) directory; a channel left by an earlier run is closed first.
+
+        :param address: the local address to listen on; :param key: one-time key, 64 hexadecimal digits.
+        :returns: the TCP port.
+        """
+        self.close()
+        os.makedirs(self.files, mode=0o700)
+        write_key(self._path("psk"), key)
+        spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout}
+        _daemonize(lambda: _Supervisor(self, spec).run())
+        deadline = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < deadline:
+            started = self._state()
+            if started.get("error"):
+                self.close()
+                raise KvmfleetError("channel_failed", f"nbdkit could not serve on {address}: {started['error']}", address=address)
+            if started.get("port"):
+                return int(started["port"])
+            time.sleep(0.02)
+        self.close()
+        raise KvmfleetError("channel_failed", f"nbdkit did not listen on {address} within {_START_TIMEOUT:g} s.", address=address)
+
+    @property
+    def port(self) -> int | None:
+        """The port of a channel that is being served now, else None."""
+        state = self._state()
+        return int(state["port"]) if state.get("port") and _alive(state) else None
+
+    def offer_file(self, name: str, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.files, name))
+        os.symlink(path, os.path.join(self.files, name))
+
+    def offer_manifest(self, manifest: dict[str, Any]) -> None:
+        """Offer the manifest; the supervisor then adds the digests of all files named in `manifest["files"]`."""
+        _publish(self.files, MANIFEST, manifest)
+
+    def close(self) -> bool:
+        """End the export and remove its directory; False where there was none."""
+        if not os.path.isdir(self.directory):
+            return False
+        state = self._state()
+        if _alive(state):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(state["pid"]), signal.SIGTERM)
+            deadline = time.monotonic() + _START_TIMEOUT
+            while _alive(state) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if _alive(state):
+                os.kill(int(state["pid"]), signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return True
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            with open(self._path("state.json"), encoding="utf-8") as stream:
+                return json.load(stream)
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+class _Supervisor:
+    """The detached process that owns nbdkit for one channel."""
+
+    def __init__(self, server: Server, spec: dict[str, Any]) -> None:
+        self.server = server
+        self.spec = spec
+        self.nbdkit: subprocess.Popen[bytes] | None = None
+        self.digesting: threading.Thread | None = None
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_args: self._end())
+        try:
+            port = self._serve()
+        except (OSError, KvmfleetError) as exc:
+            self._say(error=str(exc))
+            return
+        self._say(port=port)
+        self._watch(port)
+
+    def _serve(self) -> int:
+        log = os.path.join(self.server.directory, "nbdkit.log")
+        pidfile = os.path.join(self.server.directory, "nbdkit.pid")
+        for port in self.spec["ports"]:
+            with open(log, "wb") as stream:
+                self.nbdkit = subprocess.Popen(
+                    ["nbdkit", "--foreground", "--exit-with-parent", "--readonly", "--tls=require", "--tls-psk=" + os.path.join(self.server.directory, "psk")]
+                    + ["--ipaddr", self.spec["address"], "--port", str(port), "--pidfile", pidfile, "file", "dir=" + self.server.files],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                )
+            while self.nbdkit.poll() is None:
+                if os.path.exists(pidfile):
+                    return int(port)
+                time.sleep(0.01)
+            if "in use" not in last_line(log):
+                break
+        raise KvmfleetError("channel_failed", last_line(log))
+
+    def _watch(self, port: int) -> None:
+        idle_since = time.monotonic()
+        while self.nbdkit is not None and self.nbdkit.poll() is None:
+            if self.digesting is None and os.path.exists(os.path.join(self.server.files, MANIFEST)):
+                self.digesting = threading.Thread(target=self._digest, daemon=True)
+                self.digesting.start()
+            if (self.digesting is not None and self.digesting.is_alive()) or _connected(port):
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > self.spec["idle_timeout"]:
+                break
+            time.sleep(_POLL)
+        self._end()
+
+    def _digest(self) -> None:
+        try:
+            with open(os.path.join(self.server.files, MANIFEST), encoding="utf-8") as stream:
+                names = json.load(stream)["files"]
+            digests = {name: content_digest(os.path.realpath(os.path.join(self.server.files, name))) for name in names}
+        except OSError as exc:
+            digests = {"error": str(exc)}
+        _publish(self.server.files, DIGESTS, digests)
+
+    def _end(self) -> None:
+        if self.nbdkit is not None and self.nbdkit.poll() is None:
+            self.nbdkit.terminate()
+            try:
+                self.nbdkit.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self.nbdkit.kill()
+        shutil.rmtree(self.server.directory, ignore_errors=True)
+        os._exit(0)
+
+    def _say(self, **what: Any) -> None:
+        _publish(self.server.directory, "state.json", dict(what, pid=os.getpid(), started=_start_time(os.getpid())))
+
+
+def _publish(directory: str, name: str, document: dict[str, Any]) -> None:
+    """Let a complete document appear at once; the temporary file lies one level up, where the export does not show it."""
+    temporary = os.path.join(os.path.dirname(directory), f".{name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(document, stream)
+    os.replace(temporary, os.path.join(directory, name))
+
+
+def _daemonize(work: Any) -> None:
+    """Run `work` in a process of its own that holds nothing of the module's (no stdio, no libvirt socket, no lock)."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        os.umask(0o077)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if descriptor > 2:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        work()
+    finally:
+        os._exit(0)
+
+
+def _start_time(pid: int) -> str | None:
+    """Field 22 of /proc/PID/stat: tells a process from a later one with the same pid."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return None
+
+
+def _alive(state: dict[str, Any]) -> bool:
+    return bool(state.get("pid")) and _start_time(int(state["pid"])) == state.get("started")
+
+
+def _connected(port: int) -> bool:
+    """Whether a TCP connection to the local port is established."""
+    suffix = f":{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as stream:
+            for line in stream:
+                fields = line.split()
+                if fields[1].endswith(suffix) and fields[3] == "01":
+                    return True
+    return False
