@@ -13,7 +13,7 @@ import os
 
 USER = "kvmfleet"
 MANIFEST = "manifest"
-DIGESTS = "digests"
+DIGEST = "digest-"  # with the name of an export: the document with its digests
 
 
 def write_key(path: str, key: str) -> None:

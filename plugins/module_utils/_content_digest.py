@@ -2,86 +2,139 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A digest of what a file contains that is cheap on sparse files and the same for every way of storing the holes."""
+"""Digests of what a file contains, cheap on sparse files and the same for every way of storing the holes.
+
+A file is digested in segments of fixed length with a root over them: two files are equal exactly when their roots are (up to SHA-256), and
+where they differ, the segments say where, so that a copy that broke off can be mended instead of made again.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 BLOCK = 64 * 1024
-_CHUNK = 16 * BLOCK
+SEGMENT = 16 * 1024 * 1024
 _ZERO = bytes(BLOCK)
+_MAX_THREADS = 4
 
 
-def content_digest(path: str) -> dict[str, int | str]:
-    """SHA-256 over the file's length and, for each aligned 64 KiB block that is not all zero, its number and bytes.
+def tree(path: str, mode: str = "extents", *, segment_size: int = SEGMENT, on_progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Digests of the segments of a file, and `sha256`, the root: over its length, the segment size and the segments' digests.
 
-    Two files have the same digest exactly when they read the same (up to SHA-256), whether zeros are stored, punched out or never written.
+    The digest of a segment is over each 64 KiB block in it that is not all zero: its number in the segment, and its bytes. So zeros may be
+    stored, punched out or never written.
 
-    :returns: `sha256`, `size` (bytes).
+    :param mode: `extents` reads data extents, through the page cache; `full` reads every byte, holes too, back from the disk.
+    :param segment_size: bytes, a multiple of 64 KiB.
+    :param on_progress: called with the number of bytes of each segment that is done, from any thread.
+    :returns: `size`, `segment_size`, `segments` (in order, hexadecimal), `sha256`.
     """
-    digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        size = os.fstat(descriptor).st_size
-        digest.update(size.to_bytes(8, "big"))
-        for start, end in _data(descriptor, size):
-            for offset in range(start, end, _CHUNK):
-                chunk = _read(descriptor, offset, min(_CHUNK, end - offset))
-                view = memoryview(chunk)
-                for inner in range(0, len(chunk), BLOCK):
-                    block = view[inner : inner + BLOCK]
-                    if block != _ZERO[: len(block)]:
-                        digest.update(((offset + inner) // BLOCK).to_bytes(8, "big"))
-                        digest.update(block)
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if mode == "full":
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def digest(start: int) -> str:
+            end = min(start + segment_size, size)
+            value = _segment(descriptor, start, end, size, holes=mode == "full")
+            if on_progress:
+                on_progress(end - start)
+            return value
+
+        # hashlib and pread let other threads run.
+        with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+            segments = list(pool.map(digest, range(0, size, segment_size)))
     finally:
         os.close(descriptor)
-    return {"sha256": digest.hexdigest(), "size": size}
+    return {"size": size, "segment_size": segment_size, "segments": segments, "sha256": root(size, segment_size, segments)}
+
+
+def root(size: int, segment_size: int, segments: list[str]) -> str:
+    """The digest that stands for all of a file."""
+    digest = hashlib.sha256(size.to_bytes(8, "big") + segment_size.to_bytes(8, "big"))
+    for segment in segments:
+        digest.update(bytes.fromhex(segment))
+    return digest.hexdigest()
+
+
+def differing(have: dict[str, Any], want: dict[str, Any]) -> list[tuple[int, int]]:
+    """Ranges `(start, end)` in bytes of the wanted file that another tree of the same segment size lacks, neighbours joined."""
+    step, size = want["segment_size"], want["size"]
+    ranges: list[tuple[int, int]] = []
+    for number, digest in enumerate(want["segments"]):
+        if number < len(have["segments"]) and have["segments"][number] == digest:
+            continue
+        start, end = number * step, min((number + 1) * step, size)
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], end)
+        else:
+            ranges.append((start, end))
+    return ranges
 
 
 def data_bytes(path: str) -> int:
     """Bytes of the file that are not holes: what a sparse copy has to send."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        return sum(end - start for start, end in _extents(descriptor, os.fstat(descriptor).st_size))
+        return sum(end - start for start, end in _extents(descriptor, 0, os.lseek(descriptor, 0, os.SEEK_END)))
     finally:
         os.close(descriptor)
 
 
-def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    position = 0
-    while position < size:
+def _segment(descriptor: int, begin: int, end: int, size: int, *, holes: bool) -> str:
+    digest, buffer = hashlib.sha256(), bytearray(BLOCK)
+    for start, stop in [(begin, end)] if holes else _data(descriptor, begin, end):
+        for offset in range(start, stop, BLOCK):
+            length = min(BLOCK, size - offset)
+            block = buffer if length == BLOCK else bytearray(length)
+            _read(descriptor, offset, block)
+            if block != (_ZERO if length == BLOCK else bytes(length)):
+                digest.update(((offset - begin) // BLOCK).to_bytes(8, "big"))
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _extents(descriptor: int, position: int, end: int) -> Iterator[tuple[int, int]]:
+    """Data extents from a position up to an end. Where the file system or device cannot tell, all is data."""
+    while position < end:
         try:
             start = os.lseek(descriptor, position, os.SEEK_DATA)
+            stop = os.lseek(descriptor, start, os.SEEK_HOLE)
         except OSError as exc:
             if exc.errno == errno.ENXIO:
                 return
-            raise
-        position = os.lseek(descriptor, start, os.SEEK_HOLE)
-        yield start, position
+            if exc.errno != errno.EINVAL:
+                raise
+            start, stop = position, end
+        if start >= end:
+            return
+        yield start, min(stop, end)
+        position = stop
 
 
-def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Data extents widened to block boundaries, overlaps removed."""
-    done = 0
-    for start, end in _extents(descriptor, size):
+def _data(descriptor: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Data extents within a segment, widened to block boundaries, overlaps removed."""
+    done = begin
+    for start, stop in _extents(descriptor, begin, end):
         start = max(start - start % BLOCK, done)
-        end = min(-(-end // BLOCK) * BLOCK, size)
-        if start < end:
-            yield start, end
-            done = end
+        stop = min(-(-stop // BLOCK) * BLOCK, end)
+        if start < stop:
+            yield start, stop
+            done = stop
 
 
-def _read(descriptor: int, offset: int, length: int) -> bytes:
-    parts = []
-    while length:
-        part = os.pread(descriptor, length, offset)
-        if not part:
+def _read(descriptor: int, offset: int, block: bytearray) -> None:
+    """Fill the block, or fail: the file must not become shorter meanwhile."""
+    done, view = 0, memoryview(block)
+    while done < len(block):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if not count:
             raise OSError(errno.EIO, "file became shorter while it was read")
-        parts.append(part)
-        offset += len(part)
-        length -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        done += count

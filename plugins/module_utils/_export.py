@@ -21,8 +21,8 @@ import threading
 import time
 from typing import Any
 
-from ._channel import DIGESTS, MANIFEST, last_line, write_key
-from ._content_digest import content_digest
+from ._channel import DIGEST, MANIFEST, last_line, write_key
+from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -85,7 +85,7 @@ class Server:
         os.symlink(path, os.path.join(self.files, name))
 
     def offer_manifest(self, manifest: dict[str, Any]) -> None:
-        """Offer the manifest; the supervisor then adds the digests of all files named in `manifest["files"]`."""
+        """Offer the manifest; the supervisor then adds a document `digest-NAME` for each file named in `manifest["files"]`."""
         _publish(self.files, MANIFEST, manifest)
 
     def close(self) -> bool:
@@ -168,13 +168,14 @@ class _Supervisor:
         self._end()
 
     def _digest(self) -> None:
-        try:
-            with open(os.path.join(self.server.files, MANIFEST), encoding="utf-8") as stream:
-                names = json.load(stream)["files"]
-            digests = {name: content_digest(os.path.realpath(os.path.join(self.server.files, name))) for name in names}
-        except OSError as exc:
-            digests = {"error": str(exc)}
-        _publish(self.server.files, DIGESTS, digests)
+        with open(os.path.join(self.server.files, MANIFEST), encoding="utf-8") as stream:
+            names = json.load(stream)["files"]
+        for name in names:
+            try:
+                document = tree(os.path.realpath(os.path.join(self.server.files, name)))
+            except OSError as exc:
+                document = {"error": str(exc)}
+            _publish(self.server.files, DIGEST + name, document)
 
     def _end(self) -> None:
         if self.nbdkit is not None and self.nbdkit.poll() is None:

@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
-from ._channel import DIGESTS, MANIFEST
-from ._content_digest import content_digest
+from ._channel import DIGEST, MANIFEST
+from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._journal import Journal
 from ._pull import Client, forget_peer
@@ -47,7 +47,7 @@ def receive(
             for name, path in _exports(record).items():
                 client.copy(name, _part(record, path))
             timings["copied_at"] = time.time()
-            digests = client.document(DIGESTS, wait=channel["stall_timeout"])
+            digests = {name: client.document(DIGEST + name, wait=channel["stall_timeout"]) for name in _exports(record)}
         _verify(record, digests)
         timings["verified_at"] = time.time()
         for disk in record["disks"]:
@@ -178,16 +178,17 @@ def _require_space(manifest: dict[str, Any], record: dict[str, Any]) -> None:
 
 
 def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
-    if "error" in digests:
-        raise KvmfleetError("verification_failed", f"The source could not read its own copy: {digests['error']}.")
     for name, path in _exports(record).items():
-        found = content_digest(_part(record, path))
-        if found != digests.get(name):
+        there = digests[name]
+        if "error" in there:
+            raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
+        here = tree(_part(record, path))
+        if here["sha256"] != there.get("sha256"):
             raise KvmfleetError(
                 "verification_failed",
-                f"The copy of {name} differs from the source: {found} here, {digests.get(name)} there.",
-                have=found,
-                need=digests.get(name),
+                f"The copy of {name} differs from the source: {here['sha256']} ({here['size']} bytes) here, {there.get('sha256')} ({there.get('size')}) there.",
+                have=here["sha256"],
+                need=there.get("sha256"),
             )
 
 

@@ -12,9 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import BLOCK, content_digest, data_bytes
+from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import BLOCK, data_bytes, differing, tree
 
+SEGMENT = 4 * BLOCK
 BLOCKS = st.lists(st.sampled_from([b"\0", b"a", b"b"]), min_size=1, max_size=40)
+
+
+def digest(path, mode="extents"):
+    return tree(path, mode, segment_size=SEGMENT)
 
 
 def write(path, blocks, tail, sparse):
@@ -33,7 +38,7 @@ def write(path, blocks, tail, sparse):
 def test_holes_and_zeros_are_the_same(tmp_path, blocks, tail):
     write(tmp_path / "sparse", blocks, tail, sparse=True)
     write(tmp_path / "full", blocks, tail, sparse=False)
-    assert content_digest(str(tmp_path / "sparse")) == content_digest(str(tmp_path / "full"))
+    assert digest(str(tmp_path / "sparse")) == digest(str(tmp_path / "full")) == digest(str(tmp_path / "sparse"), "full")
     assert data_bytes(str(tmp_path / "sparse")) <= data_bytes(str(tmp_path / "full"))
 
 
@@ -42,30 +47,50 @@ def test_holes_and_zeros_are_the_same(tmp_path, blocks, tail):
 def test_one_flipped_bit_shows(tmp_path, blocks, position, bit):
     path = tmp_path / "image"
     write(path, blocks, b"", sparse=True)
-    before = content_digest(str(path))
+    before = digest(str(path))
     offset = position % (len(blocks) * BLOCK)
     with open(path, "r+b") as stream:
         stream.seek(offset)
         byte = stream.read(1)[0]
         stream.seek(offset)
         stream.write(bytes([byte ^ (1 << bit)]))
-    assert content_digest(str(path)) != before
+    after = digest(str(path))
+    assert after["sha256"] != before["sha256"]
+    start = offset - offset % SEGMENT
+    assert differing(after, before) == [(start, min(start + SEGMENT, len(blocks) * BLOCK))]
+
+
+def test_a_shorter_file_lacks_its_end(tmp_path):
+    write(tmp_path / "whole", [b"a"] * 9, b"xyz", sparse=False)
+    write(tmp_path / "begun", [b"a"] * 5, b"", sparse=False)
+    (tmp_path / "empty").touch()
+    whole = digest(str(tmp_path / "whole"))
+    assert differing(digest(str(tmp_path / "begun")), whole) == [(SEGMENT, 9 * BLOCK + 3)]
+    assert differing(digest(str(tmp_path / "empty")), whole) == [(0, 9 * BLOCK + 3)]
+    assert differing(whole, whole) == []
+
+
+def test_all_of_the_file_is_counted(tmp_path):
+    write(tmp_path / "image", [b"a", b"\0"] * 9, b"xyz", sparse=True)
+    done = []
+    tree(str(tmp_path / "image"), segment_size=SEGMENT, on_progress=done.append)
+    assert sum(done) == 18 * BLOCK + 3
 
 
 def test_swapped_blocks_show(tmp_path):
     write(tmp_path / "one", [b"a", b"b"], b"", sparse=False)
     write(tmp_path / "two", [b"b", b"a"], b"", sparse=False)
-    assert content_digest(str(tmp_path / "one")) != content_digest(str(tmp_path / "two"))
+    assert digest(str(tmp_path / "one")) != digest(str(tmp_path / "two"))
 
 
 def test_length_shows(tmp_path):
     write(tmp_path / "one", [b"a", b"\0"], b"", sparse=True)
     write(tmp_path / "two", [b"a"], b"", sparse=True)
-    assert content_digest(str(tmp_path / "one")) != content_digest(str(tmp_path / "two"))
+    assert digest(str(tmp_path / "one")) != digest(str(tmp_path / "two"))
 
 
 def test_symbolic_link_is_not_followed(tmp_path):
     (tmp_path / "target").write_bytes(b"secret")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic links"):
-        content_digest(str(tmp_path / "link"))
+        digest(str(tmp_path / "link"))
