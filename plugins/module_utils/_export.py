@@ -4,9 +4,10 @@
 
 """The source's end of the channel.
 
-It serves the directory `exports/UUID/files` with nbdkit; every entry is a symlink to one file, or a small document. A supervisor process
-owns nbdkit: it adds the digests of what is offered while the copy runs, and ends the export when the operation closes it or no peer has
-been connected for `idle_timeout` seconds, so that no door stays open behind a dead controller or peer.
+It serves the directory `exports/UUID/files` with nbdkit; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
+a symlink to each file whose digest is wanted. A supervisor process owns nbdkit: it digests those files one by one while the copy runs, and
+ends the export when the operation closes it or no peer has been connected for `idle_timeout` seconds, so that no door stays open behind a
+dead controller or peer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._channel import DIGEST, MANIFEST, last_line, write_key
 from ._content_digest import tree
@@ -29,6 +30,7 @@ from ._state_dir import StateDir
 DEFAULT_PORTS = "49152-49215"
 _START_TIMEOUT = 10.0
 _POLL = 0.1
+_DIGEST_NICENESS = 5
 
 
 def parse_ports(text: str) -> range:
@@ -49,6 +51,7 @@ class Server:
     def __init__(self, state: StateDir, uuid: str) -> None:
         self.directory = os.path.join(state.ensure("exports"), uuid)
         self.files = os.path.join(self.directory, "files")
+        self.digest = os.path.join(self.directory, "digest")
 
     def open(self, *, address: str, ports: str, key: str, idle_timeout: float) -> int:
         """Serve the (still empty) directory; a channel left by an earlier run is closed first.
@@ -58,6 +61,7 @@ class Server:
         """
         self.close()
         os.makedirs(self.files, mode=0o700)
+        os.mkdir(self.digest, 0o700)
         write_key(self._path("psk"), key)
         spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout}
         _daemonize(lambda: _Supervisor(self, spec).run())
@@ -79,14 +83,35 @@ class Server:
         state = self._state()
         return int(state["port"]) if state.get("port") and _alive(state) else None
 
-    def offer_file(self, name: str, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.files, name))
+    def offer_file(self, name: str, path: str, digest: bool = False) -> None:
+        """Offer a file under a name; what bore the name before, and its digest, is withdrawn first.
+
+        :param digest: let the supervisor digest it and offer the result as the document `digest-NAME`.
+        """
+        self.withdraw_file(name)
         os.symlink(path, os.path.join(self.files, name))
+        if digest:
+            os.symlink(path, os.path.join(self.digest, name))
+
+    def withdraw_file(self, name: str) -> bool:
+        """Take back a file that was offered, and its digest; who has it open reads on. False where it was not offered."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.digest, name))
+        try:
+            os.unlink(os.path.join(self.files, name))
+        except FileNotFoundError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.files, DIGEST + name))
+        return True
 
     def offer_manifest(self, manifest: dict[str, Any]) -> None:
-        """Offer the manifest; the supervisor then adds a document `digest-NAME` for each file named in `manifest["files"]`."""
+        """Offer the manifest; the supervisor then digests all files named in `manifest["files"]`."""
         _publish(self.files, MANIFEST, manifest)
+        for name in manifest["files"]:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(os.readlink(os.path.join(self.files, name)), os.path.join(self.digest, name))
 
     def close(self) -> bool:
         """End the export and remove its directory; False where there was none."""
@@ -115,6 +140,27 @@ class Server:
             return {}
 
 
+class _Wish(NamedTuple):
+    """A symlink in the directory `digest`; inodes are used again, so it takes the time too to tell one from the next of its name."""
+
+    made_ns: int
+    inode: int
+    name: str
+
+
+def _wish(entry: os.DirEntry[str]) -> _Wish:
+    status = entry.stat(follow_symlinks=False)
+    return _Wish(status.st_mtime_ns, status.st_ino, entry.name)
+
+
+def _is_wished(path: str, wish: _Wish) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_mtime_ns, status.st_ino) == (wish.made_ns, wish.inode)
+
+
 class _Supervisor:
     """The detached process that owns nbdkit for one channel."""
 
@@ -123,6 +169,7 @@ class _Supervisor:
         self.spec = spec
         self.nbdkit: subprocess.Popen[bytes] | None = None
         self.digesting: threading.Thread | None = None
+        self.digested: set[_Wish] = set()
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_args: self._end())
@@ -157,8 +204,10 @@ class _Supervisor:
     def _watch(self, port: int) -> None:
         idle_since = time.monotonic()
         while self.nbdkit is not None and self.nbdkit.poll() is None:
-            if self.digesting is None and os.path.exists(os.path.join(self.server.files, MANIFEST)):
-                self.digesting = threading.Thread(target=self._digest, daemon=True)
+            wanted = self._next_digest()
+            if wanted and (self.digesting is None or not self.digesting.is_alive()):
+                self.digested.add(wanted)
+                self.digesting = threading.Thread(target=self._digest, args=(wanted,), daemon=True)
                 self.digesting.start()
             if (self.digesting is not None and self.digesting.is_alive()) or _connected(port):
                 idle_since = time.monotonic()
@@ -167,15 +216,26 @@ class _Supervisor:
             time.sleep(_POLL)
         self._end()
 
-    def _digest(self) -> None:
-        with open(os.path.join(self.server.files, MANIFEST), encoding="utf-8") as stream:
-            names = json.load(stream)["files"]
-        for name in names:
-            try:
-                document = tree(os.path.realpath(os.path.join(self.server.files, name)))
-            except OSError as exc:
-                document = {"error": str(exc)}
-            _publish(self.server.files, DIGEST + name, document)
+    def _next_digest(self) -> _Wish | None:
+        """The oldest wish for a digest that has not been looked at."""
+        with contextlib.suppress(FileNotFoundError):
+            return min((wish for wish in map(_wish, os.scandir(self.server.digest)) if wish not in self.digested), default=None)
+        return None
+
+    def _digest(self, wish: _Wish) -> None:
+        # The copy goes first: on Linux the niceness is a thread's own.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DIGEST_NICENESS)
+        path = os.path.join(self.server.digest, wish.name)
+        try:
+            document = tree(os.path.realpath(path))
+        except OSError as exc:
+            document = {"error": str(exc)}
+        name = DIGEST + wish.name
+        _publish(self.server.files, name, document)
+        # What was withdrawn meanwhile must not leave its digest to the next file of that name, which this thread's successor looks at.
+        if not _is_wished(path, wish):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.server.files, name))
 
     def _end(self) -> None:
         if self.nbdkit is not None and self.nbdkit.poll() is None:

@@ -69,6 +69,30 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key):
     assert not os.path.exists(tmp_path / "destination" / "exports" / "m-1.peer")
 
 
+def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key):
+    """As a pre-copy round needs it: layers come and go while the guest runs, one under the name of another too."""
+    for name in ("old", "new"):
+        (tmp_path / name).write_bytes(os.urandom(100_000))
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    with client(tmp_path, port, key) as peer:
+        for name in ("old", "new"):
+            server.offer_file("vda-1", str(tmp_path / name), digest=True)
+            assert peer.document(DIGEST + "vda-1", wait=10) == tree(str(tmp_path / name))
+        assert server.withdraw_file("vda-1")
+        for name in ("vda-1", DIGEST + "vda-1"):
+            with pytest.raises(KvmfleetError):
+                peer.copy(name, str(tmp_path / "copy"))
+    assert not server.withdraw_file("vda-1")
+    assert os.listdir(server.files) == []
+
+
+def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, key):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    server.offer_file("vda", str(tmp_path / "none"), digest=True)
+    with client(tmp_path, port, key) as peer:
+        assert "No such file" in peer.document(DIGEST + "vda", wait=10)["error"]
+
+
 def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key):
     (tmp_path / "secret").write_text("secret")
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
