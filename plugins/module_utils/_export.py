@@ -284,10 +284,11 @@ def _daemonize(work: Any) -> None:
 
 
 def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat: tells a process from a later one with the same pid."""
+    """Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. None too where only its exit status is left."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
+            fields = stream.read().rpartition(")")[2].split()
+            return None if fields[0] == "Z" else fields[19]
     except FileNotFoundError:
         return None
 
