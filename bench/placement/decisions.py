@@ -17,6 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Request
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import decide, select_destinations
 from bench.placement import nova_scheduler
 from bench.placement.fleet import PROFILES, fleet, request
@@ -39,6 +42,8 @@ def compare(count: int, profile: str, decisions: int) -> dict[str, Any]:
     nova = nova_scheduler.Manager(filters, weighers)
     nova.load(hosts)
     reading, states = _timed(nova.states)
+    read = Options.build(options)
+    prepared = FleetState.read(hosts, read)
     ours, theirs, fitting = Times([], []), Times([], []), []
     for seed in range(decisions):
         asked = request(hosts, seed, roomy=True)
@@ -46,8 +51,7 @@ def compare(count: int, profile: str, decisions: int) -> dict[str, Any]:
         seconds, weighed = _timed(lambda spec=spec: nova.decide(states, spec))
         theirs.decide.append(seconds)
         theirs.whole.append(reading + seconds)
-        context = Context.build(hosts, asked, options)
-        ours.decide.append(_timed(lambda context=context: decide(context))[0])
+        ours.decide.append(_timed(lambda asked=asked: decide(Context.over(prepared, Request.build(asked), read)))[0])
         seconds, answer = _timed(lambda asked=asked: select_destinations(hosts, asked, options))
         ours.whole.append(seconds)
         if [item.obj.host for item in weighed] != [item["host"] for item in answer["ranked"]]:

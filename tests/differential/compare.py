@@ -30,9 +30,7 @@ def by_nova(hosts: Sequence[Mapping[str, Any]], request: Mapping[str, Any], filt
     return Verdict([item.obj.host for item in weighed], [item.weight for item in weighed], rejected)
 
 
-def by_us(
-    hosts: Sequence[Mapping[str, Any]], request: Mapping[str, Any], filters: Sequence[str], weighers: Mapping[str, float], **options: Any
-) -> Verdict:
+def by_us(hosts: Sequence[Mapping[str, Any]], request: Mapping[str, Any], filters: Sequence[str], weighers: Mapping[str, float], **options: Any) -> Verdict:
     answer = select_destinations(hosts, request, {"preset": "article", "enabled_filters": list(filters), "weighers": dict(weighers), **options})
     rejected = {name: set() for name in filters}
     for host, reasons in answer["rejected"].items():

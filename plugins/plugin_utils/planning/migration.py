@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import read_hosts
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name
@@ -227,7 +227,7 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
 
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
-    states = read_hosts([fleet.hosts[name] for name in candidates], Options.build(scheduler))
+    states = FleetState.read([fleet.hosts[name] for name in candidates], Options.build(scheduler))
     return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
 
 

@@ -62,7 +62,7 @@ def _read(index: int, value: object) -> Request:
 
 def _largest_first(fleet: LoadedFleet, requests: Sequence[Request]) -> list[int]:
     """By the greatest share of the whole fleet's vCPUs, memory or disk."""
-    known = [state for state in fleet.states.values() if state.vcpus]
+    known = [state for state in fleet.hosts.values() if state.known]
     totals = [sum(state.vcpus.total for state in known), sum(state.memory_mb.total for state in known), sum(state.disk_mb.total for state in known)]
 
     def size(index: int) -> float:

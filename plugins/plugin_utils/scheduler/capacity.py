@@ -32,9 +32,9 @@ def count_fitting(hosts: object, request: object, scheduler: object = None) -> d
     asked = replace(asked, instance=replace(asked.instance, host=None, flavor=None, uuid=None), availability_zone=asked.availability_zone or ANY_ZONE)
     fleet = LoadedFleet(hosts, options)
     context = fleet.context(asked)
-    rooms = {state.name: _room(state, context) for state in fleet.states.values()}
+    rooms = {state.name: _room(state, context) for state in fleet.hosts.values()}
     zones: dict[str, dict[str, int]] = {}
-    for state in fleet.states.values():
+    for state in fleet.hosts.values():
         zone = zones.setdefault(state.availability_zone, {"guests": 0, "hosts": 0})
         zone["guests"] += rooms[state.name]
         zone["hosts"] += rooms[state.name] > 0

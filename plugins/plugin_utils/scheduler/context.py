@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState, read_hosts
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Request
 
@@ -20,25 +20,25 @@ class Context:
 
     request: Request
     options: Options
-    hosts: Mapping[str, HostState]
+    hosts: FleetState
 
     @classmethod
     def build(cls, hosts: object, request: object, scheduler: object) -> Context:
         """Read the three arguments; the current host is freed of the instance when a resize in place is asked for with its flavor in force."""
         options = Options.build(scheduler)
-        return cls.over(read_hosts(hosts, options), Request.build(request), options)
+        return cls.over(FleetState.read(hosts, options), Request.build(request), options)
 
     @classmethod
-    def over(cls, states: dict[str, HostState], asked: Request, options: Options) -> Context:
-        """The same from states that are read already, which may be changed."""
+    def over(cls, fleet: FleetState, asked: Request, options: Options) -> Context:
+        """The same from a fleet that is read already."""
         if asked.allow_resize_to_same_host is None:
             asked = replace(asked, allow_resize_to_same_host=options.allow_resize_to_same_host)
         in_force = asked.instance.flavor
-        if asked.allow_resize_to_same_host and in_force is not None and asked.instance.host in states:
-            states[asked.instance.host] = states[asked.instance.host].without(in_force)
-        return cls(request=asked, options=options, hosts=states)
+        if asked.allow_resize_to_same_host and in_force is not None and asked.instance.host in fleet.rows:
+            fleet = fleet.crediting(asked.instance.host, in_force)
+        return cls(request=asked, options=options, hosts=fleet)
 
     @property
     def current_host(self) -> HostState | None:
         """The host that the instance is on, when it is among the hosts."""
-        return self.hosts.get(self.request.instance.host) if self.request.instance.host else None
+        return self.hosts.get(self.request.instance.host)

@@ -29,7 +29,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
-FILTER_METHODS = ("__init__", "applies", "suspects", "rejection")
+FILTER_METHODS = ("__init__", "applies", "rejection")
 WEIGHER_METHODS = ("__init__", "raw", "multiplier")
 
 
@@ -54,14 +54,15 @@ def load_filter(field: str, name: str, plugin_path: str | None) -> type[Filter]:
     """
     found = _load(field, name, plugin_path, Filter)
     guarded = _guarded(field, found, FILTER_METHODS)
-    if "suspects" not in vars(found):  # what it inherits would hide hosts from a stricter `rejection`
-        guarded.suspects = Filter.suspects
+    guarded.rejections = Filter.rejections  # what it may inherit looks at the columns and would hide hosts from a stricter `rejection`
     return guarded
 
 
 def load_weigher(field: str, name: str, plugin_path: str | None) -> type[Weigher]:
     """The weigher class of this name; see `load_filter`."""
-    return _guarded(field, _load(field, name, plugin_path, Weigher), WEIGHER_METHODS)
+    guarded = _guarded(field, _load(field, name, plugin_path, Weigher), WEIGHER_METHODS)
+    guarded.raws = Weigher.raws
+    return guarded
 
 
 def _load(field: str, name: str, plugin_path: str | None, base: type) -> type:
@@ -113,13 +114,17 @@ def _guard(field: str, name: str, method: Callable[..., Any]) -> Callable[..., A
             result = method(self, *arguments)
         except Exception as error:
             raise PluginError(field, f"{where}: {_blamed(error)}") from error
-        if method.__name__ == "rejection" and not (result is None or isinstance(result, Rejection)):
+        if method.__name__ == "rejection" and not (result is None or _is_rejection(result)):
             raise PluginError(field, f"{where}: rejection() returned {result!r}, expected None or self.reject(...)")
         if method.__name__ in ("raw", "multiplier") and (isinstance(result, bool) or not isinstance(result, (int, float)) or math.isnan(result)):
             raise PluginError(field, f"{where}: {method.__name__}() returned {result!r}, expected a number")
         return result
 
     return call
+
+
+def _is_rejection(result: object) -> bool:
+    return isinstance(result, dict) and result.keys() == Rejection.__annotations__.keys()
 
 
 def _blamed(error: Exception) -> str:

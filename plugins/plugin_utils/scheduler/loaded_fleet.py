@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState, read_hosts
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Flavor, Request
 
@@ -24,21 +25,22 @@ class LoadedFleet:
 
     def __init__(self, hosts: object, options: Options) -> None:
         self.options = options
-        self.states = read_hosts(hosts, options)
+        self.hosts = FleetState.read(hosts, options)
 
     def context(self, request: Request) -> Context:
         """What a decision about a request is made from now."""
-        return Context.over(dict(self.states), request, self.options)
+        return Context.over(self.hosts, request, self.options)
 
     def claim(self, host: str, request: Request, count: int = 1) -> None:
         """Charge a host with the guest of a request, `count` times over."""
         in_place = host == request.instance.host and request.instance.flavor is not None
-        self.states[host] = charged(self.states[host], request, self.options, count, request.instance.flavor if in_place else None)
+        freed = request.instance.flavor if in_place else None
+        self.hosts = self.hosts.replacing(charged(self.hosts[host], request, self.options, count, freed))
 
     def usage(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What these hosts are charged with."""
         keys = ("vcpus_used", "memory_mb_used", "local_gb_used")
-        return {name: {key: self.states[name].facts[key] for key in keys} for name in names}
+        return {name: {key: self.hosts[name].facts[key] for key in keys} for name in names}
 
 
 def charged(state: HostState, request: Request, options: Options, count: int = 1, freed: Flavor | None = None) -> HostState:
@@ -59,7 +61,7 @@ def charged(state: HostState, request: Request, options: Options, count: int = 1
         "num_instances": state.num_instances + (0 if freed else count),
         "instances": [*(facts.get("instances") or ()), *guests],
     }
-    return HostState.build(int(state.path[len("hosts[") : -1]), {**facts, **taken}, options)
+    return FleetState.read([{**facts, **taken}], options, first=state.fleet.first + state.row).host(0)
 
 
 def _after(used: float, taken: float, freed: float) -> float:

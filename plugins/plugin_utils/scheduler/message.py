@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection, plain
@@ -25,7 +27,7 @@ _CALLERS_CHOICE = frozenset({"not_target_host", "ignored_host"})
 
 def describe(
     context: Context,
-    filters: Sequence[Filter],
+    found: Sequence[tuple[Filter, Mapping[int, Rejection]]],
     weighers: Sequence[Weigher],
     ranked: Sequence[Weighed],
     alternates: Sequence[str],
@@ -33,8 +35,8 @@ def describe(
     suggestions: Sequence[str],
 ) -> str:
     """One line when a host was found; otherwise the counts, what the request got wrong, a line for each host, and what would make it fit."""
-    counts = ", ".join(_histogram(rejected, {type(item).__name__: item.unit for item in filters}))
-    notes = "".join(f" Note: {note}." for note in _notes(context, [*filters, *weighers]))
+    counts = ", ".join(_histogram(found))
+    notes = "".join(f" Note: {note}." for note in _notes(context, [*(item for item, _refused in found), *weighers]))
     if ranked:
         return _found(context, ranked, alternates, len(rejected), counts) + notes
     advice = ["It would fit with:", *(f"  {text}" for text in suggestions)] if suggestions else []
@@ -43,8 +45,8 @@ def describe(
 
 def _found(context: Context, ranked: Sequence[Weighed], alternates: Sequence[str], out: int, counts: str) -> str:
     best, total = ranked[0], len(context.hosts)
-    place = f"{best.host} (its current host, in place)" if best.host == context.request.instance.host else best.host
-    parts = [f"{_subject(context)} goes to {place}: {len(ranked)} of {total} hosts fit, weight {best.weight:.2f}"]
+    place = f"{best['host']} (its current host, in place)" if best["host"] == context.request.instance.host else best["host"]
+    parts = [f"{_subject(context)} goes to {place}: {len(ranked)} of {total} hosts fit, weight {best['weight']:.2f}"]
     parts.append(f"alternates: {', '.join(alternates)}" if alternates else "no alternate")
     if out:
         parts.append(f"{out} rejected: {counts}")
@@ -57,7 +59,7 @@ def _not_found(context: Context, counts: str) -> str:
     request = context.request
     if request.target_host and request.target_host not in context.hosts:
         return f"{head} Target host {request.target_host} is not known; known hosts: {_listed(list(context.hosts))}."
-    zones = sorted({host.availability_zone for host in context.hosts.values()})
+    zones = sorted(set(context.hosts.zones))
     if request.availability_zone not in (None, ANY_ZONE, *zones):
         return f"{head} No host is in zone {request.availability_zone}; known zones: {_listed(zones)}."
     return head
@@ -69,30 +71,41 @@ def _subject(context: Context) -> str:
     return f"{context.request.instance.name or 'The guest'} ({sizes})"
 
 
-def _histogram(rejected: Rejected, units: Mapping[str, str]) -> list[str]:
+def _histogram(found: Iterable[tuple[Filter, Mapping[int, Rejection]]]) -> list[str]:
     """`2 RamFilter (need 8192 MB; best has 6144)` for numbers, `1 other zone` for the rest; most frequent first."""
-    groups: dict[tuple[str, str], list[Rejection]] = {}
-    for rejections in rejected.values():
-        for item in rejections:
-            groups.setdefault((item.filter, item.code), []).append(item)
     entries = []
-    for (name, code), items in sorted(groups.items(), key=lambda group: -len(group[1])):
-        if all(isinstance(value, (int, float)) for item in items for value in (item.need, item.have)):
-            best = max(item.have for item in items)
-            need = f"{items[0].need} {units[name]}".rstrip()
-            entries.append(f"{len(items)} {name} (need {need}; best has {best})")
-        else:
-            entries.append(f"{len(items)} {code.replace('_', ' ')}")
-    return entries
+    for item, refused in found:
+        codes = dict.fromkeys(map(itemgetter("code"), refused.values()))
+        for code in codes:
+            reasons = [reason for reason in refused.values() if reason["code"] == code] if len(codes) > 1 else list(refused.values())
+            entries.append((len(reasons), _counted(item, code, reasons)))
+    return [f"{count} {text}" for count, text in sorted(entries, key=lambda entry: -entry[0])]
+
+
+def _counted(item: Filter, code: str, reasons: Sequence[Rejection]) -> str:
+    if not all(isinstance(value, (int, float)) for reason in reasons for value in (reason["need"], reason["have"])):
+        return code.replace("_", " ")
+    needs = {reason["need"] for reason in reasons}
+    least = "" if len(needs) == 1 else "at least "
+    need = f"{least}{min(needs)} {item.unit}".rstrip()
+    return f"{type(item).__name__} (need {need}; best has {max(reason['have'] for reason in reasons)})"
 
 
 def _lines(rejected: Rejected) -> list[str]:
     """Nearest to fitting first: hosts that the caller excluded are last, then the fewest reasons."""
-    nearest = sorted(rejected.items(), key=lambda item: (any(reason.code in _CALLERS_CHOICE for reason in item[1]), len(item[1])))
-    lines = [f"  {host}: {'; '.join(f'{item.filter}: {item.reason}' for item in reasons)}" for host, reasons in nearest[:HOST_LINES]]
-    if len(nearest) > HOST_LINES:
-        lines.append(f"  ... and {len(nearest) - HOST_LINES} more hosts")
+
+    def distance(item: tuple[str, Sequence[Rejection]]) -> tuple[bool, int]:
+        return any(reason["code"] in _CALLERS_CHOICE for reason in item[1]), len(item[1])
+
+    nearest = heapq.nsmallest(HOST_LINES, rejected.items(), key=distance)
+    lines = [f"  {host}: {'; '.join(map(_shown, reasons))}" for host, reasons in nearest]
+    if len(rejected) > HOST_LINES:
+        lines.append(f"  ... and {len(rejected) - HOST_LINES} more hosts")
     return lines
+
+
+def _shown(reason: Rejection) -> str:
+    return f"{reason['filter']}: {reason['reason']}"
 
 
 def _notes(context: Context, readers: Iterable[Filter | Weigher]) -> list[str]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collector import uncollected
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.message import describe
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.registry import filters_for, weighers_for
@@ -35,51 +35,37 @@ def select_destinations(hosts: object, request: object, scheduler: object = None
 @uncollected
 def decide(context: Context) -> dict[str, Any]:
     """The answer for a context that is built already."""
-    filters = filters_for(context)
     weighers = weighers_for(context)
-    rejected = _rejected(context, filters)
-    fitting = [host for name, host in context.hosts.items() if name not in rejected]
+    fleet = context.hosts
+    found = [(item, item.rejections(fleet) if item.applies() else {}) for item in filters_for(context)]
+    reasons = _by_row(len(fleet), [refused for _item, refused in found])
+    rejected = {name: against for name, against in zip(fleet.names, reasons) if against}
     seed = _seed(context.options)
-    ranked = _ordered(weigh(fitting, weighers), context, seed)
-    alternates = [item.host for item in ranked[1 : context.options.max_attempts]]
+    ranked = _ordered(weigh(fleet, [row for row, against in enumerate(reasons) if not against], weighers), context, seed)
+    alternates = [item["host"] for item in ranked[1 : context.options.max_attempts]]
     suggestions = [] if ranked else suggest(context, rejected)
     return {
-        "selected": ranked[0].host if ranked else None,
+        "selected": ranked[0]["host"] if ranked else None,
         "alternates": alternates,
-        "ranked": [{"host": item.host, "weight": item.weight, "weights": item.weights} for item in ranked],
-        "rejected": _plain(rejected),
+        "ranked": ranked,
+        "rejected": rejected,
         "seed": seed,
         "suggestions": suggestions,
-        "message": describe(context, filters, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
+        "message": describe(context, found, weighers, ranked, alternates, rejected, [item["text"] for item in suggestions]),
     }
 
 
-def _rejected(context: Context, filters: Sequence[Filter]) -> dict[str, list[Rejection]]:
-    """Every reason against every host, in the order of the hosts and of the filters."""
-    everyone = list(context.hosts.values())
-    known = [host for host in everyone if host.known]
-    reasons: dict[str, list[Rejection]] = {}
-    for item in filters:
-        if item.applies():
-            for host in item.suspects(known if item.needs_facts else everyone):
-                reason = item.rejection(host)
-                if reason is not None:
-                    reasons.setdefault(host.name, []).append(reason)
-    return {name: reasons[name] for name in context.hosts if name in reasons}
-
-
-def _plain(rejected: Mapping[str, Sequence[Rejection]]) -> dict[str, list[dict[str, Any]]]:
-    """The reasons as JSON has them; one that several hosts share is made once."""
-    made: dict[int, dict[str, Any]] = {}
-    plain = {}
-    for host, reasons in rejected.items():
-        plain[host] = mine = []
-        for reason in reasons:
-            shown = made.get(id(reason))
-            if shown is None:
-                shown = made[id(reason)] = dict(zip(Rejection._fields, reason))
-            mine.append(shown)
-    return plain
+def _by_row(rows: int, found: Iterable[Mapping[int, Rejection]]) -> list[list[Rejection] | None]:
+    """Every reason against every host, in the order of the filters; None where there is none."""
+    reasons: list[list[Rejection] | None] = [None] * rows
+    for refused in found:
+        for row, reason in refused.items():
+            against = reasons[row]
+            if against is None:
+                reasons[row] = [reason]
+            else:
+                against.append(reason)
+    return reasons
 
 
 def _seed(options: Options) -> int | str | None:
@@ -93,12 +79,12 @@ def _ordered(weighed: Sequence[Weighed], context: Context, seed: int | str | Non
     """Best first: the current host if it fits, since growing in place copies nothing; else one drawn from the best, where that is configured."""
     ranked = list(weighed)
     options = context.options
-    current = next((index for index, item in enumerate(ranked) if item.host == context.request.instance.host), None)
+    current = next((index for index, item in enumerate(ranked) if item["host"] == context.request.instance.host), None)
     if current is not None and options.prefer_same_host:
         return [ranked.pop(current), *ranked]
     draw = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
     if options.shuffle_best_same_weighed_hosts and ranked:
-        best = [item for item in ranked if item.weight == ranked[0].weight]
+        best = [item for item in ranked if item["weight"] == ranked[0]["weight"]]
         ranked[: len(best)] = draw.sample(best, len(best))
     if options.host_subset_size > 1 and ranked:
         ranked.insert(0, ranked.pop(draw.randrange(min(options.host_subset_size, len(ranked)))))

@@ -37,12 +37,12 @@ def suggest(context: Context, rejected: Rejected) -> list[dict[str, Any]]:
     alone: dict[tuple[str, str | None], list[str]] = {}
     short: dict[str, dict[str, float]] = {}
     for name, reasons in rejected.items():
-        codes = [reason.code for reason in reasons]
-        if len(codes) == 1 and (codes[0] in _CURES or codes[0] in _ZONES):
-            zone = context.hosts[name].availability_zone if codes[0] in _ZONES else None
-            alone.setdefault(("zone" if zone else codes[0], zone), []).append(name)
-        elif all(code in _CAPACITIES for code in codes):
-            short[name] = {reason.code: reason.have for reason in reasons}
+        code = reasons[0]["code"]
+        if len(reasons) == 1 and (code in _CURES or code in _ZONES):
+            zone = context.hosts[name].availability_zone if code in _ZONES else None
+            alone.setdefault(("zone" if zone else code, zone), []).append(name)
+        elif code in _CAPACITIES and all(reason["code"] in _CAPACITIES for reason in reasons):
+            short[name] = {reason["code"]: reason["have"] for reason in reasons}
     return [*_single_reasons(alone), *_room(context, short)]
 
 

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import TypedDict
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
 
 
-class Weighed(NamedTuple):
+class Weighed(TypedDict):
     """A host with its weight and what each weigher contributed."""
 
     host: str
@@ -21,31 +22,36 @@ class Weighed(NamedTuple):
     weights: dict[str, dict[str, float]]
 
 
-def weigh(hosts: Sequence[HostState], weighers: Sequence[Weigher]) -> list[Weighed]:
-    """Heaviest first; ties keep the order given. A single host needs no weighing: its weight is 0."""
-    weights = [0.0] * len(hosts)
+def weigh(fleet: FleetState, rows: Sequence[int], weighers: Sequence[Weigher]) -> list[Weighed]:
+    """The hosts in these rows, heaviest first; ties keep the order given. A single host needs no weighing: its weight is 0."""
+    weights = [0.0] * len(rows)
     columns: dict[str, list[dict[str, float]]] = {}
-    told = {key for host in hosts for metadata in host.metadata for key in metadata}
-    for weigher in weighers if len(hosts) > 1 else ():
+    for weigher in weighers if len(rows) > 1 else ():
         if not weigher.applies():
             continue
-        raws = list(map(weigher.raw, hosts))
+        raws = weigher.raws(fleet, rows)
         shares = normalize(raws, weigher.minval, weigher.maxval)
-        own = weigher.multiplier_key in told
-        multipliers = list(map(weigher.multiplier, hosts)) if own else [weigher.default_multiplier] * len(hosts)
+        multipliers = weigher.multipliers(fleet, rows)
         weights = [weight + multiplier * share for weight, multiplier, share in zip(weights, multipliers, shares)]
         columns[type(weigher).__name__] = [
             {"raw": raw, "normalized": share, "multiplier": multiplier} for raw, share, multiplier in zip(raws, shares, multipliers)
         ]
-    parts = [dict(zip(columns, row)) for row in zip(*columns.values())] if columns else [{} for _host in hosts]
-    weighed = [Weighed(host.name, weight, part) for host, weight, part in zip(hosts, weights, parts)]
-    return sorted(weighed, key=lambda item: -item.weight)
+    parts = [dict(zip(columns, row)) for row in zip(*columns.values())] if columns else [{} for _row in rows]
+    names = fleet.names
+    weighed: list[Weighed] = [{"host": names[row], "weight": weight, "weights": part} for row, weight, part in zip(rows, weights, parts)]
+    return sorted(weighed, key=itemgetter("weight"), reverse=True)
 
 
 def normalize(raws: Sequence[float], minval: float | None = None, maxval: float | None = None) -> list[float]:
     """Scale to 0..1 between the bounds, or between the extremes where there is no bound; values beyond a bound count as the bound."""
-    clamped = [raw if minval is None or raw > minval else minval for raw in raws]
-    clamped = [raw if maxval is None or raw < maxval else maxval for raw in clamped]
-    low = min(clamped) if minval is None else minval
-    high = max(clamped) if maxval is None else maxval
-    return [0.0 if high == low else (raw - low) / (high - low) for raw in clamped]
+    least, most = min(raws), max(raws)
+    low = least if minval is None else minval
+    high = maxval if maxval is not None else max(most, low)
+    if minval is None:
+        low = min(low, high)
+    if high == low:
+        return [0.0] * len(raws)
+    width = high - low
+    if low <= least and most <= high:
+        return [(raw - low) / width for raw in raws]
+    return [(min(max(raw, low), high) - low) / width for raw in raws]

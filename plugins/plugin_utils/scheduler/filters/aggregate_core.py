@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import overcommitted
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.core import CoreFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState
 
 
 class AggregateCoreFilter(CoreFilter):
     """As CoreFilter; the lowest `cpu_allocation_ratio` of the host's aggregates wins over the host's own."""
 
-    def capacity(self, host: HostState) -> Capacity | None:
-        return overcommitted(super().capacity(host), host.metadata_min("cpu_allocation_ratio", above=0))
+    aggregate_ratio = "cpu_allocation_ratio"

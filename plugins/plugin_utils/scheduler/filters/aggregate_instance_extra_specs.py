@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.extra_specs_ops import predicate
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Rejection, ValueFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState, words
 
 _SCOPE = "aggregate_instance_extra_specs"
 
 
-class AggregateInstanceExtraSpecsFilter(Filter):
+class AggregateInstanceExtraSpecsFilter(ValueFilter):
     """Every key without scope or in the scope of this filter is in the metadata of the host's aggregates, with a value that matches."""
 
     def __init__(self, context: Context) -> None:
@@ -28,10 +29,16 @@ class AggregateInstanceExtraSpecsFilter(Filter):
     def applies(self) -> bool:
         return bool(self.requirements)
 
-    def rejection(self, host: HostState) -> Rejection | None:
+    def values(self, host: HostState) -> list[tuple[str, ...]]:
+        return [host.metadata_texts(name) for name, _requirement, _matches in self.requirements]
+
+    def columns(self, fleet: FleetState) -> list[list[tuple[str, ...]]]:
+        return [fleet.metadata_texts(name) for name, _requirement, _matches in self.requirements]
+
+    def judge(self, *given: tuple[str, ...]) -> Rejection | None:
         failed = []
-        for name, requirement, matches in self.requirements:
-            values = host.metadata_values(name)
+        for (name, requirement, matches), texts in zip(self.requirements, given):
+            values = words(texts)
             if not any(map(matches, values)):
                 have = ", ".join(sorted(values)) or None
                 failed.append((f"its aggregates give {name} {f'as {have!r}' if have else 'no value'}, which must be '{requirement}'", requirement, have))

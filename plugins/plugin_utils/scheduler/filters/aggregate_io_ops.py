@@ -7,12 +7,9 @@
 from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.io_ops import IoOpsFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
 class AggregateIoOpsFilter(IoOpsFilter):
     """As IoOpsFilter; the lowest `max_io_ops_per_host` of the host's aggregates wins over the option."""
 
-    def limit(self, host: HostState) -> float:
-        own = host.metadata_min(self.option)
-        return self.fleet_limit if own is None else own
+    aggregates = True

@@ -7,12 +7,9 @@
 from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.num_instances import NumInstancesFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
 class AggregateNumInstancesFilter(NumInstancesFilter):
     """As NumInstancesFilter; the lowest `max_instances_per_host` of the host's aggregates wins over the option."""
 
-    def limit(self, host: HostState) -> float:
-        own = host.metadata_min(self.option)
-        return self.fleet_limit if own is None else own
+    aggregates = True

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import ANY_ZONE
 
@@ -39,8 +39,14 @@ class AvailabilityZoneFilter(Filter):
     def applies(self) -> bool:
         return self.unknown or self.zone is not None
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        return hosts if self.unknown else [host for host in hosts if host.availability_zone != self.zone]
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
+        if self.unknown:
+            return super().rejections(fleet)
+        refused: dict[int, Rejection] = {}
+        for zone, rows in fleet.in_zone.items():
+            if zone != self.zone:
+                refused |= dict.fromkeys(rows, self._other(zone))
+        return refused
 
     def rejection(self, host: HostState) -> Rejection | None:
         if self.unknown:

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -17,8 +16,8 @@ class ComputeFilter(Filter):
 
     needs_facts = False
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        return [host for host in hosts if not (host.enabled and host.up)]
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
+        return self.asked(fleet, [row for row, (enabled, up) in enumerate(zip(fleet.enabled, fleet.up)) if not (enabled and up)])
 
     def rejection(self, host: HostState) -> Rejection | None:
         if not host.enabled:

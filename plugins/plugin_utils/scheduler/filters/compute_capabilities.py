@@ -7,20 +7,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.extra_specs_ops import predicate
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-_DICT = frozenset({dict})
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Rejection, ValueFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import NOVA_NAMES, HostState
 
 
-class ComputeCapabilitiesFilter(Filter):
+class ComputeCapabilitiesFilter(ValueFilter):
     """`capabilities:a:b` must be there and match; a key without scope counts only on hosts that know it, other scopes belong to others.
 
     `hw:maxphysaddr_bits` is short for `capabilities:cpu_info:maxphysaddr:bits`, at least. A name is looked up in the host state, then in its
@@ -36,17 +34,16 @@ class ComputeCapabilitiesFilter(Filter):
             if not names or scope == "capabilities":
                 self.requirements.append((key, names or [scope], requirement, predicate(f"request.flavor.extra_specs.{given}", requirement)))
 
-        self._judged = lru_cache(maxsize=None, typed=True)(self._judge)
-
     def applies(self) -> bool:
         return bool(self.requirements)
 
-    def rejection(self, host: HostState) -> Rejection | None:
-        found = [_lookup(host, names) for _key, names, _requirement, _matches in self.requirements]
-        # Many hosts are alike; what is no plain value cannot be remembered.
-        return self._judged(*found) if _PLAIN.issuperset(map(type, found)) else self._judge(*found)
+    def values(self, host: HostState) -> list[Any]:
+        return [_lookup(host, names) for _key, names, _requirement, _matches in self.requirements]
 
-    def _judge(self, *values: Any) -> Rejection | None:
+    def columns(self, fleet: FleetState) -> list[list[Any]]:
+        return [_column(fleet, names) for _key, names, _requirement, _matches in self.requirements]
+
+    def judge(self, *values: Any) -> Rejection | None:
         failed = []
         for (key, _names, requirement, matches), found in zip(self.requirements, values):
             if found is None:
@@ -59,7 +56,17 @@ class ComputeCapabilitiesFilter(Filter):
         return self.reject("capability", "; ".join(reason for reason, _need, _have in failed), *failed[0][1:])
 
 
-def _lookup(host: HostState, names: list[str]) -> Any:
+def _column(fleet: FleetState, names: Sequence[str]) -> list[Any]:
+    if names[0] in NOVA_NAMES:
+        return [_lookup(host, names) for host in fleet.values()]
+    plain = zip(fleet.column(names[0]), fleet.column("capabilities"))
+    found = [_step(capabilities, names[0]) if value is None else value for value, capabilities in plain]
+    for name in names[1:]:
+        found = [_step(value, name) for value in found]
+    return found
+
+
+def _lookup(host: HostState, names: Sequence[str]) -> Any:
     found: Any = host.attribute(names[0])
     if found is None:
         found = _step(host.facts.get("capabilities"), names[0])
@@ -69,7 +76,7 @@ def _lookup(host: HostState, names: list[str]) -> Any:
 
 
 def _step(found: Any, name: str) -> Any:
-    if type(found) in _DICT:
+    if type(found) is dict:
         return found.get(name)
     if isinstance(found, str):
         found = _parsed(found)

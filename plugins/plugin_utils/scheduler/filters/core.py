@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import CapacityFilter
 
@@ -16,9 +14,8 @@ class CoreFilter(CapacityFilter):
     """`vcpus x cpu_allocation_ratio - vcpus_used >= flavor.vcpus`."""
 
     code = "vcpus"
+    resource = "vcpus"
     unit = "vCPUs"
 
     def needed(self, context: Context) -> float:
         return context.request.flavor.vcpus
-
-    capacity = staticmethod(attrgetter("vcpus"))

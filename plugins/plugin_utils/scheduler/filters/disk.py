@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import CapacityFilter
 
@@ -16,9 +14,8 @@ class DiskFilter(CapacityFilter):
     """`local_gb x disk_allocation_ratio - (local_gb - min(free, disk_available_least)) >= disk + ephemeral + swap`, in MB."""
 
     code = "disk"
+    resource = "disk_mb"
     unit = "MB"
 
     def needed(self, context: Context) -> float:
         return context.request.flavor.disk_mb
-
-    capacity = staticmethod(attrgetter("disk_mb"))

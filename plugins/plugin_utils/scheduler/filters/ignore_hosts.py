@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -25,8 +24,8 @@ class IgnoreHostsFilter(Filter):
     def applies(self) -> bool:
         return bool(self.ignored)
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        return [host for host in hosts if host.name.lower() in self.ignored]
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
+        return self.asked(fleet, [row for row, name in enumerate(fleet.names) if name.lower() in self.ignored])
 
     def rejection(self, host: HostState) -> Rejection | None:
         return self.reject("ignored_host", "is one of ignore_hosts") if host.name.lower() in self.ignored else None

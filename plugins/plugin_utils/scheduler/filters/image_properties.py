@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence, strings
 
@@ -21,7 +22,6 @@ _VERSION = ("img_hv_requested_version", "hypervisor_version_requires")
 _ALIASES = {"amd64": "x86_64", "x86-64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686", "arm64": "aarch64", "hv": "hvm", "pv": "xen"}
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, ">": operator.gt}
 _PREDICATE = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]+(?:\.[0-9]+){0,2})\s*")
-_LIST = frozenset({list})
 
 
 class ImagePropertiesFilter(Filter):
@@ -42,12 +42,13 @@ class ImagePropertiesFilter(Filter):
     def applies(self) -> bool:
         return bool(self.text or self.version or self.address_bits)
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
         """A host that names the very triple needs no closer look."""
         if self.version or self.address_bits or not all(self.wanted):
-            return hosts
+            return super().rejections(fleet)
         wanted = self.wanted
-        return [host for host in hosts if type(offered := host.facts.get("supported_instances")) not in _LIST or wanted not in offered]
+        rows = [row for row, offered in enumerate(fleet.column("supported_instances")) if type(offered) is not list or wanted not in offered]
+        return self.asked(fleet, rows)
 
     def rejection(self, host: HostState) -> Rejection | None:
         path = f"{host.path}.supported_instances"

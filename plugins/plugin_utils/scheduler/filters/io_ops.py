@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import LimitFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
 class IoOpsFilter(LimitFilter):
@@ -17,6 +16,3 @@ class IoOpsFilter(LimitFilter):
     what = "operations under way"
     fact = "num_io_ops"
     option = "max_io_ops_per_host"
-
-    def counted(self, host: HostState) -> float:
-        return host.num_io_ops

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import LimitFilter
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
 class NumInstancesFilter(LimitFilter):
@@ -17,6 +16,3 @@ class NumInstancesFilter(LimitFilter):
     what = "guests are here"
     fact = "num_instances"
     option = "max_instances_per_host"
-
-    def counted(self, host: HostState) -> float:
-        return host.num_instances

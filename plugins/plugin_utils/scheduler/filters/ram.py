@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import CapacityFilter
 
@@ -16,9 +14,8 @@ class RamFilter(CapacityFilter):
     """`memory_mb x ram_allocation_ratio - memory_mb_used >= flavor.ram`."""
 
     code = "ram"
+    resource = "memory_mb"
     unit = "MB"
 
     def needed(self, context: Context) -> float:
         return context.request.flavor.ram
-
-    capacity = staticmethod(attrgetter("memory_mb"))

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -20,9 +19,9 @@ class ResizeToSameHostFilter(Filter):
     def applies(self) -> bool:
         return not self.context.request.allow_resize_to_same_host
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
         current = self.context.request.instance.host
-        return [host for host in hosts if host.name == current]
+        return self.asked(fleet, [fleet.rows[current]] if current in fleet.rows else ())
 
     def rejection(self, host: HostState) -> Rejection | None:
         if host.name != self.context.request.instance.host:

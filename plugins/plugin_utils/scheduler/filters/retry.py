@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -25,8 +24,8 @@ class RetryFilter(Filter):
     def applies(self) -> bool:
         return bool(self.tried)
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        return [host for host in hosts if host.name in self.tried]
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
+        return self.asked(fleet, [fleet.rows[name] for name in self.tried if name in fleet.rows])
 
     def rejection(self, host: HostState) -> Rejection | None:
         return self.reject("already_tried", "was tried already for this request") if host.name in self.tried else None

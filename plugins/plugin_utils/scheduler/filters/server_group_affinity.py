@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -24,16 +23,19 @@ class ServerGroupAffinityFilter(Filter):
         group = context.request.server_group
         if group.policy == "affinity":
             others = group.members - {context.request.instance.uuid}
-            self.hosts = frozenset(host.name for host in context.hosts.values() if not others.isdisjoint(host.instances))
+            fleet = context.hosts
+            self.hosts = frozenset(name for name, guests in zip(fleet.names, fleet.instances) if not others.isdisjoint(guests))
         self.where = ", ".join(sorted(self.hosts))
+        self.reason = f"has no member of the server group, which is on {self.where}"
 
     def applies(self) -> bool:
         return bool(self.hosts)
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
-        return [host for host in hosts if host.name not in self.hosts]
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
+        return {row: self._away(name) for row, name in enumerate(fleet.names) if name not in self.hosts and row not in fleet.unknown}
 
     def rejection(self, host: HostState) -> Rejection | None:
-        if host.name in self.hosts:
-            return None
-        return self.reject("affinity", f"has no member of the server group, which is on {self.where}", self.where, host.name)
+        return None if host.name in self.hosts else self._away(host.name)
+
+    def _away(self, name: str) -> Rejection:
+        return self.reject("affinity", self.reason, self.where, name)

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 
@@ -20,9 +19,9 @@ class ServerGroupAntiAffinityFilter(Filter):
     def applies(self) -> bool:
         return self.context.request.server_group.policy == "anti-affinity"
 
-    def suspects(self, hosts: Sequence[HostState]) -> Sequence[HostState]:
+    def rejections(self, fleet: FleetState) -> dict[int, Rejection]:
         members = self.context.request.server_group.members
-        return [host for host in hosts if not members.isdisjoint(host.instances)]
+        return self.asked(fleet, [row for row, guests in enumerate(fleet.instances) if not members.isdisjoint(guests)])
 
     def rejection(self, host: HostState) -> Rejection | None:
         request, instances = self.context.request, host.instances

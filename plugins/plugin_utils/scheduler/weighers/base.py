@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
@@ -42,13 +44,26 @@ class Weigher:
         """The value of one host."""
         raise NotImplementedError
 
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        """The values of the hosts in these rows."""
+        return [self.raw(fleet.host(row)) for row in rows]
+
+    def multipliers(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        """What the values of these hosts are multiplied with, worked out once for aggregates that say the same."""
+        if not any(texts := fleet.metadata_texts(self.multiplier_key)):
+            return [self.default_multiplier] * len(rows)
+        told = [texts[row] for row in rows]
+        known = {text: self.multiplier(fleet.host(row)) for text, row in dict(zip(told, rows)).items()}
+        return [known[text] for text in told]
+
     def multiplier(self, host: HostState) -> float:
         """The lowest multiplier that the host's aggregates give, else the one configured."""
-        key = self.multiplier_key
-        for metadata in host.metadata:
-            if key in metadata:
-                own = host.metadata_min(key)
-                break
-        else:
-            own = None
+        own = host.metadata_min(self.multiplier_key)
         return self.default_multiplier if own is None else float(own) * self.sign
+
+
+class ColumnWeigher(Weigher):
+    """A weigher that reads its values off the columns."""
+
+    def raw(self, host: HostState) -> float:
+        return self.raws(host.fleet, [host.row])[0]

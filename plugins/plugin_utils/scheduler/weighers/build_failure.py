@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class BuildFailureWeigher(Weigher):
+class BuildFailureWeigher(ColumnWeigher):
     """`failed_builds`, the moves in the host's journal that ended in an error; the multiplier says how much worse they make a host."""
 
     multiplier_key = "build_failure_weight_multiplier"
     sign = -1
 
-    def raw(self, host: HostState) -> float:
-        return host.count("failed_builds")
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return fleet.counts("failed_builds", rows)

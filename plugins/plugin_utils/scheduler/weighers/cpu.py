@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class CPUWeigher(Weigher):
+class CPUWeigher(ColumnWeigher):
     """`vcpus x cpu_allocation_ratio - vcpus_used`."""
 
     minval = 0
     multiplier_key = "cpu_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        vcpus = host.vcpus
-        return vcpus.total * vcpus.ratio - vcpus.used
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        total, used, ratio = fleet.vcpus.total, fleet.vcpus.used, fleet.vcpus.ratio
+        return [total[row] * ratio[row] - used[row] for row in rows]

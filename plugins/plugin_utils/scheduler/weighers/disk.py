@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class DiskWeigher(Weigher):
+class DiskWeigher(ColumnWeigher):
     """The smaller of what is not promised and `disk_available_least`, in MiB."""
 
     minval = 0
     multiplier_key = "disk_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        disk = host.disk_mb
-        return disk.total - disk.used
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        total, used = fleet.disk_mb.total, fleet.disk_mb.used
+        return [total[row] - used[row] for row in rows]

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class HypervisorVersionWeigher(Weigher):
+class HypervisorVersionWeigher(ColumnWeigher):
     """`hypervisor_version`: the newest QEMU first."""
 
     multiplier_key = "hypervisor_version_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        return host.count("hypervisor_version")
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return fleet.counts("hypervisor_version", rows)

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class IoOpsWeigher(Weigher):
+class IoOpsWeigher(ColumnWeigher):
     """`num_io_ops`; a negative multiplier prefers hosts that are idle."""
 
     minval = 0
     multiplier_key = "io_ops_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        return host.num_io_ops
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return [fleet.num_io_ops[row] for row in rows]

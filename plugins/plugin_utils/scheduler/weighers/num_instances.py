@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class NumInstancesWeigher(Weigher):
+class NumInstancesWeigher(ColumnWeigher):
     """`num_instances`; a positive multiplier stacks guests, a negative one spreads them."""
 
     multiplier_key = "num_instances_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        return host.num_instances
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return [fleet.num_instances[row] for row in rows]

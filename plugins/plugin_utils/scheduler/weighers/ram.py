@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class RAMWeigher(Weigher):
+class RAMWeigher(ColumnWeigher):
     """`memory_mb - memory_mb_used`: spreads guests; a negative multiplier stacks them."""
 
     minval = 0
     multiplier_key = "ram_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        memory = host.memory_mb
-        return memory.total - memory.used
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        total, used = fleet.memory_mb.total, fleet.memory_mb.used
+        return [total[row] - used[row] for row in rows]

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class SameHostWeigher(Weigher):
+class SameHostWeigher(ColumnWeigher):
     """1 for the current host, 0 for the others: what staying is worth where `prefer_same_host` does not decide."""
 
     multiplier_key = "same_host_weight_multiplier"
 
-    def raw(self, host: HostState) -> float:
-        return float(host.name == self.context.request.instance.host)
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return [float(fleet.names[row] == self.context.request.instance.host) for row in rows]

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import Weigher
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.base import ColumnWeigher
 
 
-class ServerGroupSoftAffinityWeigher(Weigher):
+class ServerGroupSoftAffinityWeigher(ColumnWeigher):
     """How many members of the group are on the host."""
 
     multiplier_key = "soft_affinity_weight_multiplier"
@@ -23,5 +24,6 @@ class ServerGroupSoftAffinityWeigher(Weigher):
     def applies(self) -> bool:
         return self.context.request.server_group.policy == self.policy
 
-    def raw(self, host: HostState) -> float:
-        return len(self.context.request.server_group.members.intersection(host.instances))
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        members = self.context.request.server_group.members
+        return [len(members.intersection(fleet.instances[row])) for row in rows]

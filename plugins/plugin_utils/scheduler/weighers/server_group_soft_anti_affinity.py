@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from collections.abc import Sequence
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weighers.server_group_soft_affinity import ServerGroupSoftAffinityWeigher
 
 
@@ -17,5 +19,5 @@ class ServerGroupSoftAntiAffinityWeigher(ServerGroupSoftAffinityWeigher):
     reads = frozenset({"server_group.soft-anti-affinity"})
     policy = "soft-anti-affinity"
 
-    def raw(self, host: HostState) -> float:
-        return -super().raw(host)
+    def raws(self, fleet: FleetState, rows: Sequence[int]) -> list[float]:
+        return [-members for members in super().raws(fleet, rows)]

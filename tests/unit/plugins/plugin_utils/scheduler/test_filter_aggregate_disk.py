@@ -24,7 +24,7 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 def test_the_aggregate_beats_the_host(changes, passes):
     refused = rejection(AggregateDiskFilter, host(local_gb_used=100, **changes), request(flavor=flavor(disk=50)))
     assert (refused is None) is passes
-    assert passes or refused.filter == "AggregateDiskFilter"
+    assert passes or refused["filter"] == "AggregateDiskFilter"
 
 
 def test_a_host_that_is_down_is_not_judged_without_facts():

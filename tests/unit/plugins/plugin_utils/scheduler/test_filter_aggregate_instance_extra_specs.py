@@ -36,4 +36,4 @@ def test_extra_specs(specs, metadata, passes):
 def test_reason_names_every_spec():
     specs = {"ssd": "true", "rack": "a"}
     refused = rejection(AggregateInstanceExtraSpecsFilter, host(aggregates=[aggregate(rack="b,c")]), request(flavor=flavor(extra_specs=specs)))
-    assert refused.reason == "its aggregates give ssd no value, which must be 'true'; its aggregates give rack as 'b, c', which must be 'a'"
+    assert refused["reason"] == "its aggregates give ssd no value, which must be 'true'; its aggregates give rack as 'b, c', which must be 'a'"

@@ -34,25 +34,25 @@ ZONELESS = host("kvm4", None)
 def test_zone(state, current, zone, code):
     others = tuple(other for other in (HERE, NEAR, FAR, ZONELESS) if other is not state)
     refused = rejection(AvailabilityZoneFilter, state, request(current, availability_zone=zone), others)
-    assert (refused and refused.code) == code
+    assert (refused and refused["code"]) == code
 
 
 def test_a_guest_on_a_host_without_zone_stays_in_the_default_zone():
     asked = request("kvm4")
     assert rejection(AvailabilityZoneFilter, host("kvm5", None), asked, (ZONELESS,)) is None
-    assert rejection(AvailabilityZoneFilter, NEAR, asked, (ZONELESS,)).need == "nova"
+    assert rejection(AvailabilityZoneFilter, NEAR, asked, (ZONELESS,))["need"] == "nova"
     assert rejection(AvailabilityZoneFilter, NEAR, asked, (ZONELESS,), default_availability_zone="az1") is None
 
 
 def test_the_zone_of_creation_does_not_decide():
     asked = request("kvm1")
     asked["instance"]["availability_zone"] = "az2"
-    assert rejection(AvailabilityZoneFilter, FAR, asked, (HERE,)).code == "other_zone"
+    assert rejection(AvailabilityZoneFilter, FAR, asked, (HERE,))["code"] == "other_zone"
     assert rejection(AvailabilityZoneFilter, NEAR, asked, (HERE,)) is None
 
 
 def test_reason():
     refused = rejection(AvailabilityZoneFilter, FAR, request("kvm1"), (HERE,))
-    assert refused.reason == "is in zone az2; the guest stays in zone az1 of its current host kvm1"
-    assert (refused.need, refused.have) == ("az1", "az2")
-    assert rejection(AvailabilityZoneFilter, FAR, request("kvm1", availability_zone="az1"), (HERE,)).reason == "is in zone az2; zone az1 was requested"
+    assert refused["reason"] == "is in zone az2; the guest stays in zone az1 of its current host kvm1"
+    assert (refused["need"], refused["have"]) == ("az1", "az2")
+    assert rejection(AvailabilityZoneFilter, FAR, request("kvm1", availability_zone="az1"), (HERE,))["reason"] == "is in zone az2; zone az1 was requested"

@@ -24,8 +24,8 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 )
 def test_compute(changes, code):
     refused = rejection(ComputeFilter, host(**changes))
-    assert (refused and refused.code) == code
+    assert (refused and refused["code"]) == code
 
 
 def test_both_are_said():
-    assert rejection(ComputeFilter, host(up=False, enabled=False)).reason == "is disabled and down"
+    assert rejection(ComputeFilter, host(up=False, enabled=False))["reason"] == "is disabled and down"

@@ -57,9 +57,9 @@ def test_capabilities(spec, passes):
 def test_reason_lists_every_requirement_that_fails():
     specs = {"capabilities:gpus": ">= 4", "capabilities:tpm": "yes", "capabilities:ssd": "True"}
     refused = rejection(ComputeCapabilitiesFilter, host(**FACTS), request(flavor=flavor(extra_specs=specs)))
-    assert refused.code == "capability"
-    assert refused.reason == "capabilities:gpus is '2', which must be '>= 4'; does not report capabilities:tpm, which must be 'yes'"
-    assert (refused.need, refused.have) == (">= 4", "2")
+    assert refused["code"] == "capability"
+    assert refused["reason"] == "capabilities:gpus is '2', which must be '>= 4'; does not report capabilities:tpm, which must be 'yes'"
+    assert (refused["need"], refused["have"]) == (">= 4", "2")
 
 
 @pytest.mark.parametrize(("bits", "passes"), [(48, True), (46, True), (52, False)])

@@ -22,7 +22,7 @@ def test_name_and_uuid(domain, code):
     asked = request("elsewhere")
     asked["instance"]["uuid"] = "me"
     refused = rejection(ConflictFilter, host(domains=[domain]), asked, others=(host("elsewhere"),))
-    assert (refused and refused.code) == code
+    assert (refused and refused["code"]) == code
 
 
 def test_the_current_host_has_the_guest():
@@ -31,6 +31,6 @@ def test_the_current_host_has_the_guest():
 
 def test_mac_where_the_facts_list_them():
     asked = request(requirements={"macs": ["52:54:00:00:00:01"]})
-    assert rejection(ConflictFilter, host(macs=["52:54:00:00:00:01"]), asked).code == "mac_in_use"
+    assert rejection(ConflictFilter, host(macs=["52:54:00:00:00:01"]), asked)["code"] == "mac_in_use"
     assert rejection(ConflictFilter, host(macs=["52:54:00:00:00:02"]), asked) is None
     assert rejection(ConflictFilter, host(), asked) is None

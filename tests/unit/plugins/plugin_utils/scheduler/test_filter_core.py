@@ -29,4 +29,4 @@ def test_core(vcpus, changes, scheduler, passes):
 
 def test_reason():
     refused = rejection(CoreFilter, host(vcpus_used=127), request(flavor=flavor(vcpus=2)))
-    assert refused == ("CoreFilter", "vcpus", "needs 2 vCPUs, 1 vCPUs left of 128 vCPUs (8 vCPUs x 16), 127 vCPUs used", 2, 1)
+    assert tuple(refused.values()) == ("CoreFilter", "vcpus", "needs 2 vCPUs, 1 vCPUs left of 128 vCPUs (8 vCPUs x 16), 127 vCPUs used", 2, 1)

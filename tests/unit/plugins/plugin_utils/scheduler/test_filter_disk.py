@@ -33,4 +33,4 @@ def test_disk(size, changes, scheduler, passes):
 
 def test_reason_is_in_mb():
     refused = rejection(DiskFilter, host(local_gb_used=95), request())
-    assert refused == ("DiskFilter", "disk", "needs 10240 MB, 5120 MB left of 102400 MB (102400 MB x 1), 97280 MB used", 10240, 5120)
+    assert tuple(refused.values()) == ("DiskFilter", "disk", "needs 10240 MB, 5120 MB left of 102400 MB (102400 MB x 1), 97280 MB used", 10240, 5120)

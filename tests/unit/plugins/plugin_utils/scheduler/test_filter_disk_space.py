@@ -44,4 +44,4 @@ def test_only_the_growth_counts_where_the_guest_is(free, passes):
 
 def test_reason():
     refused = rejection(DiskSpaceFilter, host(disk_free_mb=100, claims=[claim()]), request(requirements={"overlay_bytes": 100 * MIB + 1}))
-    assert refused[1:] == ("disk_space", "101 MB have to fit into its file system, 60 MB are free (40 MB are promised to claims)", 101, 60)
+    assert tuple(refused.values())[1:] == ("disk_space", "101 MB have to fit into its file system, 60 MB are free (40 MB are promised to claims)", 101, 60)

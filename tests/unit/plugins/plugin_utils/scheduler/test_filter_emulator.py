@@ -31,7 +31,7 @@ HOST = {
 )
 def test_emulator(needed, code):
     refused = rejection(EmulatorFilter, host(**HOST), request(requirements=needed))
-    assert (refused and refused.code) == code
+    assert (refused and refused["code"]) == code
 
 
 def test_what_a_host_does_not_report_is_left_to_the_claim():

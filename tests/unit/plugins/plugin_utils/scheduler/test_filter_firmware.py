@@ -30,4 +30,4 @@ HOST = {"firmware": {"kinds": ["efi"], "loaders": [CODE], "secure_boot": False},
 )
 def test_firmware(needed, changes, lacks):
     refused = rejection(FirmwareFilter, host(**{**HOST, **changes}), request(requirements=needed))
-    assert (refused and refused.need) == lacks
+    assert (refused and refused["need"]) == lacks

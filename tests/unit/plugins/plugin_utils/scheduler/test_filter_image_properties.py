@@ -36,14 +36,14 @@ OFFER = {"supported_instances": [["x86_64", "kvm", "hvm"], ["i686", "qemu", "hvm
 def test_image_properties(properties, facts, passes):
     refused = rejection(ImagePropertiesFilter, host(**facts), request(image={"properties": properties}))
     assert (refused is None) is passes
-    assert passes or refused.code == "image_properties"
+    assert passes or refused["code"] == "image_properties"
 
 
 def test_reasons():
     asked = request(image={"properties": {"hw_architecture": "aarch64", "hw_vm_mode": "hvm"}})
-    assert rejection(ImagePropertiesFilter, host(**OFFER), asked).reason == "the image needs aarch64 hvm, the host offers x86_64 kvm hvm, i686 qemu hvm"
+    assert rejection(ImagePropertiesFilter, host(**OFFER), asked)["reason"] == "the image needs aarch64 hvm, the host offers x86_64 kvm hvm, i686 qemu hvm"
     asked = request(image={"properties": {"img_hv_requested_version": ">=8.0"}})
-    assert rejection(ImagePropertiesFilter, host(**OFFER), asked).reason == "img_hv_requested_version is '>=8.0', the host's hypervisor is 7.2.0"
+    assert rejection(ImagePropertiesFilter, host(**OFFER), asked)["reason"] == "img_hv_requested_version is '>=8.0', the host's hypervisor is 7.2.0"
 
 
 def test_a_malformed_version_is_an_error():

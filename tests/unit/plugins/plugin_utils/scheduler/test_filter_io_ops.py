@@ -18,4 +18,4 @@ def test_io_ops(ops, limit, passes):
 
 def test_reason():
     refused = rejection(IoOpsFilter, host(num_io_ops=9))
-    assert refused == ("IoOpsFilter", "io_ops", "9 operations under way, fewer than 8 are allowed", "fewer than 8", 9)
+    assert tuple(refused.values()) == ("IoOpsFilter", "io_ops", "9 operations under way, fewer than 8 are allowed", "fewer than 8", 9)

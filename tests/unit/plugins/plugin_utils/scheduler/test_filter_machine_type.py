@@ -21,4 +21,4 @@ def test_machine_type(machine, known, passes):
 def test_reason_names_what_is_alike():
     known = ["pc-i440fx-7.2", "pc-q35-7.1", "pc-q35-7.2"]
     refused = rejection(MachineTypeFilter, host(machine_types=known), request(requirements={"machine": "pc-q35-8.2"}))
-    assert refused.reason == "does not know the machine type pc-q35-8.2; of its kind it knows pc-q35-7.1, pc-q35-7.2"
+    assert refused["reason"] == "does not know the machine type pc-q35-8.2; of its kind it knows pc-q35-7.1, pc-q35-7.2"

@@ -15,7 +15,7 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 )
 def test_maintenance(state, reason):
     refused = rejection(MaintenanceFilter, host(maintenance=state))
-    assert (refused and refused.reason) == reason
+    assert (refused and refused["reason"]) == reason
 
 
 def test_a_guest_does_not_stay_either():

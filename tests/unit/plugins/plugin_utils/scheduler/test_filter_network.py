@@ -24,4 +24,4 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 )
 def test_networks(needed, changes, lacks):
     refused = rejection(NetworkFilter, host(**changes), request(requirements=needed))
-    assert (refused and refused.need) == lacks
+    assert (refused and refused["need"]) == lacks

@@ -28,4 +28,4 @@ def test_num_instances(changes, limit, passes):
 
 def test_reason():
     refused = rejection(NumInstancesFilter, host(num_instances=50))
-    assert refused == ("NumInstancesFilter", "num_instances", "50 guests are here, fewer than 50 are allowed", "fewer than 50", 50)
+    assert tuple(refused.values()) == ("NumInstancesFilter", "num_instances", "50 guests are here, fewer than 50 are allowed", "fewer than 50", 50)

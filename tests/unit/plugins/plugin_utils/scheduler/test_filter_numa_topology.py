@@ -63,7 +63,7 @@ def test_memory_has_to_be_a_multiple_of_the_page_size():
 
 def test_reason():
     refused = judged({"numa_nodes": "2", "mem_page_size": "2MB"}, [cell(free_pages={"2048": 10})])
-    assert refused.reason == ("needs NUMA cells of 2 CPUs with 2048 MB + 2 CPUs with 2048 MB in pages of 2048 KiB; the host has cell 0: 4 CPUs with 20 MB")
+    assert refused["reason"] == ("needs NUMA cells of 2 CPUs with 2048 MB + 2 CPUs with 2048 MB in pages of 2048 KiB; the host has cell 0: 4 CPUs with 20 MB")
 
 
 def test_many_cells_take_no_time():

@@ -45,13 +45,13 @@ def test_ram(ram, changes, scheduler, passes):
 
 def test_reason_carries_the_numbers():
     refused = rejection(RamFilter, host(memory_mb_used=6144), request(flavor=flavor(ram=8192)))
-    assert refused == ("RamFilter", "ram", "needs 8192 MB, 6144 MB left of 12288 MB (8192 MB x 1.5), 6144 MB used", 8192, 6144)
+    assert tuple(refused.values()) == ("RamFilter", "ram", "needs 8192 MB, 6144 MB left of 12288 MB (8192 MB x 1.5), 6144 MB used", 8192, 6144)
 
 
 def test_reason_of_a_guest_larger_than_the_host():
     refused = rejection(RamFilter, host(), request(flavor=flavor(ram=9000)))
-    assert refused.reason == "needs 9000 MB, the whole host has 8192 MB (no guest overcommits against itself)"
-    assert refused.have == 8192
+    assert refused["reason"] == "needs 9000 MB, the whole host has 8192 MB (no guest overcommits against itself)"
+    assert refused["have"] == 8192
 
 
 def test_a_host_that_is_down_is_not_judged_without_facts():
@@ -63,6 +63,6 @@ def test_flavor_in_force_is_given_back_to_the_current_host_only():
     asked = request("kvm1", flavor=flavor(ram=4096))
     asked["instance"]["flavor"] = flavor(ram=4096)
     assert rejection(RamFilter, states[0], asked, others=states[1:]) is None
-    assert rejection(RamFilter, states[1], asked, others=states[:1]).have == 0
-    assert rejection(RamFilter, states[0], {**asked, "allow_resize_to_same_host": False}).have == 0
-    assert rejection(RamFilter, states[0], request("kvm1", flavor=flavor(ram=4096))).have == 0
+    assert rejection(RamFilter, states[1], asked, others=states[:1])["have"] == 0
+    assert rejection(RamFilter, states[0], {**asked, "allow_resize_to_same_host": False})["have"] == 0
+    assert rejection(RamFilter, states[0], request("kvm1", flavor=flavor(ram=4096)))["have"] == 0

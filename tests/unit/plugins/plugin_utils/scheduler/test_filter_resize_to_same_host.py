@@ -17,4 +17,4 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 def test_resize_to_same_host(current, allow, passes):
     refused = rejection(ResizeToSameHostFilter, host("kvm1"), request(current, allow_resize_to_same_host=allow))
     assert (refused is None) is passes
-    assert passes or refused.code == "same_host"
+    assert passes or refused["code"] == "same_host"

@@ -14,4 +14,4 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 def test_target_host(target, passes):
     refused = rejection(TargetHostFilter, host("kvm1"), request(target_host=target))
     assert (refused is None) is passes
-    assert passes or (refused.code, refused.need) == ("not_target_host", target)
+    assert passes or (refused["code"], refused["need"]) == ("not_target_host", target)

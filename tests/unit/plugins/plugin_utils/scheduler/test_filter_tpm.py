@@ -27,4 +27,4 @@ SWTPM = {"models": ["tpm-tis", "tpm-crb"], "backends": ["passthrough", "emulator
 )
 def test_tpm(needed, offered, reason):
     refused = rejection(TpmFilter, host(tpm=offered), request(requirements={"tpm": needed}))
-    assert (refused and refused.reason) == reason
+    assert (refused and refused["reason"]) == reason

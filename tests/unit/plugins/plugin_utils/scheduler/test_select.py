@@ -115,7 +115,7 @@ def test_message_when_nothing_fits():
     result = select_destinations(FLEET, request("kvm1", flavor=flavor(ram=8192), ignore_hosts=["kvm2"]))
     assert result["message"].splitlines() == [
         "web1 (1 vCPUs, 8192 MB memory, 10240 MB disk) cannot be placed: 0 of 5 hosts fit: "
-        "1 RamFilter (need 8192 MB; best has 6144), 1 ignored host, 1 other zone, 1 disabled, 1 down.",
+        "1 ignored host, 1 disabled, 1 down, 1 other zone, 1 RamFilter (need 8192 MB; best has 6144).",
         "  kvm1: RamFilter: needs 8192 MB, 6144 MB left of 12288 MB (8192 MB x 1.5), 6144 MB used",
         "  kvm3: AvailabilityZoneFilter: is in zone az2; the guest stays in zone az1 of its current host kvm1",
         "  kvm4: ComputeFilter: is disabled",
@@ -139,7 +139,7 @@ def test_message_when_something_fits_is_one_line():
     message = select_destinations(FLEET, request("kvm1", allow_resize_to_same_host=False))["message"]
     assert message == (
         "web1 (1 vCPUs, 1024 MB memory, 10240 MB disk) goes to kvm2: 1 of 5 hosts fit, weight 0.00; no alternate; "
-        "4 rejected: 1 same host, 1 other zone, 1 disabled, 1 down."
+        "4 rejected: 1 same host, 1 disabled, 1 down, 1 other zone."
     )
 
 

@@ -21,12 +21,12 @@ BASES = [{"sha256": "aa", "size_bytes": 500}, {"sha256": "bb", "size_bytes": 20}
 def weighed(weigher, states, asked=None, multiplier=1.0, **scheduler):
     """The weight of each host and what the weigher says of it, in the order of the hosts."""
     context = Context.build(states, asked or request(), {"weighers": {weigher: multiplier}, **scheduler})
-    by_name = {item.host: item for item in weigh(list(context.hosts.values()), weighers_for(context))}
+    by_name = {item["host"]: item for item in weigh(context.hosts, range(len(context.hosts)), weighers_for(context))}
     return [by_name[name] for name in context.hosts]
 
 
 def raws(weigher, states, asked=None, **scheduler):
-    return [item.weights[weigher]["raw"] for item in weighed(weigher, states, asked, **scheduler)]
+    return [item["weights"][weigher]["raw"] for item in weighed(weigher, states, asked, **scheduler)]
 
 
 def group(policy):
@@ -64,24 +64,24 @@ def test_raw_values(weigher, first, second, expected, asked):
     "weigher", ["ServerGroupSoftAffinityWeigher", "ServerGroupSoftAntiAffinityWeigher", "MetricsWeigher", "BaseImageWeigher", "ImagePropertiesWeigher"]
 )
 def test_a_weigher_that_has_nothing_to_go_by_is_left_out(weigher):
-    assert [item.weights for item in weighed(weigher, [host("kvm1"), host("kvm2")], request(server_group=group("anti-affinity")))] == [{}, {}]
+    assert [item["weights"] for item in weighed(weigher, [host("kvm1"), host("kvm2")], request(server_group=group("anti-affinity")))] == [{}, {}]
 
 
 @pytest.mark.parametrize("weigher", ["CPUWeigher", "DiskWeigher", "IoOpsWeigher"])
 def test_below_zero_counts_as_zero(weigher):
     states = [host("kvm1", vcpus_used=999, local_gb_used=999), host("kvm2", vcpus_used=128, local_gb_used=100), host("kvm3", num_io_ops=1)]
-    assert [item.weight for item in weighed(weigher, states)][:2] == [0, 0]
+    assert [item["weight"] for item in weighed(weigher, states)][:2] == [0, 0]
 
 
 def test_idle_hosts_first_with_a_negative_multiplier():
-    assert [item.weight for item in weighed("IoOpsWeigher", [host("kvm1", num_io_ops=4), host("kvm2", num_io_ops=1)], multiplier=-1)] == [-1, -0.25]
+    assert [item["weight"] for item in weighed("IoOpsWeigher", [host("kvm1", num_io_ops=4), host("kvm2", num_io_ops=1)], multiplier=-1)] == [-1, -0.25]
 
 
 def test_failures_make_a_host_worse_by_the_multiplier():
     states = [host("kvm1", failed_builds=2), host("kvm2", failed_builds=1), host("kvm3")]
-    assert [item.weight for item in weighed("BuildFailureWeigher", states, multiplier=10)] == [-10, -5, 0]
+    assert [item["weight"] for item in weighed("BuildFailureWeigher", states, multiplier=10)] == [-10, -5, 0]
     states[0]["aggregates"] = [aggregate(build_failure_weight_multiplier="3"), aggregate(build_failure_weight_multiplier="2")]
-    assert [item.weight for item in weighed("BuildFailureWeigher", states, multiplier=10)] == [-2, -5, 0]
+    assert [item["weight"] for item in weighed("BuildFailureWeigher", states, multiplier=10)] == [-2, -5, 0]
 
 
 @pytest.mark.parametrize("weigher", ["PCIWeigher", "ServerGroupSoftAffinityWeigher", "ServerGroupSoftAntiAffinityWeigher"])
