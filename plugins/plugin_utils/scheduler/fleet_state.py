@@ -10,12 +10,12 @@ faster than asking an object for each host. Who looks at one host only sees it a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from math import nan
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState, lowest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
@@ -32,9 +32,23 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     strings,
 )
 
+T = TypeVar("T")
 _PLAIN = frozenset({int, float})
 _TEXT = frozenset({str})
 _CAPACITIES = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used")
+
+
+def _derived_once(derive: Callable[[FleetState], T]) -> property:
+    """A property of the facts, worked out when it is first asked for; see FleetState.crediting."""
+
+    def get(self: FleetState) -> T:
+        derived = self._derived
+        if derive.__name__ not in derived:
+            derived[derive.__name__] = derive(self)
+        found: T = derived[derive.__name__]
+        return found
+
+    return property(get, doc=derive.__doc__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +97,7 @@ class FleetState(Mapping[str, HostState]):
     num_io_ops: list[float]
     _columns: dict[str, list[Any]] = field(default_factory=dict, init=False)
     _metadata_texts: dict[str, list[tuple[str, ...]]] = field(default_factory=dict, init=False)
+    _derived: dict[str, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def read(cls, value: object, options: Options, first: int = 0) -> FleetState:
@@ -124,20 +139,20 @@ class FleetState(Mapping[str, HostState]):
         """Where a host is in the argument."""
         return f"hosts[{self.first + row}]"
 
-    @cached_property
+    @_derived_once
     def rows(self) -> dict[str, int]:
         """Row by name."""
         return dict(zip(self.names, range(len(self.names))))
 
-    @cached_property
+    @_derived_once
     def instances(self) -> list[Sequence[str]]:
         """UUIDs of the guests of each host."""
-        listed = [guests if type(guests) is list else self.host(row).instances for row, guests in enumerate(self.column("instances"))]
+        listed = [guests if isinstance(guests, list) else self.host(row).instances for row, guests in enumerate(self.column("instances"))]
         if not set(map(type, chain.from_iterable(listed))) <= _TEXT:
             return [strings(f"{self.path(row)}.instances", guests) for row, guests in enumerate(listed)]
         return listed
 
-    @cached_property
+    @_derived_once
     def num_instances(self) -> list[float]:
         """Guests of each host, as the facts count them or as they list them."""
         return [
@@ -145,7 +160,7 @@ class FleetState(Mapping[str, HostState]):
             for row, counted in enumerate(self.column("num_instances"))
         ]
 
-    @cached_property
+    @_derived_once
     def in_zone(self) -> dict[str, list[int]]:
         """The rows of each zone."""
         found: dict[str, list[int]] = {}
@@ -175,12 +190,15 @@ class FleetState(Mapping[str, HostState]):
     def crediting(self, name: str, flavor: Flavor) -> FleetState:
         """The same with one guest's usage given back on its host, as a resize in place finds it."""
         row = self.rows[name]
-        return replace(
+        credited = replace(
             self,
             vcpus=self.vcpus.credited(row, flavor.vcpus),
             memory_mb=self.memory_mb.credited(row, flavor.ram),
             disk_mb=self.disk_mb.credited(row, flavor.disk_mb),
         )
+        # Only capacities differ: what either derives from the facts, now or later, holds for both.
+        vars(credited).update({name: vars(self)[name] for name in ("_columns", "_metadata_texts", "_derived")})
+        return credited
 
     def replacing(self, host: HostState) -> FleetState:
         """The same with another state of one host, read as a fleet of its own."""
@@ -222,7 +240,7 @@ class _Reader:
             return checked.setdefault(zone, zone)
 
         told = (item.get("availability_zone") for item in self.facts)
-        return [zone if type(zone) is str and zone in checked else check(row, zone) for row, zone in enumerate(told)]
+        return [zone if isinstance(zone, str) and zone in checked else check(row, zone) for row, zone in enumerate(told)]
 
     def flags(self, key: str) -> list[bool]:
         told = (item.get(key) for item in self.facts)
@@ -281,8 +299,8 @@ class _Reader:
         path = f"{self._path(row)}.aggregates"
         found = []
         for index, aggregate in enumerate(sequence(path, aggregates)):
-            metadata = aggregate.get("metadata") if type(aggregate) is dict else mapping(f"{path}[{index}]", aggregate).get("metadata")
-            found.append(metadata if type(metadata) is dict else mapping(f"{path}[{index}].metadata", metadata))
+            metadata = aggregate.get("metadata") if isinstance(aggregate, dict) else mapping(f"{path}[{index}]", aggregate).get("metadata")
+            found.append(metadata if isinstance(metadata, dict) else mapping(f"{path}[{index}].metadata", metadata))
         return tuple(found)
 
     def _path(self, row: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.collector import uncollected
@@ -39,7 +40,7 @@ def decide(context: Context) -> dict[str, Any]:
     fleet = context.hosts
     found = [(item, item.rejections(fleet) if item.applies() else {}) for item in filters_for(context)]
     reasons = _by_row(len(fleet), [refused for _item, refused in found])
-    rejected = {name: against for name, against in zip(fleet.names, reasons) if against}
+    rejected = dict(compress(zip(fleet.names, reasons), reasons))
     seed = _seed(context.options)
     ranked = _ordered(weigh(fleet, [row for row, against in enumerate(reasons) if not against], weighers), context, seed)
     alternates = [item["host"] for item in ranked[1 : context.options.max_attempts]]

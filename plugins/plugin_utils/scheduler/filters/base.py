@@ -186,7 +186,7 @@ class LimitFilter(Filter):
 
 def plain(amount: float) -> int | float:
     """A whole number as int, another rounded to three places."""
-    if type(amount) is int:
+    if isinstance(amount, int):
         return amount
     return int(amount) if amount == int(amount) else round(amount, 3)
 

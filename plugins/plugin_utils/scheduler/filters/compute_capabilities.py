@@ -60,9 +60,11 @@ def _column(fleet: FleetState, names: Sequence[str]) -> list[Any]:
     if names[0] in NOVA_NAMES:
         return [_lookup(host, names) for host in fleet.values()]
     plain = zip(fleet.column(names[0]), fleet.column("capabilities"))
-    found = [_step(capabilities, names[0]) if value is None else value for value, capabilities in plain]
+    first = names[0]
+    # Nearly every value is a plain dict: asking it here saves a call for each host.
+    found = [(held.get(first) if isinstance(held, dict) else _step(held, first)) if value is None else value for value, held in plain]
     for name in names[1:]:
-        found = [_step(value, name) for value in found]
+        found = [value.get(name) if isinstance(value, dict) else _step(value, name) for value in found]
     return found
 
 
@@ -76,7 +78,7 @@ def _lookup(host: HostState, names: Sequence[str]) -> Any:
 
 
 def _step(found: Any, name: str) -> Any:
-    if type(found) is dict:
+    if isinstance(found, dict):
         return found.get(name)
     if isinstance(found, str):
         found = _parsed(found)

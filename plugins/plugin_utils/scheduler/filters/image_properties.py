@@ -47,7 +47,7 @@ class ImagePropertiesFilter(Filter):
         if self.version or self.address_bits or not all(self.wanted):
             return super().rejections(fleet)
         wanted = self.wanted
-        rows = [row for row, offered in enumerate(fleet.column("supported_instances")) if type(offered) is not list or wanted not in offered]
+        rows = [row for row, offered in enumerate(fleet.column("supported_instances")) if not isinstance(offered, list) or wanted not in offered]
         return self.asked(fleet, rows)
 
     def rejection(self, host: HostState) -> Rejection | None:

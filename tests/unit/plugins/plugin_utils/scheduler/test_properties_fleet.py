@@ -30,7 +30,11 @@ states = st.builds(
     instances=names,
     disk_free_mb=st.integers(0, 40),
     cgroup_version=st.sampled_from((None, 1, 2)),
-    domains=st.lists(st.builds(dict, name=st.sampled_from(("web1", "db1")), uuid=st.just("u"), vcpus=st.just(1), memory_mb=st.integers(1, 9999)), max_size=2),
+    domains=st.lists(
+        st.builds(dict, name=st.sampled_from(("web1", "db1")), uuid=st.just("u"), vcpus=st.just(1), memory_mb=st.integers(1, 9999)),
+        max_size=2,
+        unique_by=lambda guest: guest["name"],
+    ),
 )
 fleets = st.lists(states, min_size=1, max_size=8).map(
     lambda items: [host(f"kvm{index}", state.pop("availability_zone"), **state) for index, state in enumerate(items)]
