@@ -41,6 +41,9 @@ def _embedded(_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> It
     libvirt.registerErrorHandler(lambda context, error: None, None)
     root = tmp_path_factory.mktemp("libvirt")
     (root / "cache").symlink_to(CAPABILITIES.name)
+    # QEMU is asked for its capabilities anew at each definition where its user may not open a /dev/kvm that whoever asks may: minutes a test.
+    (root / "etc").mkdir()
+    (root / "etc/qemu.conf").write_text('user = "root"\ngroup = "root"\n')
     connection = libvirt.open(f"qemu:///embed?root={root}")
     yield connection
     connection.close()
