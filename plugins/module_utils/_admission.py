@@ -16,6 +16,7 @@ from . import _claims, _domain_xml, _libvirt
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
+from ._incoming import exports, shortages
 from ._journal import Journal
 
 LOCK = "admission"
@@ -45,7 +46,7 @@ def admit(
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)
             reasons += _lacks(host_state(conn, state, reserved=reserved, images_path=images_path), requirements)
-            reasons += _disk_reasons(record, images_path)
+            reasons += _disk_reasons(journal, record)
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -113,17 +114,10 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
     return reasons
 
 
-def _disk_reasons(record: dict[str, Any], images_path: str) -> list[dict[str, Any]]:
-    """Real bytes, as opposed to the promises that the flavors add up to."""
-    directories = {os.path.dirname(path) for path in [disk["path"] for disk in record["disks"]] + ([record["nvram"]] if record["nvram"] else [])}
-    missing = sorted(directory for directory in directories if not os.path.isdir(directory))
-    if missing:
-        return [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
-    status = os.statvfs(images_path)
-    have, need = status.f_bavail * status.f_frsize, sum(disk["allocated_bytes"] for disk in record["disks"])
-    if have < need:
-        return [dict(_reason("no_space", f"{need} bytes needed in {images_path}, {have} free"), need=need, have=have)]
-    return []
+def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
+    missing = sorted(directory for directory in {os.path.dirname(path) for path in exports(record).values()} if not os.path.isdir(directory))
+    reasons = [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
+    return reasons + [dict(_reason("no_space", str(shortage)), **shortage.numbers()) for shortage in shortages(journal, record)]
 
 
 def _reason(code: str, reason: str, answer: Room | None = None) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 from . import _identity, _qemu_img
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
+from ._incoming import shortage_for
+from ._journal import Journal
 from ._pull import Client
 from ._state_dir import StateDir, sync_directory
 
@@ -115,11 +117,7 @@ class ImageStore:
             return False
         return True
 
-    @staticmethod
-    def _require_space(directory: str, base: dict[str, Any]) -> None:
-        status = os.statvfs(directory)
-        have = status.f_bavail * status.f_frsize
-        if have < base["size_bytes"]:
-            raise KvmfleetError(
-                "no_space", f"{directory} has {have} bytes free, the base image needs {base['size_bytes']}.", have=have, need=base["size_bytes"]
-            )
+    def _require_space(self, directory: str, base: dict[str, Any]) -> None:
+        shortage = shortage_for(Journal(self.state), directory, base["size_bytes"])
+        if shortage:
+            raise KvmfleetError("no_space", f"There is no room for the base image {base['path']}: {shortage}.", **shortage.numbers())

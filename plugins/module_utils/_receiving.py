@@ -15,11 +15,10 @@ from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _
 from ._channel import DIGEST, MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
+from ._incoming import UNCOPIED, exports, part_path, shortages
 from ._journal import Journal
 from ._pull import Client, forget_peer
 from ._state_dir import sync_directory
-
-UNCOPIED = ("admitted", "receiving", "publishing")
 
 
 def receive(
@@ -43,11 +42,11 @@ def receive(
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
             _require_own(manifest, record)
-            _require_space(manifest, record)
-            for name, path in _exports(record).items():
-                client.copy(name, _part(record, path))
+            _require_space(journal, record, manifest)
+            for name, path in exports(record).items():
+                client.copy(name, part_path(record, path))
             timings["copied_at"] = time.time()
-            digests = {name: client.document(DIGEST + name, wait=channel["stall_timeout"]) for name in _exports(record)}
+            digests = {name: client.document(DIGEST + name, wait=channel["stall_timeout"]) for name in exports(record)}
         _verify(record, digests)
         timings["verified_at"] = time.time()
         for disk in record["disks"]:
@@ -91,7 +90,7 @@ def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float) -> None:
         came_up = _power.watch(domain, settle=0, agent_timeout=agent_timeout)
         if not came_up["agent_answered"]:
             problem = f"its guest agent, which answered before the move, does not answer within {agent_timeout:g} s"
-    missing = [path for path in _exports(record).values() if not os.path.exists(path)]
+    missing = [path for path in exports(record).values() if not os.path.exists(path)]
     if missing:
         problem = "files are missing here: " + ", ".join(missing)
     if problem:
@@ -130,9 +129,9 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
     """
     if record["status"] == status:
         return False
-    for path in _exports(record).values():
+    for path in exports(record).values():
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(_part(record, path))
+            os.unlink(part_path(record, path))
     for path, inode in record.get("inodes", {}).items():
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == inode:
@@ -154,12 +153,8 @@ def confirm(journal: Journal, record: dict[str, Any]) -> bool:
     return True
 
 
-def _part(record: dict[str, Any], path: str) -> str:
-    return f"{path}.{record['uuid']}.part"
-
-
 def _require_own(manifest: dict[str, Any], record: dict[str, Any]) -> None:
-    expected = sorted(_exports(record))
+    expected = sorted(exports(record))
     if manifest.get("migration_uuid") != record["uuid"] or sorted(manifest.get("files", {})) != expected:
         raise KvmfleetError(
             "manifest_invalid",
@@ -168,21 +163,17 @@ def _require_own(manifest: dict[str, Any], record: dict[str, Any]) -> None:
         )
 
 
-def _require_space(manifest: dict[str, Any], record: dict[str, Any]) -> None:
-    need = sum(manifest["files"].values())
-    directory = os.path.dirname(record["disks"][0]["path"])
-    status = os.statvfs(directory)
-    have = status.f_bavail * status.f_frsize
-    if have < need:
-        raise KvmfleetError("no_space", f"{directory} has {have} bytes free, the copy needs {need}.", path=directory, have=have, need=need)
+def _require_space(journal: Journal, record: dict[str, Any], manifest: dict[str, Any]) -> None:
+    for shortage in shortages(journal, record, manifest["files"]):
+        raise KvmfleetError("no_space", f"{shortage}.", **shortage.numbers())
 
 
 def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
-    for name, path in _exports(record).items():
+    for name, path in exports(record).items():
         there = digests[name]
         if "error" in there:
             raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
-        here = tree(_part(record, path))
+        here = tree(part_path(record, path))
         if here["sha256"] != there.get("sha256"):
             raise KvmfleetError(
                 "verification_failed",
@@ -194,7 +185,7 @@ def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
 
 def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
     """Point the received file at this host's base (proven by content right now) and grow it."""
-    part = _part(record, disk["path"])
+    part = part_path(record, disk["path"])
     if disk["kind"] == "media":
         return
     base = disk["base"]
@@ -216,8 +207,8 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
 def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     """Give the complete files their names; what already bears the name is never replaced, and what is ours is known by its inode."""
     inodes = {}
-    for path in _exports(record).values():
-        part = _part(record, path)
+    for path in exports(record).values():
+        part = part_path(record, path)
         os.chmod(part, 0o600)
         descriptor = os.open(part, os.O_RDONLY)
         try:
@@ -228,21 +219,13 @@ def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     record = journal.update(record, step="publishing", inodes=inodes)
     for path in inodes:
         try:
-            os.link(_part(record, path), path)
+            os.link(part_path(record, path), path)
         except FileExistsError:
             raise KvmfleetError("path_taken", f"{path} exists on this host and does not belong to this operation.", path=path) from None
-        os.unlink(_part(record, path))
+        os.unlink(part_path(record, path))
     for directory in {os.path.dirname(path) for path in inodes}:
         sync_directory(directory)
     return record
-
-
-def _exports(record: dict[str, Any]) -> dict[str, str]:
-    """Name in the channel -> path on this host of every file that travels."""
-    exports = {disk["target"]: disk["path"] for disk in record["disks"]}
-    if record["nvram"]:
-        exports["nvram"] = record["nvram"]
-    return exports
 
 
 def _definition(record: dict[str, Any]) -> str:

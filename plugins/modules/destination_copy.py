@@ -102,7 +102,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
@@ -117,7 +117,7 @@ _DONE = {
 
 
 def start(params, conn, journal, record):
-    if params["address"] is None and record["step"] in _receiving.UNCOPIED:
+    if params["address"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
     received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], watch=watch(params))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,25 @@ def test_the_disk_fills_up_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject,
         run = playing.wait()
     one_paragraph(run, "No space left", "as before", "kvm1")
     subject.as_before()
+
+
+def test_what_another_copy_has_yet_to_write_is_not_free(lab: Lab, fleet: Fleet, guests: Guests, subject: Subject, own_filesystem: None) -> None:
+    """Real bytes decide even where disks are promised many times over; the guest that finds no room is not touched."""
+    fleet.hosts["kvm2"]["kvmfleet_disk_allocation_ratio"] = 16.0
+    second = Subject(lab, guests.create("web2", "kvm1"), guests.made["web2"].write(MIB))
+    boot_id = second.boot_id
+    room = (lab["kvm1"].allocated_bytes(subject.guest.disk) + lab["kvm1"].allocated_bytes(second.guest.disk)) // 1024 * 3 // 4
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        arrived = "$(du -k --total *.part | tail -1 | cut -f 1)"
+        lab["kvm2"].sh(f"cd {IMAGES} && mount -o remount,size=$(($(df -k --output=used . | tail -1) - {arrived} + {room}))k {IMAGES}")
+        refused = fleet.play("resize", **{**RESIZE, "instance": "web2", "target_host": "kvm2"})
+        playing.wait().ok()
+    assert re.search(r"bytes free|bytes needed|DiskSpace", refused.refused()), refused.error
+    assert (second.running_on, second.boot_id) == (["kvm1"], boot_id)
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", **SETTLE).ok()
 
 
 def test_the_link_is_cut_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:

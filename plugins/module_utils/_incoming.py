@@ -1,0 +1,100 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files of an operation on their way to this host, and whether the disks here have room for them.
+
+Room is counted in real bytes, as opposed to what flavors promise: what is free, less what other open operations have yet to write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from typing import Any, NamedTuple
+
+from ._journal import CLOSED, Journal
+
+UNCOPIED = ("admitted", "receiving", "publishing")
+
+
+class Shortage(NamedTuple):
+    """A filesystem, named by a directory on it, without room: bytes needed, free, and promised to other open operations."""
+
+    directory: str
+    need: int
+    free: int
+    promised: int
+
+    def __str__(self) -> str:
+        others = f", {self.promised} of them promised to other open operations" if self.promised else ""
+        return f"{self.directory} has {self.free} bytes free{others}; {self.need} are needed"
+
+    def numbers(self) -> dict[str, Any]:
+        """`need` and `have`, for whoever reads the error by program."""
+        return {"path": self.directory, "need": self.need, "have": max(0, self.free - self.promised)}
+
+
+def exports(record: dict[str, Any]) -> dict[str, str]:
+    """Name in the channel -> path on this host of every file that travels."""
+    files = {disk["target"]: disk["path"] for disk in record["disks"]}
+    if record["nvram"]:
+        files["nvram"] = record["nvram"]
+    return files
+
+
+def part_path(record: dict[str, Any], path: str) -> str:
+    """Where a file lies until it is complete and proven."""
+    return f"{path}.{record['uuid']}.part"
+
+
+def shortages(journal: Journal, record: dict[str, Any], sizes: dict[str, int] | None = None) -> list[Shortage]:
+    """The filesystems that have no room for the files of the record.
+
+    :param sizes: bytes of data by name in the channel, where the source has told them; else what the plan says of the disks.
+    """
+    promised = _promised(journal, but=record["uuid"])
+    found = [Shortage(directory, need, _free(directory), promised[device]) for device, (directory, need) in _unwritten(record, sizes).items()]
+    return [shortage for shortage in found if shortage.need > shortage.free - shortage.promised]
+
+
+def shortage_for(journal: Journal, directory: str, need: int) -> Shortage | None:
+    """Whether `need` bytes more do not fit into the directory beside what all open operations have yet to write."""
+    shortage = Shortage(directory, need, _free(directory), _promised(journal)[os.stat(directory).st_dev])
+    return shortage if need > shortage.free - shortage.promised else None
+
+
+def _promised(journal: Journal, but: str | None = None) -> Counter[int]:
+    """Device of a filesystem -> bytes that open operations have yet to write there."""
+    promised: Counter[int] = Counter()
+    for record in journal.all():
+        if record["role"] == "destination" and record["uuid"] != but and record["status"] not in CLOSED and record["step"] in UNCOPIED:
+            promised.update({device: need for device, (_directory, need) in _unwritten(record, None).items()})
+    return promised
+
+
+def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int, tuple[str, int]]:
+    """Device of a filesystem -> a directory on it, and the bytes that are still to be written there; directories that do not exist are left out."""
+    planned = {disk["target"]: disk["allocated_bytes"] for disk in record["disks"]}
+    found: dict[int, tuple[str, int]] = {}
+    for name, path in exports(record).items():
+        directory = os.path.dirname(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            device = os.stat(directory).st_dev
+            need = max(0, (planned if sizes is None else sizes).get(name, 0) - _allocated(part_path(record, path)))
+            first, so_far = found.get(device, (directory, 0))
+            found[device] = (first, so_far + need)
+    return found
+
+
+def _allocated(path: str) -> int:
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _free(directory: str) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
