@@ -1,10 +1,11 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for all tests; each test gets an inventory and guests of its own, and must leave nothing behind."""
+"""One lab for all tests of a process; each test gets an inventory and guests of its own, and must leave nothing behind."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from support.lab import Lab
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """The lab that KVMFLEET_LAB_DIR names, with no guest in it."""
+    """The lab that KVMFLEET_LAB_DIR names, or that of this worker where there are several, with no guest in it."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["KVMFLEET_LAB_DIR"] += f"-{worker}"
     lab = Lab()
     lab.reset()
     return lab
