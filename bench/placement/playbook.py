@@ -4,8 +4,8 @@
 
 """The playbook `kvmfleet.compute.plan` over a simulated fleet whose facts are in Ansible's fact cache.
 
-Everything runs as a user runs it, from the inventory to the printed table, but for two files of the collection which would need real hosts:
-`playbooks/gather.yml` gathers nothing, and the module domain_info answers with a domain that it was given.
+Everything runs as a user runs it with `facts_max_age`, from the inventory to the printed table, but for two modules which would need real hosts:
+host_facts and domain_info, which are asked about the host of the guest and the guest alone, answer with what they were given.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from bench.placement.fleet import fleet
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "kvm00000"
 DECISION = "Filter, weigh, decide"
-DOMAIN_INFO = """
+MAX_AGE = 3600
+MODULE = """
 from ansible.module_utils.basic import AnsibleModule
 import json
 
-module = AnsibleModule({"name": {}, "image_directories": {"type": "list"}, "digests": {"type": "bool"}, "state_path": {}})
-module.exit_json(changed=False, domain=json.loads(%r))
+options = ("name", "image_directories", "digests", "state_path", "host", "gathered_at")
+AnsibleModule({name: {"type": "raw"} for name in options}).exit_json(changed=False, **json.loads(%r))
 """
 
 
@@ -55,7 +56,7 @@ def plan(count: int, work: Path) -> dict[str, Any]:
     _fill_fact_cache(hosts, environment)
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     run = subprocess.run(
-        ["ansible-playbook", "-i", str(inventory), "kvmfleet.compute.plan", "-e", "instance=web1 flavor=large kvmfleet_become=false"],
+        ["ansible-playbook", "-i", str(inventory), "kvmfleet.compute.plan", "-e", f"instance=web1 flavor=large kvmfleet_become=false facts_max_age={MAX_AGE}"],
         env=environment,
         cwd=work,
         capture_output=True,
@@ -81,6 +82,7 @@ def simulated_facts(count: int) -> list[dict[str, Any]]:
     for host in hosts:
         guests = host["instances"]
         host |= {
+            "gathered_at": time.time(),
             "machine_id": host["host"],
             "hostname": host["host"],
             "arch": "x86_64",
@@ -105,16 +107,16 @@ def _overlay(tree: Path, source: Mapping[str, Any]) -> None:
     if tree.exists():
         return
     tree.mkdir(parents=True)
-    for path in (*ROOT.glob("*"), *ROOT.glob("playbooks/*"), *ROOT.glob("plugins/*"), *ROOT.glob("plugins/modules/*")):
+    for path in (*ROOT.glob("*"), *ROOT.glob("plugins/*"), *ROOT.glob("plugins/modules/*")):
         link = tree / path.relative_to(ROOT)
-        if path.relative_to(ROOT).as_posix() in ("playbooks", "plugins", "plugins/modules"):
+        if path.relative_to(ROOT).as_posix() in ("plugins", "plugins/modules"):
             link.mkdir()
         else:
             link.symlink_to(path)
-    (tree / "playbooks" / "gather.yml").unlink()
-    (tree / "playbooks" / "gather.yml").write_text("- name: Take the facts as they are\n  hosts: localhost\n  gather_facts: false\n", encoding="utf-8")
-    (tree / "plugins" / "modules" / "domain_info.py").unlink()
-    (tree / "plugins" / "modules" / "domain_info.py").write_text(DOMAIN_INFO % json.dumps(_domain(source)), encoding="utf-8")
+    for module, answer in (("host_facts", {"ansible_facts": {"kvmfleet_host": source}}), ("domain_info", {"domain": _domain(source)})):
+        path = tree / "plugins" / "modules" / f"{module}.py"
+        path.unlink()
+        path.write_text(MODULE % json.dumps(answer), encoding="utf-8")
 
 
 def _domain(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import re
 import socket
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from . import _domain_xml, _identity, _libvirt
+from . import _domain_xml, _host_bindings, _identity, _libvirt
 from ._state_dir import StateDir
 
 _EMULATORS = {directory: re.compile(r"qemu-system-.+|qemu-kvm|kvm") for directory in ("/usr/bin", "/usr/local/bin", "/usr/libexec")}
@@ -25,18 +25,18 @@ _SECURE_MACHINES = {"x86_64": "q35"}
 _PASSTHROUGH_DRIVER = "vfio-pci"
 
 
-def offers(connection: Any, state: StateDir, capabilities: ET.Element) -> dict[str, Any]:
+def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _host_bindings.Bindings) -> dict[str, Any]:
     """The facts that filters for plain hosts read; what a driver does not know is None, and then left to the claim.
 
-    :param capabilities: the root of the host's capabilities.
+    :param capabilities: the root of the host's capabilities; :param bound: what its guests have taken of it.
     """
     machine = _SECURE_MACHINES.get(capabilities.findtext("host/cpu/arch", ""))
     domain = _libvirt.supported(lambda: _domain_xml.parse_document(_libvirt.domain_capabilities(connection, machine=machine)), None)
     return {
         "host_ip": _address(),
         "cgroup_version": cgroup_version(),
-        "numa_cells": numa_cells(capabilities, _free_pages(connection, capabilities)),
-        "pci_devices": pci_pools(pci_devices(connection)),
+        "numa_cells": numa_cells(capabilities, _free_pages(connection, capabilities), bound.cpus),
+        "pci_devices": pci_pools(pci_devices(connection), bound.pci),
         "cpu": None if domain is None else cpu(domain, _features(connection, domain)),
         "firmware": None if domain is None else firmware(domain),
         "tpm": None if domain is None else tpm(domain),
@@ -52,11 +52,12 @@ def cgroup_version(root: str = "/sys/fs/cgroup") -> int | None:
     return 1 if os.path.isdir(os.path.join(root, "cpu")) else None
 
 
-def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]]) -> list[dict[str, Any]]:
-    """CPUs, memory and free pages by size in KiB of each NUMA cell."""
+def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]], own_cpus: Collection[int]) -> list[dict[str, Any]]:
+    """CPUs, those of them that a vCPU has to itself, memory and free pages by size in KiB of each NUMA cell."""
     return [
         {
             "cpus": len(cell.findall("cpus/cpu")),
+            "pinned_cpus": sum(int(cpu.get("id", "-1")) in own_cpus for cpu in cell.findall("cpus/cpu")),
             "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
             "free_pages": free_pages.get(int(cell.get("id", "0")), {}),
         }
@@ -69,12 +70,12 @@ def pci_devices(connection: Any) -> list[ET.Element]:
     return [_domain_xml.parse_document(device.XMLDesc(0)) for device in _libvirt.pci_devices(connection)]
 
 
-def pci_pools(devices: Iterable[ET.Element]) -> list[dict[str, Any]]:
-    """Devices set aside for guests (bound to vfio-pci), counted by kind and NUMA cell; ids are four hexadecimal digits."""
+def pci_pools(devices: Iterable[ET.Element], taken: Collection[_host_bindings.PciAddress]) -> list[dict[str, Any]]:
+    """Devices set aside for guests (bound to vfio-pci) that no guest has, counted by kind and NUMA cell; ids are four hexadecimal digits."""
     pools: Counter[tuple[str, str, int | None]] = Counter()
     for device in devices:
         capability = device.find("capability[@type='pci']")
-        if capability is not None and device.findtext("driver/name") == _PASSTHROUGH_DRIVER:
+        if capability is not None and device.findtext("driver/name") == _PASSTHROUGH_DRIVER and _address_of(capability) not in taken:
             node = capability.find("numa")
             number = None if node is None else int(node.get("node", "0"))
             pools[_hex(capability.find("vendor")), _hex(capability.find("product")), number] += 1
@@ -161,6 +162,10 @@ def _listed(directory: str, pattern: re.Pattern[str]) -> list[str]:
 
 def _values(element: ET.Element | None, name: str) -> list[str]:
     return [] if element is None else [value.text or "" for value in element.findall(f"enum[@name='{name}']/value")]
+
+
+def _address_of(capability: ET.Element) -> _host_bindings.PciAddress | None:
+    return _host_bindings.pci_address({part.tag: part.text for part in capability})
 
 
 def _hex(element: ET.Element | None) -> str:

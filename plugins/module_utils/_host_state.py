@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _journal, _libvirt, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -114,6 +114,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
     """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
     migrations = state.read_all("migrations")
     capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
+    bound = _host_bindings.of_guests(connection)
     unfinished = [_journal.summary(record) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
@@ -123,8 +124,9 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "hypervisor_type": connection.getType(),
         "python_version": platform.python_version(),
         **_capabilities(capabilities),
-        **_host_capabilities.offers(connection, state, capabilities),
+        **_host_capabilities.offers(connection, state, capabilities, bound),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
+        "macs": sorted(bound.macs),
         "reserved": asdict(reserved),
         "images_path": images_path,
         "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
@@ -134,7 +136,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "migrations": unfinished,
         "claims": state.read_all("claims"),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
-        "failed_builds": sum(record["status"] == "error" for record in migrations),
+        "failed_builds": _journal.failures_in_a_row(migrations),
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }

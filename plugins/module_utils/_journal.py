@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._errors import KvmfleetError
@@ -143,6 +143,26 @@ class Journal:
         record["history"] = (record["history"] + [entry])[-_HISTORY_LIMIT:]
         self.state.write("migrations", record["uuid"], record)
         return record
+
+
+def failures_in_a_row(records: Iterable[dict[str, Any]]) -> int:
+    """How many operations ended in an error on this host since the last one that a guest came up from; Nova's rule for failed builds.
+
+    What a host gives away says nothing about what it can take: the records of a source do not count.
+    """
+    ends = [end for record in records if record.get("role") != "source" and (end := _end(record)) is not None]
+    failures = 0
+    for _at, succeeded in sorted(ends):
+        failures = 0 if succeeded else failures + 1
+    return failures
+
+
+def _end(record: dict[str, Any]) -> tuple[float, bool] | None:
+    """When an operation succeeded or failed; what became of it after that (confirm, revert) is another matter."""
+    if record["status"] == "error":
+        return record["updated_at"], False
+    finished = [entry["at"] for entry in record["history"] if entry["status"] == "finished"]
+    return (finished[0], True) if finished else None
 
 
 def public(record: dict[str, Any]) -> dict[str, Any]:

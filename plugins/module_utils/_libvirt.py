@@ -170,8 +170,12 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
 
 
 def _lookup(call: Callable[[str], Any], key: str) -> Any | None:
+    return _unless_gone(lambda: call(key))
+
+
+def _unless_gone(call: Callable[[], T]) -> T | None:
     try:
-        return call(key)
+        return call()
     except LibvirtError as exc:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
@@ -275,6 +279,11 @@ def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: 
 def writable_paths(connection: Any) -> set[str]:
     """Paths of the top layer of every disk of every domain, in one call."""
     return {str(value) for _domain, stats in all_domain_stats(connection) for key, value in stats.items() if key.startswith("block.") and key.endswith(".path")}
+
+
+def live_xml_if_there(domain: Any) -> str | None:
+    """What runs now, or None where the domain has gone since it was listed."""
+    return _unless_gone(lambda: live_xml(domain))
 
 
 def all_domains(connection: Any) -> list[Any]:

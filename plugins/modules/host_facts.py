@@ -16,7 +16,8 @@ description:
     P(kvmfleet.compute.select_destinations#filter) decides from.
   - Usage is reserved capacity plus all defined domains (stopped ones too) plus claims of operations. An instance that is defined and claimed is
     charged once, the larger of both.
-  - All domains are read with one libvirt call, however many there are.
+  - The usage of all domains is read with one libvirt call, however many there are. What they have to themselves (MAC addresses, CPUs, PCI devices)
+    is read from the files in which libvirt keeps their definitions.
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.attributes.info_module
@@ -76,6 +77,9 @@ options:
     description: Directory of the guests' disks. Its filesystem is what disk figures are about.
     type: path
     default: /var/lib/libvirt/images
+  gathered_at:
+    description: The time, in seconds since the epoch by the clock of the controller, to tell later how old the facts are.
+    type: float
 """
 
 EXAMPLES = r"""
@@ -121,6 +125,10 @@ ansible_facts:
         maintenance:
           description: Why the host is drained, or V(null).
           type: str
+          returned: success
+        gathered_at:
+          description: The O(gathered_at) that was given, or V(null).
+          type: float
           returned: success
         up:
           description: Always V(true). A host that cannot answer fails instead.
@@ -188,12 +196,16 @@ ansible_facts:
           type: int
           returned: success
         numa_cells:
-          description: C(cpus), C(memory_mb) and C(free_pages) (by size in KiB) of each NUMA cell.
+          description: >-
+            C(cpus), C(pinned_cpus) (those of them that a vCPU of a domain is bound to alone), C(memory_mb) and C(free_pages) (by size in KiB) of each
+            NUMA cell.
           type: list
           elements: dict
           returned: success
         pci_devices:
-          description: Devices that are bound to vfio-pci, by C(vendor_id), C(product_id) and C(numa_node), with their C(count).
+          description: >-
+            Devices that are bound to vfio-pci and that no domain has, running or not, by C(vendor_id), C(product_id) and C(numa_node), with their
+            C(count).
           type: list
           elements: dict
           returned: success
@@ -297,6 +309,11 @@ ansible_facts:
           type: list
           elements: str
           returned: success
+        macs:
+          description: MAC addresses of all domains.
+          type: list
+          elements: str
+          returned: success
         networks:
           description: Active libvirt networks.
           type: list
@@ -332,7 +349,7 @@ ansible_facts:
           type: int
           returned: success
         failed_builds:
-          description: Number of operations that ended in an error on this host.
+          description: Number of operations that ended in an error on this host as their destination since the last one that succeeded there.
           type: int
           returned: success
         metrics:
@@ -367,7 +384,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import
 
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
-FROM_INVENTORY = ("host", "availability_zone", "aggregates", "enabled", "maintenance", *RATIOS)
+FROM_CONTROLLER = ("host", "availability_zone", "aggregates", "enabled", "maintenance", "gathered_at", *RATIOS)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "host": {"type": "str", "required": True},
@@ -385,6 +402,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "reserved_host_disk_mb": {"type": "int", "default": 0},
     **{name: {"type": "float"} for name in RATIOS},
     "images_path": {"type": "path", "default": "/var/lib/libvirt/images"},
+    "gathered_at": {"type": "float"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -401,7 +419,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     reserved = Reserved(*(params[name] for name in RESERVED))
     with _libvirt.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
-    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_INVENTORY}, **found}}}
+    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_CONTROLLER}, **found}}}
 
 
 if __name__ == "__main__":

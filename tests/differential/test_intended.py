@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from nova import objects
+from nova.virt import hardware
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
-from bench.placement import fleet
+from bench.placement import fleet, nova_scheduler
 from tests.differential.compare import Verdict, by_nova, by_us
 
 RAM = {"RAMWeigher": 1.0}
@@ -124,3 +127,75 @@ def test_9_a_wrong_extra_spec_names_itself() -> None:
         by_nova([host("a"), host("b")], asked, ["ComputeCapabilitiesFilter"], RAM)
     with pytest.raises(ValidationError, match=r"request\.flavor\.extra_specs\.capabilities:hypervisor_version"):
         by_us([host("a"), host("b")], asked, ["ComputeCapabilitiesFilter"], RAM)
+
+
+def wanting(spec: str, requirement: str) -> dict[str, Any]:
+    asked = request("a")
+    asked["flavor"]["extra_specs"] = {spec: requirement}
+    return asked
+
+
+def nova_passes(hosts: list[dict[str, Any]], filters: list[str], **spec: Any) -> list[str]:
+    """What Nova leaves of the hosts, with more in its request than the comparison puts there."""
+    manager = nova_scheduler.Manager(filters, RAM)
+    manager.load(hosts)
+    made = nova_scheduler.request_spec(request("a"), hosts)
+    for name, value in spec.items():
+        setattr(made, name, value)
+    return [state.host for state in manager.get_filtered_hosts(manager.states(), made)]
+
+
+@pytest.mark.parametrize("operator", ["<in>", "<all-in>"])
+def test_10_a_list_is_compared_by_element(operator: str) -> None:
+    others = {name: {"cpu": json.dumps({"features": features})} for name, features in (("b", ["aes-ni", "avx"]), ("c", ["aes"]))}
+    hosts = [host("a"), *(host(name, capabilities=capabilities) for name, capabilities in others.items())]
+    ours, nova = both(hosts, wanting("capabilities:cpu:features", f"{operator} aes"), ["ComputeCapabilitiesFilter"])
+    assert ours.order == ["c"]
+    assert nova.order == ["b", "c"]
+
+
+def test_11_what_is_no_number_fulfils_no_comparison_of_numbers() -> None:
+    hosts, asked = [host("a"), host("b", capabilities={"bits": "many"}), host("c", capabilities={"bits": "48"})], wanting("capabilities:bits", ">= 46")
+    with pytest.raises(ValueError, match="could not convert string to float: 'many'"):
+        by_nova(hosts, asked, ["ComputeCapabilitiesFilter"], RAM)
+    assert by_us(hosts, asked, ["ComputeCapabilitiesFilter"], RAM).order == ["c"]
+
+
+def test_12_any_fact_of_a_host_can_be_asked_for() -> None:
+    hosts = [host("a"), host("b", cpu_model="EPYC"), host("c", cpu_model="Haswell")]
+    ours, nova = both(hosts, wanting("cpu_model", "EPYC"), ["ComputeCapabilitiesFilter"])
+    assert ours.order == ["b"]
+    assert nova.order == ["b", "c"]
+
+
+def test_13_an_aggregate_isolates_by_properties_that_nova_does_not_know() -> None:
+    hosts = [host("a"), host("b", aggregates=[{"name": "g", "metadata": {"licence": "gold"}}])]
+    ours, nova = both(hosts, request("a", image={"properties": {"licence": "none"}}), ["AggregateImagePropertiesIsolation"])
+    assert ours.order == []
+    assert nova.order == ["b"]
+
+
+def test_14_a_host_that_is_named_has_to_pass_the_filters() -> None:
+    hosts = [host("a"), host("b", memory_mb=512)]
+    assert nova_passes(hosts, ["RamFilter"], force_hosts=["b"]) == ["b"]
+    assert by_us(hosts, request("a", target_host="b"), ["RamFilter"], RAM).order == []
+
+
+@pytest.mark.parametrize(("query", "error"), [(["~", "$free_ram_mb", 1], KeyError), (["<", "$host", 1], TypeError)], ids=["operation", "types"])
+def test_15_a_wrong_query_names_itself(query: list[Any], error: type[Exception]) -> None:
+    hosts = [host("a"), host("b")]
+    with pytest.raises(error):
+        nova_passes(hosts, ["JsonFilter"], scheduler_hints={"query": [json.dumps(query)]})
+    with pytest.raises(ValidationError, match=r"request\.scheduler_hints\.query"):
+        by_us(hosts, request("a", scheduler_hints={"query": query}), ["JsonFilter"], RAM)
+
+
+def test_16_a_numa_cell_is_charged_with_pages_and_pinned_cpus_alone() -> None:
+    cell = objects.NUMACell(
+        id=0, cpuset={0, 1}, pcpuset=set(), memory=2048, cpu_usage=0, memory_usage=2000, pinned_cpus=set(), siblings=[], mempages=[], socket=0
+    )  # fmt: skip
+    topology = objects.InstanceNUMATopology(cells=[objects.InstanceNUMACell(id=0, cpuset={0}, pcpuset=set(), memory=1024)])
+    limits = objects.NUMATopologyLimits(cpu_allocation_ratio=1.0, ram_allocation_ratio=1.0)
+    assert hardware.numa_fit_instance_to_host(objects.NUMATopology(cells=[cell]), topology, {}, limits=limits) is None
+    hosts = [host("a"), host("b", numa_cells=[{"cpus": 2, "pinned_cpus": 0, "memory_mb": 2048, "free_pages": {}}])]
+    assert by_us(hosts, wanting("hw:numa_nodes", "1"), ["NUMATopologyFilter"], RAM).order == ["b"]

@@ -13,7 +13,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigher
 
 
 class BuildFailureWeigher(ColumnWeigher):
-    """`failed_builds`, the moves in the host's journal that ended in an error; the multiplier says how much worse they make a host."""
+    """`failed_builds`, the moves to the host that ended in an error since the last success; the multiplier says how much worse they make a host."""
 
     multiplier_key = "build_failure_weight_multiplier"
     sign = -1

@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_capabilities, _identity, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_bindings, _host_capabilities, _identity, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_xml import parse_document
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -32,25 +32,26 @@ DOMAIN = parse_document("""
 """)
 PCI = """
 <device><name>pci_{slot}</name><driver><name>{driver}</name></driver>
-  <capability type='pci'><product id='0x20B0'>A100</product><vendor id='0x10de'>NVIDIA</vendor>{numa}</capability></device>
+  <capability type='pci'><domain>0</domain><bus>193</bus><slot>{slot}</slot><function>0</function>
+    <product id='0x20B0'>A100</product><vendor id='0x10de'>NVIDIA</vendor>{numa}</capability></device>
 """
 
 
-def device(driver: str = "vfio-pci", numa: str = "<numa node='1'/>") -> Any:
-    return parse_document(PCI.format(slot=0, driver=driver, numa=numa))
+def device(driver: str = "vfio-pci", numa: str = "<numa node='1'/>", slot: int = 0) -> Any:
+    return parse_document(PCI.format(slot=slot, driver=driver, numa=numa))
 
 
 def test_numa_cells() -> None:
-    assert _host_capabilities.numa_cells(CAPABILITIES, {2: {"2048": 7}}) == [
-        {"cpus": 2, "memory_mb": 2048, "free_pages": {}},
-        {"cpus": 1, "memory_mb": 1024, "free_pages": {"2048": 7}},
+    assert _host_capabilities.numa_cells(CAPABILITIES, {2: {"2048": 7}}, {1, 5}) == [
+        {"cpus": 2, "pinned_cpus": 1, "memory_mb": 2048, "free_pages": {}},
+        {"cpus": 1, "pinned_cpus": 0, "memory_mb": 1024, "free_pages": {"2048": 7}},
     ]
 
 
 def test_pci_devices_that_are_set_aside_are_counted_by_kind() -> None:
-    devices = [device(), device(), device(numa=""), device("nvidia"), parse_document("<device><capability type='system'/></device>")]
+    devices = [device(), device(slot=1), device(slot=2), device(numa=""), device("nvidia"), parse_document("<device><capability type='system'/></device>")]
     kind = {"vendor_id": "10de", "product_id": "20b0"}
-    assert _host_capabilities.pci_pools(devices) == [{**kind, "numa_node": 1, "count": 2}, {**kind, "numa_node": None, "count": 1}]
+    assert _host_capabilities.pci_pools(devices, {(0, 193, 2, 0)}) == [{**kind, "numa_node": 1, "count": 2}, {**kind, "numa_node": None, "count": 1}]
 
 
 def test_cpu_firmware_and_tpm() -> None:
@@ -64,7 +65,7 @@ def test_capabilities_that_say_nothing() -> None:
     assert _host_capabilities.cpu(empty, None) == {"virt_type": None, "model": None, "features": None, "models": []}
     assert _host_capabilities.firmware(empty) == {"kinds": [], "loaders": [], "secure_boot": False}
     assert _host_capabilities.tpm(empty) == {"models": [], "backends": [], "versions": []}
-    assert _host_capabilities.numa_cells(parse_document("<capabilities/>"), {}) == []
+    assert _host_capabilities.numa_cells(parse_document("<capabilities/>"), {}, ()) == []
 
 
 @pytest.mark.parametrize(("entries", "version"), [(["cgroup.controllers"], 2), (["cpu/"], 1), ([], None)])
@@ -105,4 +106,5 @@ def test_a_driver_that_knows_little_leaves_it_open(state: StateDir) -> None:
 
 
 def offers(connection: libvirt.virConnect, state: StateDir) -> dict[str, Any]:
-    return _host_capabilities.offers(connection, state, parse_document(_libvirt.host_capabilities(connection)))
+    capabilities = parse_document(_libvirt.host_capabilities(connection))
+    return _host_capabilities.offers(connection, state, capabilities, _host_bindings.of_guests(connection))

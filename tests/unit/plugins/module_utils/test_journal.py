@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS, Journal, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS, Journal, failures_in_a_row, public, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import SCHEMA_VERSION, StateDir
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -163,3 +163,39 @@ def test_a_torn_or_newer_record_is_refused_not_ignored(journal, content, code):
 def test_unknown_migration(journal):
     assert code_of(journal.get, "nothing") == "unknown_migration"
     assert code_of(journal.get, "../../etc/passwd") == "invalid_name"
+
+
+FAILED, FINISHED, CONFIRMED = ("migrating", "error"), ("migrating", "finished"), ("migrating", "finished", "confirming", "confirmed")
+
+
+@pytest.mark.parametrize(
+    ("operations", "failures"),
+    [
+        ([], 0),
+        ([FAILED, FAILED], 2),
+        ([FAILED, FINISHED], 0),
+        ([FAILED, CONFIRMED, FAILED], 1),
+        ([FAILED, FAILED, ("migrating",)], 2),
+        ([FAILED, ("migrating", "finished", "reverting", "reverted")], 0),
+    ],
+)
+def test_failures_count_until_the_next_success(journal, operations, failures):
+    for number, statuses in enumerate(operations):
+        done = journal.begin(dict(record(f"op-{number}", instance=f"i-{number}"), role="destination"))
+        for status in statuses:
+            done = journal.update(done, status=status)
+    assert failures_in_a_row(journal.all()) == failures
+
+
+def test_a_success_counts_when_it_came_not_when_it_was_confirmed(journal):
+    kept = journal.begin(dict(record("kept", instance="i-1"), role="destination"))
+    kept = journal.update(journal.update(kept, status="migrating"), status="finished")
+    failed = journal.begin(dict(record("failed", instance="i-2"), role="in_place"))
+    journal.close(failed, "error")
+    journal.close(journal.update(kept, status="confirming"), "confirmed")
+    assert failures_in_a_row(journal.all()) == 1
+
+
+def test_the_failures_of_a_source_are_not_its_own(journal):
+    journal.close(journal.begin(record()), "error")
+    assert failures_in_a_row(journal.all()) == 0
