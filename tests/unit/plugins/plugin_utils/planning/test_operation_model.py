@@ -1,0 +1,374 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All interleavings of a move between two hosts, explored: invariants 1 to 4 hold in every state that can be reached.
+
+The model has two hosts, the run that moves, a second run that recovers, confirms or reverts, and faults at any point: a controller dies, a
+module is killed, a host cannot be reached any more (what runs there goes on). Leases are taken to have expired whenever that is worst. What the
+modules do is written here as the steps of which each one is atomic; what is decided comes from the code itself, and so do the transitions
+of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import UNCOPIED
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, source_copy
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+HOSTS = {"source": "kvm1", "destination": "kvm2"}
+MOVE = (("source", "begin"), ("destination", "claim"), ("source", "seal"), ("destination", "receive"), ("source", "finish"))
+ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record that must be open for it
+    "back": (("destination", "withdraw", "destination"), ("source", "restore", None)),
+    "forward": (("destination", "go_on", None), ("source", "finish", "source")),
+    "confirm": (("destination", "prove", None), ("source", "discard", "source"), ("destination", "confirm", None)),
+    "revert": (("destination", "undefine", "destination"), ("source", "restore", "source"), ("destination", "withdraw", "destination")),
+    "discard": (("destination", "withdraw", None),),
+    "none": (),
+    "wait": (),
+}
+DONE, FAILED = "done", "failed"
+STATES = {  # operation -> module and the state that it is asked for
+    "seal": (source_copy, "sealed"), "finish": (source_copy, "finished"), "restore": (source_copy, "restored"), "discard": (source_copy, "absent"),
+    "receive": (destination_copy, "started"), "go_on": (destination_copy, "started"), "prove": (destination_copy, "proven"),
+    "confirm": (destination_copy, "confirmed"), "undefine": (destination_copy, "undefined"), "withdraw": (destination_copy, "absent"),
+}  # fmt: skip
+NOTHING_TO_DO = {name: module._DONE[state] for name, (module, state) in STATES.items()}
+
+
+class Record(NamedTuple):
+    status: str
+    step: str
+    owner: str
+
+
+class Host(NamedTuple):
+    """`files`: own, sealed or gone at the source; none, part or whole at the destination."""
+
+    record: Record | None = None
+    defined: bool = False
+    files: str = "none"
+    running: bool = False
+
+    def to(self, status: str, step: str | None = None, **changes: Any) -> Host:
+        assert status in TRANSITIONS[self.record.status], f"{self.record} cannot become {status}"
+        return self._replace(record=self.record._replace(status=status, step=step or status), **changes)
+
+    @property
+    def open(self) -> bool:
+        return self.record is not None and self.record.status not in CLOSED
+
+    @property
+    def startable(self) -> bool:
+        return self.defined and self.files in ("own", "whole")
+
+
+class Run(NamedTuple):
+    """A controller: the calls that it has still to make, whether it waits for one, and the hosts that it cannot reach."""
+
+    name: str
+    verb: str
+    calls: tuple[tuple[str, str], ...]
+    phase: str
+    waiting: bool = False
+    cut: frozenset[str] = frozenset()
+
+
+class World(NamedTuple):
+    source: Host
+    destination: Host
+    runs: tuple[Run, ...]
+    working: tuple[tuple[str, str, str], ...] = ()  # role, operation and owner of the modules that run
+    was_running: bool = True
+    faults: int = 0
+    to_come: tuple[str, ...] = ()
+
+    def host(self, role: str, host: Host) -> World:
+        return self._replace(**{role: host})
+
+
+Step = Callable[[World], "World | str"]
+
+
+def begin(world: World) -> World | str:
+    record = Record("pre-migrating", "begun", "mover")
+    return DONE if world.source.record else world.host("source", world.source._replace(record=record))
+
+
+def claim(world: World) -> World | str:
+    record = Record("pre-migrating", "admitted", "mover")
+    return DONE if world.destination.record else world.host("destination", world.destination._replace(record=record))
+
+
+def seal(world: World) -> World | str:
+    host, step = world.source, world.source.record.step
+    after = {
+        "begun": lambda: host.to("migrating", "stopping"),
+        "stopping": lambda: host._replace(running=False) if host.running else host.to("migrating", "stopped"),
+        "stopped": lambda: host.to("migrating", "sealing"),
+        "sealing": lambda: (
+            host._replace(defined=False) if host.defined else host._replace(files="sealed") if host.files == "own" else host.to("migrating", "sealed")
+        ),
+    }
+    return world.host("source", after[step]()) if step in after else DONE
+
+
+def receive(world: World) -> World | str:
+    host, step = world.destination, world.destination.record.step
+    if step == "receiving" and host.files == "none" and not (world.source.open and world.source.record.step == "sealed"):
+        return FAILED
+    after = {
+        "admitted": lambda: host.to("migrating", "receiving"),
+        "receiving": lambda: host._replace(files="part") if host.files == "none" else host.to("migrating", "publishing"),
+        "publishing": lambda: host._replace(files="whole") if host.files == "part" else host.to("migrating", "defining"),
+        "defining": lambda: host.to("post-migrating", "defined") if host.defined else host._replace(defined=True),
+        "defined": lambda: host._replace(running=True) if world.was_running and not host.running else host.to("finished"),
+    }
+    return world.host("destination", after[step]()) if step in after else DONE
+
+
+def go_on(world: World) -> World | str:
+    return FAILED if world.destination.record.step in UNCOPIED else receive(world)
+
+
+def finish(world: World) -> World | str:
+    return DONE if world.source.record.status == "finished" else world.host("source", world.source.to("finished"))
+
+
+def restore(world: World) -> World | str:
+    host, status = world.source, world.source.record.status
+    if status in CLOSED:
+        return DONE
+    if status == "finished":
+        return world.host("source", host.to("reverting"))
+    if host.files == "sealed":
+        return world.host("source", host._replace(files="own"))
+    if not host.defined:
+        return world.host("source", host._replace(defined=True))
+    if world.was_running and not host.running and host.record.step != "begun":
+        return world.host("source", host._replace(running=True))
+    return world.host("source", host.to("reverted" if status == "reverting" else "error"))
+
+
+def discard(world: World) -> World | str:
+    host, status = world.source, world.source.record.status
+    if status == "confirmed":
+        return DONE
+    if status != "confirming":
+        return world.host("source", host.to("confirming"))
+    return world.host("source", host._replace(files="gone") if host.files != "gone" else host.to("confirmed"))
+
+
+def prove(world: World) -> World | str:
+    host = world.destination
+    if host.record.status in ("confirming", "confirmed"):
+        return DONE
+    return world.host("destination", host.to("confirming")) if host.startable and host.running in (world.was_running, True) else FAILED
+
+
+def confirm(world: World) -> World | str:
+    host, status = world.destination, world.destination.record.status
+    return DONE if status == "confirmed" else world.host("destination", host.to("confirming" if status == "finished" else "confirmed"))
+
+
+def undefine(world: World) -> World | str:
+    host, status = world.destination, world.destination.record.status
+    if status == "finished":
+        return world.host("destination", host.to("reverting"))
+    if host.running:
+        return world.host("destination", host._replace(running=False))
+    return world.host("destination", host._replace(defined=False)) if host.defined else DONE
+
+
+def withdraw(world: World) -> World | str:
+    if world.destination.record.status in CLOSED:
+        return DONE
+    undefined = undefine(world)
+    if undefined != DONE:
+        return undefined
+    host = world.destination
+    if host.files != "none":
+        return world.host("destination", host._replace(files="none"))
+    return world.host("destination", host.to("reverted" if host.record.status == "reverting" else "error"))
+
+
+STEPS: dict[str, Step] = {
+    step.__name__: step for step in (begin, claim, seal, receive, go_on, finish, restore, discard, prove, confirm, undefine, withdraw)
+}
+
+
+def decision(world: World, verb: str, cut: frozenset[str]) -> dict[str, Any] | None:
+    """What the code decides, given what a controller can see; None where there is nothing open or it refuses."""
+    hosts = []
+    for role, name in HOSTS.items():
+        host: Host = getattr(world, role)
+        if role in cut:
+            hosts.append({"host": name, "up": False, "down_reason": "no route to host"})
+            continue
+        taken = role == "destination" or (host.record is not None and host.record.step != "begun")
+        record = host.record and {
+            "uuid": "m", "instance_uuid": "i", "instance_name": "web1", "migration_type": "migration", "role": role, "status": host.record.status,
+            "step": host.record.step, "source_host": "kvm1", "destination_host": "kvm2" if taken else None, "was_running": world.was_running,
+            "old_flavor": {}, "new_flavor": {},
+        }  # fmt: skip
+        domain = {"name": "web1", "uuid": "i", "state": "running" if host.running else "shutoff"}
+        hosts.append({"host": name, "up": True, "domains": [domain] if host.defined else [], "migrations": [record] if host.open else []})
+    try:
+        return next(iter(decide(hosts, verb, migration_uuid="m")), None)
+    except Refusal:
+        return None
+
+
+def calls_of(chosen: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    if chosen is None:
+        return ()
+    return tuple((role, name) for role, name, needs in ACTIONS[chosen["action"]] if needs is None or chosen[f"{needs}_open"])
+
+
+def take_overs(chosen: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    if chosen is None or chosen["action"] in ("none", "wait"):
+        return ()
+    return tuple((role, "take_over") for role in ("destination", "source") if chosen[f"{role}_open"])
+
+
+def with_run(world: World, old: Run, new: Run | None) -> World:
+    return world._replace(runs=tuple(run for run in (new if each == old else each for each in world.runs) if run))
+
+
+def answered(world: World, run: Run, ok: bool) -> World:
+    """A controller learns how its first call ended; a failed move decides what to undo, a failed recovery ends."""
+    if ok:
+        return with_run(world, run, run._replace(calls=run.calls[1:], waiting=False))
+    if run.phase == "move":
+        return with_run(world, run, run._replace(phase="undo", calls=(), waiting=False))
+    return with_run(world, run, None)
+
+
+def next_of_run(world: World, run: Run) -> World | None:
+    """A controller makes its next call, or decides."""
+    if run.waiting:
+        return None
+    if not run.calls:
+        if run.phase == "undo":
+            return with_run(world, run, run._replace(phase="act", calls=calls_of(decision(world, "recover", run.cut))))
+        if run.phase == "look":
+            return with_run(world, run, run._replace(phase="look again", calls=take_overs(decision(world, run.verb, run.cut))))
+        if run.phase == "look again":
+            return with_run(world, run, run._replace(phase="act", calls=calls_of(decision(world, run.verb, run.cut))))
+        return with_run(world, run, None)
+    role, name = run.calls[0]
+    if role in run.cut:
+        return answered(world, run, False)
+    if any(where == role for where, _name, _owner in world.working):
+        return None  # the lock of the operation on that host
+    host: Host = getattr(world, role)
+    if name == "take_over":
+        if host.open:
+            world = world.host(role, host._replace(record=host.record._replace(owner=run.name)))
+        return answered(world, run, True)
+    if name not in ("begin", "claim"):
+        if host.record is not None and host.record.status in NOTHING_TO_DO[name]:
+            return answered(world, run, True)
+        if host.record is None or host.record.owner != run.name:
+            return answered(world, run, False)
+    return with_run(world, run, run._replace(waiting=True))._replace(working=(*world.working, (role, name, run.name)))
+
+
+def successors(world: World) -> Iterator[World]:
+    for run in world.runs:
+        moved = next_of_run(world, run)
+        if moved is not None:
+            yield moved
+    for job in world.working:
+        role, name, owner = job
+        rest = world._replace(working=tuple(other for other in world.working if other != job))
+        waiting = next((run for run in world.runs if run.name == owner and run.waiting and run.calls[0] == (role, name)), None)
+        after = STEPS[name](world)
+        if isinstance(after, World):
+            yield after
+        else:
+            yield answered(rest, waiting, after == DONE) if waiting else rest
+        if world.faults:
+            killed = rest._replace(faults=world.faults - 1)
+            yield answered(killed, waiting, False) if waiting else killed
+    if world.faults:
+        for run in world.runs:
+            yield with_run(world, run, None)._replace(faults=world.faults - 1)
+            for role in HOSTS:
+                if role not in run.cut:
+                    cut = run._replace(cut=run.cut | {role})
+                    lost = with_run(world, run, cut)._replace(faults=world.faults - 1)
+                    yield answered(lost, cut, False) if run.waiting and run.calls[0][0] == role else lost
+    for verb in world.to_come:
+        yield world._replace(to_come=(), runs=(*world.runs, Run("second", verb, (), "look")))
+
+
+def check(world: World) -> None:
+    """Invariants of every state."""
+    source, destination = world.source, world.destination
+    assert not (source.startable and destination.startable), "both hosts could start the guest"
+    assert not (source.running and destination.running), "the guest runs twice"
+    assert source.files in ("own", "sealed") or destination.files == "whole", "the data is gone"
+    assert source.files != "gone" or destination.startable, "the source copy was removed, and the destination has no guest"
+    if not world.runs and not world.working:
+        check_recovery(world)
+
+
+def check_recovery(world: World) -> None:
+    """Nobody acts any more: one recovery that reaches both hosts brings it to an end, and a second one finds nothing to do."""
+    world = world._replace(faults=0, to_come=(), runs=(Run("third", "recover", (), "look"),))
+    while world.runs or world.working:
+        (world,) = successors(world)
+    left = decision(world, "recover", frozenset())
+    assert left is None or left["action"] == "none", left
+    holder = world.destination if world.destination.startable else world.source
+    assert holder.startable, "no host could start the guest"
+    assert holder.running == world.was_running, "it does not run where it ran before"
+    for host in (world.source, world.destination):
+        assert not host.open or host.record.status == "finished", "an operation was left open"
+    if not world.destination.open and not world.destination.startable:
+        assert world.destination.files == "none", "leftovers at the destination"
+
+
+def explore(start: World) -> set[World]:
+    """All states that can be reached; each one is checked."""
+    seen, to_see = {start}, [start]
+    while to_see:
+        world = to_see.pop()
+        try:
+            check(world)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\nin {world}") from exc
+        for after in successors(world):
+            if after not in seen:
+                seen.add(after)
+                to_see.append(after)
+    return seen
+
+
+def world_before(was_running: bool, verb: str, faults: int) -> World:
+    source = Host(defined=True, files="own", running=was_running)
+    return World(source, Host(), (Run("mover", "move", MOVE, "move"),), was_running=was_running, faults=faults, to_come=(verb,))
+
+
+@pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
+@pytest.mark.parametrize("was_running", [True, False])
+def test_no_interleaving_loses_or_doubles_the_guest(was_running, verb):
+    reached = explore(world_before(was_running, verb, faults=3))
+    ends = {(world.source.record.status, world.destination.record.status) for world in reached if world.source.record and world.destination.record}
+    expected = {"recover": "error", "confirm": "confirmed", "revert": "reverted"}[verb]
+    assert {("finished", "finished"), ("error", "error"), (expected, expected)} <= ends
+
+
+def test_the_model_would_notice_a_source_that_is_restored_too_early(monkeypatch):
+    """The exploration can fail: let the code go back although the destination cannot be asked."""
+    monkeypatch.setitem(ACTIONS, "wait", ACTIONS["back"][1:])
+    with pytest.raises(AssertionError, match="both hosts could start the guest"):
+        explore(world_before(True, "recover", faults=2))
