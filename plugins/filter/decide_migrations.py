@@ -53,7 +53,7 @@ _value:
       description:
         - One mapping for each open operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert) or
           V(discard)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
-          C(settled) and C(stray).
+          C(status), C(updated_at) (seconds since the epoch), C(settled) and C(stray).
       type: list
       elements: dict
 """

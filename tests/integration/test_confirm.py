@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from support.faults import impatient, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -29,3 +30,28 @@ def test_a_guest_that_died_at_its_destination_is_not_confirmed_but_may_be_revert
     assert inside.data == data
     assert (guest.hosts, guest.xml) == (["kvm1"], xml)
     assert lab["kvm2"].leftovers() == []
+
+
+def test_what_has_waited_long_enough_is_confirmed_and_what_cannot_be_is_left_for_the_next_time(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """A source that is away hinders its own guest only."""
+    impatient(lab, fleet)
+    moved, grown = guests.create("web", "kvm1"), guests.create("db", "kvm2")
+    data = moved.write()
+    fleet.resize("web", "medium", target_host="kvm2").ok()
+    fleet.play("resize", instance="db", flavor="medium").ok()
+    fleet.vars["kvmfleet_resize_confirm_window"] = 3600
+    assert fleet.play("auto_confirm").ok().changed == 0
+
+    fleet.vars["kvmfleet_resize_confirm_window"] = 1
+    lab.call("host", "kill", "kvm1")
+    try:
+        one_paragraph(fleet.play("auto_confirm"), "Not confirmed", "web", "kvm1")
+    finally:
+        lab.call("host", "start", "kvm1")
+    assert {record["instance_name"]: record["status"] for record in lab["kvm2"].records()} == {"web": "finished", "db": "confirmed"}
+    assert lab["kvm1"].files()
+
+    assert fleet.play("auto_confirm").ok().changed
+    assert [lab[host].records()[-1]["status"] for host in ("kvm1", "kvm2")] == ["confirmed"] * 2
+    assert lab["kvm1"].files() == []
+    assert (moved.hosts, grown.hosts, moved.look().data) == (["kvm2"], ["kvm2"], data)

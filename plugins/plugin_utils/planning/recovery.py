@@ -26,7 +26,7 @@ def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, 
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard), `reason`, `migration_uuid`, `instance_name`,
-        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `settled` (finished at both ends), `stray` (the host
+        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends), `settled` (finished at both ends), `stray` (the host
         that holds a claim whose answer was lost, so that the operation went on with another destination; else None).
     :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance.
     """
@@ -74,6 +74,7 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
         "source_open": source is not None or in_place is not None,
         "destination_open": destination is not None or in_place is not None,
         "status": any_record["status"],
+        "updated_at": max(record["updated_at"] for record in group.values()),
         "settled": {record["status"] for record in group.values()} == {"finished"} and (in_place is not None or len(group) == 2),
         "old_flavor": any_record["old_flavor"],
         "new_flavor": any_record["new_flavor"],

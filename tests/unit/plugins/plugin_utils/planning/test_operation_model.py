@@ -216,7 +216,7 @@ def decision(world: World, verb: str, cut: frozenset[str]) -> dict[str, Any] | N
         record = host.record and {
             "uuid": "m", "instance_uuid": "i", "instance_name": "web1", "migration_type": "migration", "role": role, "status": host.record.status,
             "step": host.record.step, "source_host": "kvm1", "destination_host": "kvm2" if taken else None, "was_running": world.was_running,
-            "old_flavor": {}, "new_flavor": {},
+            "old_flavor": {}, "new_flavor": {}, "updated_at": 0.0,
         }  # fmt: skip
         domain = {"name": "web1", "uuid": "i", "state": "running" if host.running else "shutoff"}
         hosts.append({"host": name, "up": True, "domains": [domain] if host.defined else [], "migrations": [record] if host.open else []})

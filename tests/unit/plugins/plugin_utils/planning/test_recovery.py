@@ -31,6 +31,7 @@ def record(role, status, step, was_running=True, destination="kvm2"):
         "was_running": was_running,
         "old_flavor": {},
         "new_flavor": {},
+        "updated_at": 1000.0,
     }
 
 
