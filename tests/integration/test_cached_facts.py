@@ -37,7 +37,8 @@ class Remembering:
 
 @pytest.fixture
 def remembering(fleet: Fleet) -> Remembering:
-    """All hosts in one zone, kvm2 with more room than kvm3; nothing is known yet."""
+    """All hosts in one zone, kvm2 before kvm3 whatever bases they hold; nothing is known yet."""
+    fleet.vars["kvmfleet_scheduler"] = {"weighers": {"RAMWeigher": 1.0}}
     for name in fleet.hosts:
         fleet.hosts[name]["kvmfleet_zone"] = "north"
     for name, free in (("kvm2", 900), ("kvm3", 700), ("kvm4", 100)):
