@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _journal, _libvirt, _qemu_img
+from . import _domain_xml, _host_capabilities, _journal, _libvirt, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -114,7 +114,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
     """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
     migrations = state.read_all("migrations")
     capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
-    unfinished = [_journal.summary(record) for record in migrations if record["status"] not in _journal.CLOSED]
+    unfinished = [_progress.added(state, _journal.summary(record)) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
         "hostname": platform.node(),

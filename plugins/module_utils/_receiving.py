@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
-from ._channel import DIGEST, MANIFEST
+from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._journal import Journal
@@ -29,12 +29,14 @@ def receive(
     *,
     channel: dict[str, Any],
     bases: dict[str, str],
+    verify: str,
     watch: dict[str, Any],
 ) -> dict[str, Any]:
     """Pull the sealed copy, verify, rebase and grow it, define the domain with the new flavor, start it if it ran, watch it.
 
     :param channel: keyword arguments of `_channel.Client`.
     :param bases: sha256 of a base image -> its path on this host.
+    :param verify: `extents` compares digests of the data, `full` reads what was written back from the disk, `none` compares nothing.
     :param watch: keyword arguments of `_power.watch`.
     """
     timings = {"began_at": time.time()}
@@ -44,11 +46,15 @@ def receive(
             manifest = client.document(MANIFEST)
             _require_own(manifest, record)
             _require_space(manifest, record)
+            client.progress.begin(sum(manifest["files"].values()))
             for name, path in _exports(record).items():
-                client.copy(name, _part(record, path))
+                client.copy_persistently(name, _part(record, path), manifest["files"][name])
             timings["copied_at"] = time.time()
-            digests = {name: client.document(DIGEST + name, wait=channel["stall_timeout"]) for name in _exports(record)}
-        _verify(record, digests)
+            if client.progress.resumed:
+                record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
+            if verify != "none":
+                digests = {name: client.digest(name) for name in _exports(record)}
+                _verify(record, digests, verify)
         timings["verified_at"] = time.time()
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
@@ -177,12 +183,12 @@ def _require_space(manifest: dict[str, Any], record: dict[str, Any]) -> None:
         raise KvmfleetError("no_space", f"{directory} has {have} bytes free, the copy needs {need}.", path=directory, have=have, need=need)
 
 
-def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
+def _verify(record: dict[str, Any], digests: dict[str, Any], mode: str) -> None:
     for name, path in _exports(record).items():
         there = digests[name]
         if "error" in there:
             raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
-        here = tree(_part(record, path))
+        here = tree(_part(record, path), mode)
         if here["sha256"] != there.get("sha256"):
             raise KvmfleetError(
                 "verification_failed",
