@@ -5,9 +5,9 @@
 """The source's end of the channel.
 
 It serves the directory `exports/UUID/files` with nbdkit; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
-a symlink to each file whose digest is wanted. A supervisor process owns nbdkit: it digests those files one by one while the copy runs, and
-ends the export when the operation closes it or no peer has been connected for `idle_timeout` seconds, so that no door stays open behind a
-dead controller or peer.
+a symlink to each file whose digest is wanted. A supervisor process owns nbdkit: it digests those files one by one while the copy runs, starts
+an nbdkit that died again, so that the copy can go on, and ends the export when the operation closes it or no peer has been connected for
+`idle_timeout` seconds, so that no door stays open behind a dead controller or peer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -25,12 +26,16 @@ from typing import Any, NamedTuple
 from ._channel import DIGEST, MANIFEST, last_line, write_key
 from ._content_digest import tree
 from ._errors import KvmfleetError
+from ._listening import listen
 from ._state_dir import StateDir
 
 DEFAULT_PORTS = "49152-49215"
 _START_TIMEOUT = 10.0
 _POLL = 0.1
 _DIGEST_NICENESS = 5
+_RESTARTS = 5
+# nbdkit takes the socket over as one that systemd would hand it.
+_WITH_SOCKET = 'exec 3<&"$0"; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
 
 
 def parse_ports(text: str) -> range:
@@ -53,17 +58,18 @@ class Server:
         self.files = os.path.join(self.directory, "files")
         self.digest = os.path.join(self.directory, "digest")
 
-    def open(self, *, address: str, ports: str, key: str, idle_timeout: float) -> int:
+    def open(self, *, address: str, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0) -> int:
         """Serve the (still empty) directory; a channel left by an earlier run is closed first.
 
         :param address: the local address to listen on; :param key: one-time key, 64 hexadecimal digits.
+        :param peer: the only address that is let in; :param bandwidth_limit: bytes a second over all connections, 0 for none.
         :returns: the TCP port.
         """
         self.close()
         os.makedirs(self.files, mode=0o700)
         os.mkdir(self.digest, 0o700)
         write_key(self._path("psk"), key)
-        spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout}
+        spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer, "bandwidth_limit": bandwidth_limit}
         _daemonize(lambda: _Supervisor(self, spec).run())
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
@@ -167,43 +173,55 @@ class _Supervisor:
     def __init__(self, server: Server, spec: dict[str, Any]) -> None:
         self.server = server
         self.spec = spec
-        self.nbdkit: subprocess.Popen[bytes] | None = None
+        self.listener: socket.socket
+        self.nbdkit: subprocess.Popen[bytes]
         self.digesting: threading.Thread | None = None
         self.digested: set[_Wish] = set()
 
     def run(self) -> None:
-        signal.signal(signal.SIGTERM, lambda *_args: self._end())
         try:
-            port = self._serve()
+            self.listener = listen(self.spec["address"], self.spec["ports"], self.spec["peer"], self.spec["idle_timeout"])
+            self._serve()
         except (OSError, KvmfleetError) as exc:
             self._say(error=str(exc))
             return
+        signal.signal(signal.SIGTERM, lambda *_args: self._end())
+        port = self.listener.getsockname()[1]
         self._say(port=port)
         self._watch(port)
 
-    def _serve(self) -> int:
+    def _serve(self) -> None:
+        """Start nbdkit on the socket."""
         log = os.path.join(self.server.directory, "nbdkit.log")
         pidfile = os.path.join(self.server.directory, "nbdkit.pid")
-        for port in self.spec["ports"]:
-            with open(log, "wb") as stream:
-                self.nbdkit = subprocess.Popen(
-                    ["nbdkit", "--foreground", "--exit-with-parent", "--readonly", "--tls=require", "--tls-psk=" + os.path.join(self.server.directory, "psk")]
-                    + ["--ipaddr", self.spec["address"], "--port", str(port), "--pidfile", pidfile, "file", "dir=" + self.server.files],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=stream,
-                )
-            while self.nbdkit.poll() is None:
-                if os.path.exists(pidfile):
-                    return int(port)
-                time.sleep(0.01)
-            if "in use" not in last_line(log):
-                break
-        raise KvmfleetError("channel_failed", last_line(log))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(pidfile)
+        # The rate of this filter is that of all connections together, in bits.
+        limit = self.spec["bandwidth_limit"]
+        filters, rate = (["--filter=rate"], [f"rate={limit * 8}"]) if limit else ([], [])
+        with open(log, "wb") as stream:
+            self.nbdkit = subprocess.Popen(
+                ["sh", "-c", _WITH_SOCKET, str(self.listener.fileno()), "nbdkit", "--foreground", "--exit-with-parent", "--readonly", "--tls=require"]
+                + ["--tls-psk=" + os.path.join(self.server.directory, "psk"), "--pidfile", pidfile, *filters, "file", "dir=" + self.server.files, *rate],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=(self.listener.fileno(),),
+            )
+        while not os.path.exists(pidfile):
+            if self.nbdkit.poll() is not None:
+                raise KvmfleetError("channel_failed", last_line(log))
+            time.sleep(0.01)
 
     def _watch(self, port: int) -> None:
-        idle_since = time.monotonic()
-        while self.nbdkit is not None and self.nbdkit.poll() is None:
+        idle_since, restarts = time.monotonic(), 0
+        while True:
+            if self.nbdkit.poll() is not None:
+                if restarts == _RESTARTS:
+                    break
+                restarts += 1
+                with contextlib.suppress(KvmfleetError):
+                    self._serve()
             wanted = self._next_digest()
             if wanted and (self.digesting is None or not self.digesting.is_alive()):
                 self.digested.add(wanted)
@@ -238,7 +256,7 @@ class _Supervisor:
                 os.unlink(os.path.join(self.server.files, name))
 
     def _end(self) -> None:
-        if self.nbdkit is not None and self.nbdkit.poll() is None:
+        if self.nbdkit.poll() is None:
             self.nbdkit.terminate()
             try:
                 self.nbdkit.wait(timeout=2)

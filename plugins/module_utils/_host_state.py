@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -115,7 +115,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
     migrations = state.read_all("migrations")
     capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
     bound = _host_bindings.of_guests(connection)
-    unfinished = [_journal.summary(record) for record in migrations if record["status"] not in _journal.CLOSED]
+    unfinished = [_progress.added(state, _journal.summary(record)) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
         "hostname": platform.node(),

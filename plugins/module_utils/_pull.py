@@ -2,12 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The destination's end of the channel: pulls files with nbdcopy, which reads only data extents over several connections."""
+"""The destination's end of the channel: pulls files with nbdcopy, which reads only data extents over several connections.
+
+A copy that broke is mended: the digests of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -16,13 +20,18 @@ import subprocess
 import time
 from typing import Any
 
-from ._channel import USER, last_line, write_key
+from ._channel import DIGEST, MANIFEST, USER, last_line, write_key
+from ._content_digest import differing, tree
 from ._errors import KvmfleetError
+from ._progress import Progress
 from ._state_dir import StateDir
 
 _POLL = 0.1
+_RETRY = 1.0
 _DOCUMENT_LIMIT = 16 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+_SECTOR = 512
+_PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
 
 
 class Client:
@@ -34,11 +43,13 @@ class Client:
     def __init__(self, state: StateDir, uuid: str, *, address: str, port: int, key: str, stall_timeout: float) -> None:
         self.directory = os.path.join(state.ensure("exports"), uuid + ".peer")
         self.address, self.port, self.stall_timeout = address, port, stall_timeout
+        self.progress = Progress(self.directory)
+        self._done = 0
         self._key = key
 
     def __enter__(self) -> Client:
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        write_key(os.path.join(self.directory, "psk"), self._key)
+        write_key(self._key_file, self._key)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -48,10 +59,77 @@ class Client:
         """Copy an export into the file `path` (replaced), holes kept; it is on disk when this returns."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        errors = os.path.join(self.directory, "nbdcopy.log")
+        self._run(["nbdcopy", "--flush", self._uri(name), path], name)
+
+    def copy_persistently(self, name: str, path: str, size: int) -> None:
+        """Copy an export whose digest is offered too. A copy that breaks goes on as long as it gets on within `stall_timeout`.
+
+        :param size: its bytes of data, for the progress.
+        """
+        before = self._done
+        try:
+            self.copy(name, path)
+        except KvmfleetError as exc:
+            if exc.code != "copy_failed":
+                raise
+            self._mend(name, path, before, size, exc)
+        self._done = before + size
+
+    def _mend(self, name: str, path: str, before: int, size: int, error: KvmfleetError) -> None:
+        """Fetch the segments that differ until none does. Only fewer of them count as progress, so that a bad sector ends it."""
+        best, since = None, time.monotonic()
+        try:
+            want = self.digest(name)
+        except KvmfleetError as exc:
+            raise error from exc
+        if "error" in want:
+            raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {want['error']}.")
+        while True:
+            self.progress.resumed += 1
+            _set_size(path, want["size"])
+            ranges = differing(tree(path, segment_size=want["segment_size"]), want)
+            missing = sum(end - start for start, end in ranges)
+            if not missing:
+                return
+            if best is None or missing < best:
+                best, since = missing, time.monotonic()
+            elif time.monotonic() - since > self.stall_timeout:
+                raise error
+            self._done = before + max(0, size - missing)
+            try:
+                self._copy_ranges(name, path, ranges, want["size"])
+            except KvmfleetError as exc:
+                if exc.code != "copy_failed":
+                    raise
+                error = exc
+                time.sleep(_RETRY)
+
+    def _copy_ranges(self, name: str, path: str, ranges: list[tuple[int, int]], size: int) -> None:
+        padded = -(-size // _SECTOR) * _SECTOR
+        _set_size(path, padded)
+        server = {"driver": "nbd", "server.type": "inet", "server.host": self.address, "server.port": self.port, "export": name, "tls-creds": "tls"}
+        credentials = "tls-creds-psk," + _options({"id": "tls", "endpoint": "client", "dir": self.directory, "username": USER})
+        for start, end in ranges:
+            # Bytes behind the end of the file, which qemu-img rounds up to a sector, are zeros on both sides.
+            extent = {"driver": "raw", "offset": start, "size": min(-(-end // _SECTOR) * _SECTOR, padded) - start}
+            source, target = ({**extent, **_below(file)} for file in (server, {"driver": "file", "filename": path}))
+            command = ["qemu-img", "convert", "-n", "-W", "-m", "8", "--object", credentials, "--image-opts", "--target-image-opts"]
+            self._run([*command, _options(source), _options(target)], name)
+            self._done += end - start
+        _set_size(path, size)
+
+    def _run(self, command: list[str], name: str) -> None:
+        """Run a tool that copies; it dies with this process."""
+        errors = os.path.join(self.directory, "copy.log")
         with open(errors, "wb") as log:
             process = subprocess.Popen(
-                ["nbdcopy", "--flush", self._uri(name), path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_child_of_module, umask=0o077
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_child_of_module,
+                umask=0o077,
+                env=dict(os.environ, LC_ALL="C"),
             )
         try:
             self._wait(process, name)
@@ -60,23 +138,15 @@ class Client:
             process.wait()
             raise
         if process.returncode != 0:
-            raise KvmfleetError("copy_failed", f"Copying {name} from {self.address} port {self.port} failed: {last_line(errors)}", export=name)
+            message = last_line(errors)
+            local = any(os.strerror(number) in message for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
+            code = "no_space" if local else "copy_failed"
+            raise KvmfleetError(code, f"Copying {name} from {self.address} port {self.port} failed: {message}", export=name)
 
-    def document(self, name: str, *, wait: float = 0.0) -> dict[str, Any]:
-        """A JSON document of the channel.
-
-        :param wait: seconds to wait for it to be offered.
-        """
+    def document(self, name: str) -> dict[str, Any]:
+        """A JSON document of the channel."""
         path = os.path.join(self.directory, name + ".json")
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                self.copy(name, path)
-                break
-            except KvmfleetError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(_POLL)
+        self.copy(name, path)
         if os.path.getsize(path) > _DOCUMENT_LIMIT:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is larger than {_DOCUMENT_LIMIT} bytes.")
         try:
@@ -85,19 +155,38 @@ class Client:
         except ValueError as exc:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is not JSON: {exc}.") from exc
 
+    def digest(self, name: str) -> dict[str, Any]:
+        """The digest of an export, or its `error`; waits as long as the source answers, which has a large file to read."""
+        since = time.monotonic()
+        while True:
+            try:
+                return self.document(DIGEST + name)
+            except KvmfleetError:
+                with contextlib.suppress(KvmfleetError):
+                    self.document(MANIFEST)
+                    since = time.monotonic()
+                if time.monotonic() - since > self.stall_timeout:
+                    raise
+                time.sleep(_POLL)
+
     def _uri(self, name: str) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"nbds://{USER}@{host}:{self.port}/{name}?tls-psk-file={os.path.join(self.directory, 'psk')}"
+        return f"nbds://{USER}@{host}:{self.port}/{name}?tls-psk-file={self._key_file}"
+
+    @property
+    def _key_file(self) -> str:
+        return os.path.join(self.directory, "keys.psk")  # the name that QEMU looks for
 
     def _wait(self, process: subprocess.Popen[bytes], name: str) -> None:
-        progress, since = None, time.monotonic()
+        marked, since = 0, time.monotonic()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_POLL)
                 return
-            now = _io_counters(process.pid)
-            if now != progress:
-                progress, since = now, time.monotonic()
+            written = _written(process.pid)
+            self.progress.reached(self._done + written)
+            if written >= marked + _PROGRESS:
+                marked, since = written, time.monotonic()
             elif time.monotonic() - since > self.stall_timeout:
                 raise KvmfleetError(
                     "copy_stalled",
@@ -115,9 +204,27 @@ def _child_of_module() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _io_counters(pid: int) -> str:
+def _written(pid: int) -> int:
+    """Bytes that a process has written so far; what it received from a socket is not among those that it read."""
+    with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError), open(f"/proc/{pid}/io", encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("wchar:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _set_size(path: str, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with open(f"/proc/{pid}/io", encoding="ascii") as stream:
-            return stream.read()
-    except (FileNotFoundError, PermissionError, ProcessLookupError):
-        return ""
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _below(node: dict[str, Any]) -> dict[str, Any]:
+    return {f"file.{key}": value for key, value in node.items()}
+
+
+def _options(values: dict[str, Any]) -> str:
+    """Options as QEMU's tools read them, commas doubled."""
+    return ",".join(f"{key}={value}".replace(",", ",,") for key, value in values.items())

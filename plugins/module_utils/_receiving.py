@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
-from ._channel import DIGEST, MANIFEST
+from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._incoming import UNCOPIED, exports, part_path, shortages
@@ -28,12 +28,14 @@ def receive(
     *,
     channel: dict[str, Any],
     bases: dict[str, str],
+    verify: str,
     watch: dict[str, Any],
 ) -> dict[str, Any]:
     """Pull the sealed copy, verify, rebase and grow it, define the domain with the new flavor, start it if it ran, watch it.
 
     :param channel: keyword arguments of `_channel.Client`.
     :param bases: sha256 of a base image -> its path on this host.
+    :param verify: `extents` compares digests of the data, `full` reads what was written back from the disk, `none` compares nothing.
     :param watch: keyword arguments of `_power.watch`.
     """
     timings = {"began_at": time.time()}
@@ -43,11 +45,15 @@ def receive(
             manifest = client.document(MANIFEST)
             _require_own(manifest, record)
             _require_space(journal, record, manifest)
+            client.progress.begin(sum(manifest["files"].values()))
             for name, path in exports(record).items():
-                client.copy(name, part_path(record, path))
+                client.copy_persistently(name, part_path(record, path), manifest["files"][name])
             timings["copied_at"] = time.time()
-            digests = {name: client.document(DIGEST + name, wait=channel["stall_timeout"]) for name in exports(record)}
-        _verify(record, digests)
+            if client.progress.resumed:
+                record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
+            if verify != "none":
+                digests = {name: client.digest(name) for name in exports(record)}
+                _verify(record, digests, verify)
         timings["verified_at"] = time.time()
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
@@ -168,12 +174,12 @@ def _require_space(journal: Journal, record: dict[str, Any], manifest: dict[str,
         raise KvmfleetError("no_space", f"{shortage}.", **shortage.numbers())
 
 
-def _verify(record: dict[str, Any], digests: dict[str, Any]) -> None:
+def _verify(record: dict[str, Any], digests: dict[str, Any], mode: str) -> None:
     for name, path in exports(record).items():
         there = digests[name]
         if "error" in there:
             raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
-        here = tree(part_path(record, path))
+        here = tree(part_path(record, path), mode)
         if here["sha256"] != there.get("sha256"):
             raise KvmfleetError(
                 "verification_failed",

@@ -37,6 +37,9 @@ options:
     description: Directory of guest images at the source. A disk below it keeps its path relative to it.
     type: path
     default: /var/lib/libvirt/images
+  source_address:
+    description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
+    type: str
   images_path:
     description: Directory of guest images on this host.
     type: path
@@ -103,8 +106,12 @@ claim:
   description: The claim.
   type: dict
   returned: when not in check mode
+local_address:
+  description: Address from which this host reaches O(source_address). V(null) without that.
+  type: str
+  returned: when not in check mode
 error_code:
-  description: V(claim_refused), with every reason and its numbers in RV(details), or V(operation_in_progress).
+  description: V(claim_refused), with every reason and its numbers in RV(details), V(no_route) or V(operation_in_progress).
   type: str
   returned: failure
 details:
@@ -118,6 +125,7 @@ import os
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -153,6 +161,7 @@ def main():
         record = new_record(params)
         if module.check_mode:
             return {"changed": True}
+        local_address = address_towards(params["source_address"]) if params["source_address"] else None
         with _libvirt.connect(params["uri"]) as conn:
             claim = _admission.admit(
                 conn,
@@ -163,7 +172,7 @@ def main():
                 reserved=Reserved(**params["reserved"]),
                 ratios=params["ratios"],
             )
-        return {"changed": True, "claim": claim}
+        return {"changed": True, "claim": claim, "local_address": local_address}
 
     run(
         act,
@@ -176,6 +185,7 @@ def main():
             requirements={"type": "dict", "required": True},
             destination_host={"type": "str", "required": True},
             source_images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             reserved={"type": "dict", "default": {}},

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Serves files of one operation read-only over NBD with TLS and a one-time key (nbdkit), to be pulled by the destination.
   - An open channel shows nothing but the base images in O(bases). The guest's own disks appear when M(kvmfleet.compute.source_copy) seals them.
+  - An nbdkit that dies is started again on the same port, so that a copy that broke can go on.
   - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
 options:
   state:
@@ -26,6 +27,17 @@ options:
     description: TCP port, or first and last port of a range, of which a free one is taken.
     type: str
     default: 49152-49215
+  peer:
+    description:
+      - IP address of the destination. What any other address sends to the port is dropped by the kernel before it becomes a connection.
+      - Without it, every address is let in, and only O(key) protects.
+    type: str
+  bandwidth_limit:
+    description:
+      - Bytes a second that the channel may send over all its connections, also as V(100M). V(0) is no limit.
+      - After a pause it sends up to two seconds' worth at once.
+    type: bytes
+    default: "0"
   key:
     description: One-time key, 64 hexadecimal digits. Required for O(state=present).
     type: str
@@ -63,6 +75,8 @@ EXAMPLES = r"""
     migration_uuid: "{{ migration_uuid }}"
     owner: "{{ owner }}"
     address: 192.0.2.11
+    peer: 192.0.2.12
+    bandwidth_limit: 100M
     key: "{{ one_time_key }}"
   register: channel
 
@@ -78,8 +92,12 @@ port:
   description: TCP port of the open channel.
   type: int
   returned: when O(state=present) and not in check mode
+bandwidth_limit:
+  description: The limit in bytes a second, V(0) for none.
+  type: int
+  returned: when O(state=present) and not in check mode
 error_code:
-  description: V(channel_failed), V(invalid_ports), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
+  description: V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
@@ -105,10 +123,13 @@ def open_channel(params, record, server):
     unknown = sorted(set(params["bases"]) - set(known))
     if unknown:
         raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images of migration {record['uuid']}.")
-    port = server.open(address=params["address"], ports=params["ports"], key=params["key"], idle_timeout=params["idle_timeout"])
+    options = {name: params[name] for name in ("address", "ports", "peer", "bandwidth_limit", "key", "idle_timeout")}
+    if options["bandwidth_limit"] < 0:
+        raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
+    port = server.open(**options)
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256])
-    return {"changed": True, "port": port}
+    return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"]}
 
 
 def main():
@@ -129,6 +150,8 @@ def main():
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             address={"type": "str"},
             ports={"type": "str", "default": DEFAULT_PORTS},
+            peer={"type": "str"},
+            bandwidth_limit={"type": "bytes", "default": "0"},
             key={"type": "str", "no_log": True},
             bases={"type": "list", "elements": "str", "default": []},
             idle_timeout={"type": "float", "default": 180.0},

@@ -39,9 +39,25 @@ options:
     type: dict
     default: {}
   stall_timeout:
-    description: Seconds without progress after which a copy is given up.
+    description:
+      - Seconds without progress after which a copy is given up, however long it takes in all.
+      - A copy that breaks goes on within them, and only segments of 16 MiB that differ from the source travel again.
     type: float
     default: 60.0
+  verify:
+    description:
+      - How the copy is compared with the source before the source is given up.
+      - V(extents) compares digests of all data. The copy is read as the kernel has it, mostly from memory.
+      - V(full) reads the copy back from the disk, holes too, so it also proves what the disk took.
+      - V(none) compares nothing. TLS still proves that what travelled was not changed on the way.
+      - C(qemu-img check) and the walk of the complete chain are always done.
+    type: str
+    choices: [extents, full, none]
+    default: extents
+  progress_interval:
+    description: While the copy runs, Ansible says after each of so many seconds how far it is. V(0) says nothing. Shorter copies cost no further round trip.
+    type: float
+    default: 10.0
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=absent) end with the status V(error) instead of V(reverted).
     type: str
@@ -120,7 +136,7 @@ def start(params, conn, journal, record):
     if params["address"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
-    received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], watch=watch(params))
+    received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], verify=params["verify"], watch=watch(params))
     return dict(received, changed=True, bytes_transferred=journal.get(record["uuid"])["bytes_transferred"])
 
 
@@ -159,6 +175,8 @@ def main():
             key={"type": "str", "no_log": True},
             bases={"type": "dict", "default": {}},
             stall_timeout={"type": "float", "default": 60.0},
+            verify={"type": "str", "choices": ["extents", "full", "none"], "default": "extents"},
+            progress_interval={"type": "float", "default": 10.0},  # for the action plugin
             error={"type": "str"},
         ),
         required_together=[("address", "port", "key")],

@@ -335,7 +335,7 @@ ansible_facts:
           elements: dict
           returned: success
         migrations:
-          description: Open records of the journal, without domain definitions.
+          description: Open records of the journal, without domain definitions. While a copy runs, the one of its destination has C(progress).
           type: list
           elements: dict
           returned: success

@@ -41,7 +41,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 migrations:
-  description: The records without what only recovery needs.
+  description:
+    - The records without what only recovery needs.
+    - While a copy runs, the one of its destination has C(progress) with C(percent), C(bytes_done), C(bytes_total), C(rate) in bytes a second, C(eta) in
+      seconds (V(null) while there is no rate), C(resumed) (how often it was mended) and C(updated_at).
   type: list
   elements: dict
   returned: success
@@ -56,18 +59,20 @@ migrations:
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, public, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._progress import added
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
 def main():
     def act(module):
         params = module.params
+        state = StateDir(params["state_path"])
         wanted = [
             record
-            for record in Journal(StateDir(params["state_path"])).all()
+            for record in Journal(state).all()
             if not (params["open_only"] and record["status"] in CLOSED) and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
         ]
-        return {"changed": False, "migrations": [(public if params["history"] else summary)(record) for record in wanted]}
+        return {"changed": False, "migrations": [added(state, (public if params["history"] else summary)(record)) for record in wanted]}
 
     run(
         act,

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
 from support.faults import QUICK, Subject, cut_link, eventually, impatient, in_mid_copy, kill_tool, one_paragraph, play_to_death, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
-from support.lab import IMAGES, Lab
+from support.lab import IMAGES, STATE, Host, Lab
 
 RESIZE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
 SETTLE = {"instance": "web", **QUICK}
@@ -28,14 +29,72 @@ def subject(lab: Lab, guests: Guests, fleet: Fleet) -> Subject:
 
 
 @pytest.mark.parametrize(("host", "tool"), [("kvm1", "nbdkit"), pytest.param("kvm2", "nbdcopy", marks=pytest.mark.slow)])
-def test_the_copy_breaks_off(lab: Lab, fleet: Fleet, subject: Subject, host: str, tool: str) -> None:
-    """As before: the guest runs again at its source, and the error says what broke."""
+def test_a_copy_that_breaks_goes_on(lab: Lab, fleet: Fleet, subject: Subject, host: str, tool: str) -> None:
+    """The guest arrives with its data, and the journal tells of it."""
     with slow_link(lab["kvm2"]):
         playing = fleet.start("resize", **RESIZE)
         in_mid_copy(lab["kvm2"], playing)
         kill_tool(lab[host], tool)
+        playing.wait().ok()
+    assert any("the copy broke and went on" in entry.get("note", "") for entry in lab["kvm2"].records()[-1]["history"])
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_the_channel_is_lost_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Nobody serves any more: as before, and the error says what broke. It is the lack of progress that ends it."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        lab["kvm1"].sh(f"kill -KILL $(sed 's/.*\"pid\": \\([0-9]*\\).*/\\1/' {STATE}/exports/*/state.json)")
         run = playing.wait()
     one_paragraph(run, "Copying vda", "as before", "kvm1")
+    subject.as_before()
+
+
+def test_the_link_is_cut_for_seconds(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """The copy waits, and goes on."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write(MIB))
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **{**RESIZE, "migrate_stall_timeout": 60})
+        in_mid_copy(lab["kvm2"], playing)
+        with cut_link(lab["kvm2"]):
+            time.sleep(5)
+        playing.wait().ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+
+
+def serving(host: Host) -> str:
+    """Processes of the channel and what it shows, on a host."""
+    return host.sh(f"ps -eo comm= | grep -x nbdkit; ls {STATE}/exports", check=False)
+
+
+def test_the_door_closes_behind_a_dead_controller(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """The channel is open, nobody comes: it ends by itself."""
+    assert play_to_death(fleet, "Move | Stop, prove off and seal the guest", "resize", **{**RESIZE, "migrate_channel_idle_timeout": 8})
+    assert "nbdkit" in serving(lab["kvm1"])
+    eventually(lambda: serving(lab["kvm1"]) == "", "the export is gone", 30)
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_the_door_closes_behind_a_dead_peer(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """It vanishes without a word, with its connections open."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **{**RESIZE, "migrate_channel_idle_timeout": 15})
+        in_mid_copy(lab["kvm2"], playing)
+        playing.kill()
+        lab.call("host", "kill", "kvm2")
+        try:
+            assert "nbdkit" in serving(lab["kvm1"])
+            eventually(lambda: serving(lab["kvm1"]) == "", "the export is gone", 60)
+        finally:
+            lab.call("host", "start", "kvm2")
+    fleet.play("recover", **SETTLE).ok()
     subject.as_before()
 
 

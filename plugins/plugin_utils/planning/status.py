@@ -44,7 +44,19 @@ def _migration_row(fleet: Fleet, decision: Mapping[str, Any], now: float) -> tup
     latest = max(records, key=lambda record: record["updated_at"])
     way = f"{decision['source']} in place" if decision["in_place"] else f"{decision['source']} -> {decision['destination'] or 'undecided'}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(latest["updated_at"]))
-    return (decision["instance_name"], decision["migration_type"], latest["status"], latest["step"], way, since, _waits_for(decision, latest, now))
+    waits_for = _copying(records) or _waits_for(decision, latest, now)
+    return (decision["instance_name"], decision["migration_type"], latest["status"], latest["step"], way, since, waits_for)
+
+
+def _copying(records: list[dict[str, Any]]) -> str | None:
+    progress = next((record["progress"] for record in records if record.get("progress")), None)
+    return None if progress is None else f"the copy: {copy_progress(progress)}"
+
+
+def copy_progress(progress: Mapping[str, Any]) -> str:
+    """The document of a copy that runs, in words."""
+    left = "" if progress["eta"] is None else f", {progress['eta']:.0f} s left"
+    return f"{progress['percent']:.0f} % of {progress['bytes_total'] / 2**20:.0f} MiB, {progress['rate'] / 2**20:.1f} MiB/s{left}"
 
 
 def _waits_for(decision: Mapping[str, Any], latest: Mapping[str, Any], now: float) -> str:

@@ -60,6 +60,16 @@ def test_migration_at_work_is_told_from_an_interrupted_one():
     assert abandoned.endswith("recover (back: it was interrupted at step stopping, when the source copy was not sealed yet)")
 
 
+def test_a_running_copy_is_shown_whatever_its_lease_and_on_whichever_record():
+    progress = {"percent": 48.4, "bytes_total": 512 * 2**20, "rate": 40 * 2**20, "eta": 6.6}
+    records = {"status": "migrating", "step": "sealed"}, {"status": "migrating", "step": "receiving", "updated_at": NOW - 65, "progress": progress}
+    line = migration_line(host("kvm1", record("source", **records[0])), host("kvm2", record("destination", **records[1])))
+    assert line.endswith("the copy: 48 % of 512 MiB, 40.0 MiB/s, 7 s left")
+    progress.update(rate=0, eta=None)
+    line = migration_line(host("kvm1", record("source", **records[0])), host("kvm2", record("destination", **records[1])))
+    assert line.endswith("the copy: 48 % of 512 MiB, 0.0 MiB/s")
+
+
 def test_sealed_source_waits_for_its_destination():
     line = migration_line(host("kvm1", record("source", status="migrating", step="sealed", destination_host="kvm3")), DOWN)
     assert "  kvm1 -> kvm3  " in line

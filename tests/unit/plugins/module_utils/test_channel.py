@@ -62,7 +62,7 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key):
     with client(tmp_path, port, key) as peer:
         assert peer.document(MANIFEST) == {"files": {"vda": 1}}
         peer.copy("vda", str(tmp_path / "copy"))
-        digest = peer.document(DIGEST + "vda", wait=10)
+        digest = peer.digest("vda")
     assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
     assert digest == tree(str(tmp_path / "copy"))
@@ -77,7 +77,7 @@ def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_
     with client(tmp_path, port, key) as peer:
         for name in ("old", "new"):
             server.offer_file("vda-1", str(tmp_path / name), digest=True)
-            assert peer.document(DIGEST + "vda-1", wait=10) == tree(str(tmp_path / name))
+            assert peer.digest("vda-1") == tree(str(tmp_path / name))
         assert server.withdraw_file("vda-1")
         for name in ("vda-1", DIGEST + "vda-1"):
             with pytest.raises(KvmfleetError):
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, ke
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
     server.offer_file("vda", str(tmp_path / "none"), digest=True)
     with client(tmp_path, port, key) as peer:
-        assert "No such file" in peer.document(DIGEST + "vda", wait=10)["error"]
+        assert "No such file" in peer.digest("vda")["error"]
 
 
 def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key):

@@ -1,0 +1,88 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A listening TCP socket that only one address can reach, and the address that this host has for another one.
+
+nbdkit's filter `ip` refuses every rule with an address in Debian 12 (1.32), so the kernel does it: what another address sends to the socket is
+dropped before it becomes a connection. nbdkit inherits the socket, which outlives it: a server that is started again serves the same port.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+
+from ._errors import KvmfleetError
+
+_SO_ATTACH_FILTER = 26
+_BACKLOG = 64
+_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets from the start of the IP header
+_SOURCE_OFFSET = {4: 12, 6: 8}
+
+
+def listen(address: str, ports: Iterable[int], peer: str | None = None, dead_after: float = 60.0) -> socket.socket:
+    """Listen on the first free port.
+
+    :param address: the local address, or a name of it; :param peer: the only address that is let in.
+    :param dead_after: seconds without a sign of life after which a connection is dropped, so that a host that vanished does not keep it open.
+    """
+    family, _kind, _protocol, _name, target = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
+    for port in ports:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _give_up_after(listener, dead_after)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if peer is not None:
+                _admit_only(listener, peer)
+            listener.bind((target[0], port, *target[2:]))
+            listener.listen(_BACKLOG)
+            return listener
+        except OSError as exc:
+            listener.close()
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "all ports are in use")
+
+
+def address_towards(other: str) -> str:
+    """The address from which this host reaches another one. Nothing is sent."""
+    try:
+        family, kind, protocol, _name, target = socket.getaddrinfo(other, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(target)
+            return probe.getsockname()[0].partition("%")[0]
+    except OSError as exc:
+        raise KvmfleetError("no_route", f"This host has no way to {other}: {exc}.", address=other) from exc
+
+
+def _give_up_after(listener: socket.socket, seconds: float) -> None:
+    """Connections inherit these."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        listener.setsockopt(socket.IPPROTO_TCP, option, max(1, int(seconds / 4)))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+
+
+def _admit_only(listener: socket.socket, peer: str) -> None:
+    try:
+        source = ipaddress.ip_address(peer)
+    except ValueError as exc:
+        raise KvmfleetError("invalid_value", f"peer: expected an IP address, got {peer!r}.", value=peer) from exc
+    if (source.version == 6) != (listener.family == socket.AF_INET6):
+        raise KvmfleetError("invalid_value", f"peer: {peer} cannot reach an address of the other IP version.", value=peer)
+    words = struct.unpack(f">{len(source.packed) // 4}I", source.packed)
+    program = []
+    for number, word in enumerate(words):
+        program.append((_LOAD_WORD, 0, 0, _NETWORK_HEADER + _SOURCE_OFFSET[source.version] + 4 * number))
+        program.append((_JUMP_IF_EQUAL, 0, 2 * (len(words) - number) - 1, word))
+    program += [(_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
