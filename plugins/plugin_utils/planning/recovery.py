@@ -26,8 +26,9 @@ def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, 
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard), `reason`, `migration_uuid`, `instance_name`,
-        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends), `settled` (finished at both ends), `stray` (the host
-        that holds a claim whose answer was lost, so that the operation went on with another destination; else None).
+        `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends),
+        `settled` (finished at both ends), `stray` (the host that holds a claim whose answer was lost, so that the operation went on with another
+        destination; else None).
     :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance.
     """
     fleet = Fleet(hosts)

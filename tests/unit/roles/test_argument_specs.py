@@ -22,7 +22,8 @@ def load(path: Path) -> Any:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_defaults_are_documented_as_they_are(role: Path) -> None:
     defaults = load(role / "defaults/main.yml")
-    options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    entry_points = load(role / "meta/argument_specs.yml")["argument_specs"].values()
+    options = {name: option for entry_point in entry_points for name, option in entry_point["options"].items()}
     assert set(options) == set(defaults)
     for name, default in defaults.items():
         if not options[name].get("required") and not str(default).startswith("{{"):

@@ -30,6 +30,7 @@ def record(role: str, status: str, destination: str | None, step: str = "some") 
         "was_running": True,
         "old_flavor": {},
         "new_flavor": {},
+        "updated_at": 1000.0,
     }
 
 
