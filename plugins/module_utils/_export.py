@@ -215,7 +215,7 @@ class _Supervisor:
 
     def _watch(self, port: int) -> None:
         idle_since, restarts = time.monotonic(), 0
-        while True:
+        while os.path.isdir(self.server.files):
             if self.nbdkit.poll() is not None:
                 if restarts == _RESTARTS:
                     break

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.faults import QUICK, Subject, cut_link, eventually, impatient, in_mid_copy, kill_tool, one_paragraph, play_to_death, slow_link
+from support.faults import QUICK, Subject, cut_link, eventually, impatient, in_mid_copy, kill_ssh_masters, kill_tool, one_paragraph, play_to_death, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, STATE, Host, Lab
@@ -55,6 +55,7 @@ def test_the_channel_is_lost_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subjec
 
 def test_the_link_is_cut_for_seconds(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The copy waits, and goes on."""
+    kill_ssh_masters(lab)  # one that an impatient test left open would give up within these seconds
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write(MIB))
     with slow_link(lab["kvm2"]):
