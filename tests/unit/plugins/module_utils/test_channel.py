@@ -21,7 +21,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Se
 from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
-PORTS = "47100-47163"
+PORTS = "27100-27163"
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_opening_again_replaces_the_old_channel(tmp_path, server, key):
 def test_a_busy_port_is_skipped_and_a_bad_address_is_an_error(server, key):
     with socket.socket() as busy:
         busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        busy.bind(("127.0.0.1", 47200))
+        busy.bind(("127.0.0.1", 27200))
         busy.listen()
-        assert server.open(address="127.0.0.1", ports="47200-47201", key=key, idle_timeout=30) == 47201
+        assert server.open(address="127.0.0.1", ports="27200-27201", key=key, idle_timeout=30) == 27201
     with pytest.raises(KvmfleetError) as caught:
         server.open(address="192.0.2.1", ports=PORTS, key=key, idle_timeout=30)
     assert caught.value.code == "channel_failed"

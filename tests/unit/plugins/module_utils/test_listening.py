@@ -13,6 +13,8 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards, listen
 
+ANY_PORT = [0]
+
 
 def reaches(source, listener):
     with socket.socket(listener.family) as probe:
@@ -27,7 +29,7 @@ def reaches(source, listener):
 
 @pytest.mark.parametrize("peer", ["127.0.0.2", "127.1.2.3"])
 def test_only_the_peer_gets_through(peer):
-    with listen("127.0.0.1", range(47300, 47340), peer) as listener:
+    with listen("127.0.0.1", ANY_PORT, peer) as listener:
         assert reaches(peer, listener)
         for other in ("127.0.0.1", "127.0.0.3", "127.1.2.2"):
             assert not reaches(other, listener)
@@ -35,17 +37,17 @@ def test_only_the_peer_gets_through(peer):
 
 def test_only_the_peer_gets_through_ipv6():
     try:
-        listener = listen("::1", range(47340, 47380), "::2")
+        listener = listen("::1", ANY_PORT, "::2")
     except OSError:
         pytest.skip("no IPv6 here")
     with listener:
         assert not reaches("::1", listener)
-    with listen("::1", range(47340, 47380), "::1") as listener:
+    with listen("::1", ANY_PORT, "::1") as listener:
         assert reaches("::1", listener)
 
 
 def test_without_a_peer_everyone_does():
-    with listen("127.0.0.1", range(47380, 47420)) as listener:
+    with listen("127.0.0.1", ANY_PORT) as listener:
         assert reaches("127.0.0.1", listener)
         assert reaches("127.0.0.9", listener)
 
@@ -53,13 +55,18 @@ def test_without_a_peer_everyone_does():
 @pytest.mark.parametrize("peer", ["kvm2", "192.0.2.0/24", "::1", ""])
 def test_a_peer_is_an_address_of_the_same_kind(peer):
     with pytest.raises(KvmfleetError) as caught:
-        listen("127.0.0.1", range(47420, 47430), peer)
+        listen("127.0.0.1", ANY_PORT, peer)
     assert caught.value.code == "invalid_value"
 
 
 def test_no_port_is_free():
-    with listen("127.0.0.1", range(47430, 47431)), pytest.raises(OSError, match="in use"):
-        listen("127.0.0.1", range(47430, 47431))
+    with listen("127.0.0.1", ANY_PORT) as listener, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", [listener.getsockname()[1]])
+
+
+def test_the_next_port_is_taken_when_one_is_in_use():
+    with listen("127.0.0.1", ANY_PORT) as taken, listen("127.0.0.1", [taken.getsockname()[1], 0]) as listener:
+        assert listener.getsockname() != taken.getsockname()
 
 
 def test_the_address_towards_another_host_is_the_one_it_sees():

@@ -21,7 +21,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import Kv
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 MIB = 1024 * 1024
-PORTS = "47500-47563"
+PORTS = "27500-27563"
 
 
 class Proxy:
