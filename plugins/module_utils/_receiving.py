@@ -47,7 +47,7 @@ def receive(
             _require_space(journal, record, manifest)
             client.progress.begin(sum(manifest["files"].values()))
             for name, path in exports(record).items():
-                client.copy_persistently(name, part_path(record, path), manifest["files"][name])
+                client.copy_persistently(name, part_path(record, path), manifest["files"][name], manifest["sizes"][name])
             timings["copied_at"] = time.time()
             if client.progress.resumed:
                 record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
@@ -62,6 +62,7 @@ def receive(
             record,
             step="defining",
             bytes_transferred=sum(manifest["files"].values()),
+            copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
             private={"domain_xml": manifest["domain_xml"]},

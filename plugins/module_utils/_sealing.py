@@ -42,6 +42,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "files": {name: data_bytes(path) for name, path in files.items()},
+        "sizes": {name: os.path.getsize(path) for name, path in files.items()},
     }
     return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
 
