@@ -12,11 +12,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import time
 
 USER = "kvmfleet"
 KEY_FILE = "keys.psk"  # the name that QEMU looks for
 MANIFEST = "manifest"
 DIGEST = "digest-"  # with the name of an export: the document with its digests
+_GREETING = b"NBDMAGIC"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -25,6 +28,23 @@ def write_key(path: str, key: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(f"{USER}:{key}\n")
+
+
+def unreachable(address: str, port: int, timeout: float) -> str | None:
+    """Why an NBD server cannot be reached from here, or None where it greets."""
+    deadline = time.monotonic() + timeout
+    try:
+        with socket.create_connection((address, port), timeout) as connection:
+            greeting = b""
+            while len(greeting) < len(_GREETING):
+                connection.settimeout(max(0.01, deadline - time.monotonic()))
+                received = connection.recv(len(_GREETING) - len(greeting))
+                if not received:
+                    return "the connection was closed at once"
+                greeting += received
+    except OSError as exc:
+        return str(exc)
+    return None if greeting == _GREETING else "something else than an NBD server answers"
 
 
 def die_with_parent() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: copy_channel
-short_description: Open or close the encrypted channel of an operation at its source
+short_description: Open, reach or close the encrypted channel of an operation
 version_added: 0.1.0
 description:
   - Serves files of one operation read-only over NBD with TLS and a one-time key, to be pulled by the destination.
@@ -16,13 +16,26 @@ description:
   - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
 options:
   state:
-    description: Whether the channel is to be open or closed.
+    description:
+      - V(present) opens the channel, V(absent) closes it. Both are for the source.
+      - V(reached) looks at the destination whether it can reach the channel at O(address) and O(port).
     type: str
-    choices: [present, absent]
+    choices: [present, reached, absent]
     default: present
   address:
-    description: Address of this host at which the channel is served. Required for O(state=present).
+    description: Address of the source at which the channel is served. Required unless O(state=absent).
     type: str
+  port:
+    description: TCP port of the channel to be reached. Required for O(state=reached).
+    type: int
+  connect_timeout:
+    description: Seconds that the channel has to answer for O(state=reached).
+    type: float
+    default: 5.0
+  tunnel:
+    description: Whether a tunnel leads to the channel. It is noted in the record of the source.
+    type: bool
+    default: false
   ports:
     description: TCP port, or first and last port of a range, of which a free one is taken.
     type: str
@@ -68,7 +81,7 @@ attributes:
   idempotent:
     support: none
     details:
-      - Opening a channel replaces the one of an earlier run.
+      - Opening a channel replaces the one of an earlier run. O(state=reached) changes nothing.
   platform:
     support: full
     platforms: linux
@@ -90,6 +103,15 @@ EXAMPLES = r"""
     key: "{{ one_time_key }}"
   register: channel
 
+- name: Can the destination reach it?
+  kvmfleet.compute.copy_channel:
+    state: reached
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.11
+    port: "{{ channel.port }}"
+  register: way
+
 - name: Close it
   kvmfleet.compute.copy_channel:
     state: absent
@@ -110,6 +132,14 @@ transport:
   description: The program taken, V(nbdkit) or V(qemu-nbd). It is in the record of the source too.
   type: str
   returned: when O(state=present) and not in check mode
+reachable:
+  description: Whether the channel answered.
+  type: bool
+  returned: when O(state=reached) and not in check mode
+reason:
+  description: Why it did not. V(null) if it did.
+  type: str
+  returned: when O(state=reached) and not in check mode
 error_code:
   description: V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
   type: str
@@ -119,6 +149,7 @@ error_code:
 import os
 import re
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -128,7 +159,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import T
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def open_channel(params, journal, record, server):
+def open_channel(params, journal, record):
+    server = Server(journal.state, record["uuid"])
     if not re.match(r"^[0-9a-f]{64}$", params["key"]):
         raise KvmfleetError("invalid_value", "key: expected 64 hexadecimal digits.")
     transport = choose(params["transport"])
@@ -140,30 +172,44 @@ def open_channel(params, journal, record, server):
     if options["bandwidth_limit"] < 0:
         raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
     port = server.open(transport=transport, **options)
-    journal.update(record, transport=transport)
+    journal.update(record, transport=transport, tunnel=params["tunnel"])
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256])
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
 
 
+def reach(params, journal, record):
+    reason = unreachable(params["address"], params["port"], params["connect_timeout"])
+    return {"changed": False, "reachable": reason is None, "reason": reason}
+
+
+def close(params, journal, record):
+    return {"changed": Server(journal.state, record["uuid"]).close()}
+
+
+ACTIONS = {"present": open_channel, "reached": reach, "absent": close}
+
+
 def main():
     def act(module):
         params = module.params
-        state = StateDir(params["state_path"])
+        journal = Journal(StateDir(params["state_path"]), params["lease"])
         if module.check_mode:
-            return {"changed": params["state"] == "present" or os.path.isdir(Server(state, params["migration_uuid"]).directory)}
-        journal = Journal(state, params["lease"])
+            there = os.path.isdir(Server(journal.state, params["migration_uuid"]).directory)
+            return {"changed": {"present": True, "reached": False, "absent": there}[params["state"]]}
         with journal.working(params["migration_uuid"], params["owner"]) as record:
-            server = Server(state, record["uuid"])
-            return open_channel(params, journal, record, server) if params["state"] == "present" else {"changed": server.close()}
+            return ACTIONS[params["state"]](params, journal, record)
 
     run(
         act,
         dict(
             OPERATION_ARGS,
             **STATE_ARGS,
-            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            state={"type": "str", "choices": list(ACTIONS), "default": "present"},
             address={"type": "str"},
+            port={"type": "int"},
+            connect_timeout={"type": "float", "default": 5.0},
+            tunnel={"type": "bool", "default": False},
             ports={"type": "str", "default": DEFAULT_PORTS},
             peer={"type": "str"},
             bandwidth_limit={"type": "bytes", "default": "0"},
@@ -173,7 +219,7 @@ def main():
             idle_timeout={"type": "float", "default": 180.0},
         ),
         needs_libvirt=False,
-        required_if=[("state", "present", ["address", "key"])],
+        required_if=[("state", "present", ["address", "key"]), ("state", "reached", ["address", "port"])],
     )
 
 

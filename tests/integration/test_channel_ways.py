@@ -1,16 +1,17 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A move finds its way where tools are missing, and says which it took."""
+"""A move finds its way where tools are missing and ports are closed, and says which it took."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from support.faults import QUICK, Subject, one_paragraph
+from support.faults import QUICK, Subject, eventually, impatient, in_mid_copy, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import STATE, Host, Lab
@@ -65,3 +66,72 @@ def test_with_nothing_to_serve_the_copy_the_guest_is_not_touched(lab: Lab, guest
             assert re.search("missing command: nbdkit, or qemu-storage-daemon", fleet.play("prepare_host", prepare_host_install=False).refused())
             one_paragraph(fleet.play("migrate", **MOVE), "No nbdkit nor qemu-storage-daemon is installed", "as before")
     subject.is_untouched(boot_id)
+
+
+@pytest.fixture
+def only_ssh(lab: Lab) -> Iterator[None]:
+    """kvm1 lets nothing in but ssh."""
+    rule = ("INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "!", "--dport", "22", "-j", "DROP")
+    lab["kvm1"].run("iptables", "-A", *rule)
+    yield
+    lab["kvm1"].run("iptables", "-D", *rule)
+
+
+def tunnels(lab: Lab) -> str:
+    """What there is of tunnels: the controller's ssh and their guards, and the ports of the destination's loopback."""
+    listed = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True).stdout.splitlines()
+    own = [line for line in listed if "kvmfleet-tunnel-" in line and str(lab.directory) in line]
+    return "\n".join([*own, *lab["kvm2"].sh("ss -Hltn src 127.0.0.1", check=False).splitlines()])
+
+
+@pytest.mark.usefixtures("only_ssh")
+def test_where_only_ssh_is_open_the_copy_travels_through_it(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """The base too. The result, the journal and a line say so; the tunnel is there for the copy and gone after it."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write(32))
+    playing = fleet.start("migrate", migrate_bandwidth_limit="8M", **MOVE)
+    in_mid_copy(lab["kvm2"], playing)
+    meanwhile = tunnels(lab)
+    run = playing.wait().ok()
+    assert "-L" in meanwhile
+    assert "-R" in meanwhile
+    assert "127.0.0.1" in meanwhile
+    assert tunnels(lab) == ""
+    assert run.migration["tunnel"]
+    assert lab["kvm1"].records()[-1]["tunnel"]
+    assert "travels through ssh and the controller, since kvm2 cannot reach" in run.said
+    assert subject.runs_once_with_its_data() == "kvm2"
+    with capsys.disabled():
+        print(f"\n{run.migration['overlay_bytes'] / MIB:.0f} MiB through ssh, downtime {run.migration['downtime_seconds']} s")
+    fleet.play("revert", instance="web", **QUICK).ok()
+    subject.as_before()
+
+
+@pytest.mark.usefixtures("only_ssh")
+def test_a_tunnel_is_gone_with_its_controller(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """It dies in mid copy; the export closes behind it."""
+    impatient(lab, fleet)
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write(48))
+    playing = fleet.start("migrate", migrate_bandwidth_limit="2M", migrate_channel_idle_timeout=5, **MOVE)
+    in_mid_copy(lab["kvm2"], playing)
+    assert tunnels(lab)
+    playing.kill()
+    eventually(lambda: tunnels(lab) == "", "the tunnel is gone", 10)
+    eventually(lambda: not lab["kvm1"].sh(f"ls {STATE}/exports", check=False), "the export is gone", 30)
+    fleet.play("recover", instance="web", **QUICK).ok()
+    subject.as_before()
+
+
+@pytest.mark.usefixtures("only_ssh")
+def test_without_a_way_the_guest_is_not_touched(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    boot_id = subject.boot_id
+    one_paragraph(fleet.play("migrate", migrate_tunnel="never", **MOVE), "kvm2 cannot reach", "timed out", "Open the ports 49152-49215 of kvm1", "as before")
+    fleet.hosts["kvm1"]["ansible_ssh_executable"] = str(fleet.directory / "ssh")
+    (fleet.directory / "ssh").write_text('#!/bin/sh\ncase "$*" in *" -L "*) echo "forwarding is forbidden" >&2; exit 1;; esac\nexec ssh "$@"\n')
+    (fleet.directory / "ssh").chmod(0o755)
+    one_paragraph(fleet.play("migrate", **MOVE), "no way through ssh", "forwarding is forbidden", "as before")
+    subject.is_untouched(boot_id)
+    assert tunnels(lab) == ""

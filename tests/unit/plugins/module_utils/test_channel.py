@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGEST, MANIFEST
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGEST, MANIFEST, unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import tree
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server, parse_ports
@@ -163,6 +163,17 @@ def test_the_key_is_no_argument_of_a_process(server, key, transport):
     server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     arguments = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, check=True).stdout.splitlines()
     assert not any(key.encode() in line for line in arguments)
+
+
+def test_a_destination_tries_the_channel(server, key, transport):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
+    assert unreachable("127.0.0.1", port, 5) is None
+    server.close()
+    assert "refused" in unreachable("127.0.0.1", port, 5)
+    with socket.create_server(("127.0.0.1", 27210)) as silent:
+        assert "timed out" in unreachable("127.0.0.1", 27210, 0.2)
+        connection, _address = silent.accept()
+        connection.close()
 
 
 def test_qemu_serves_where_nbdkit_is_missing(tmp_path, monkeypatch):
