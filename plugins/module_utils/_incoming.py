@@ -82,13 +82,13 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
         directory = os.path.dirname(path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             device = os.stat(directory).st_dev
-            need = max(0, (planned if sizes is None else sizes).get(name, 0) - _allocated(part_path(record, path)))
+            need = max(0, (planned if sizes is None else sizes).get(name, 0) - allocated(part_path(record, path)))
             first, so_far = found.get(device, (directory, 0))
             found[device] = (first, so_far + need)
     return found
 
 
-def _allocated(path: str) -> int:
+def allocated(path: str) -> int:
     try:
         return os.stat(path).st_blocks * 512
     except FileNotFoundError:

@@ -46,6 +46,12 @@ options:
     type: list
     elements: str
     default: []
+  lends:
+    description:
+      - This host takes no part in the operation and has no record of it. It lends O(bases), which are found among those that its facts name as C(bases).
+      - What it lends is proven by whoever fetches it.
+    type: bool
+    default: false
   idle_timeout:
     description: Seconds without a connected peer after which the channel ends.
     type: float
@@ -80,6 +86,16 @@ EXAMPLES = r"""
     key: "{{ one_time_key }}"
   register: channel
 
+- name: Lend a base image to the destination of an operation of other hosts
+  kvmfleet.compute.copy_channel:
+    lends: true
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.13
+    peer: 192.0.2.12
+    key: "{{ another_one_time_key }}"
+    bases: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
+
 - name: Close it
   kvmfleet.compute.copy_channel:
     state: absent
@@ -102,10 +118,12 @@ error_code:
   returned: failure
 """
 
+import contextlib
 import os
 import re
 import shutil
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -122,7 +140,8 @@ def open_channel(params, record, server):
     known = {disk["base"]["sha256"]: disk["base"]["path"] for disk in record["disks"] if disk["base"]}
     unknown = sorted(set(params["bases"]) - set(known))
     if unknown:
-        raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images of migration {record['uuid']}.")
+        whose = "that this host is known to hold" if params["lends"] else f"of migration {record['uuid']}"
+        raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images {whose}.")
     options = {name: params[name] for name in ("address", "ports", "peer", "bandwidth_limit", "key", "idle_timeout")}
     if options["bandwidth_limit"] < 0:
         raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
@@ -132,13 +151,25 @@ def open_channel(params, record, server):
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"]}
 
 
+@contextlib.contextmanager
+def part_in(params, state):
+    """The record of the operation; of a host that lends, what stands for it: the base images that it is known to hold."""
+    if params["lends"]:
+        state.file("exports", params["migration_uuid"])  # no journal has vouched for the name
+        with state.lock(f"migration-{params['migration_uuid']}"):
+            yield {"uuid": params["migration_uuid"], "disks": [{"base": known} for known in _identity.known(state)]}
+    else:
+        with Journal(state, params["lease"]).working(params["migration_uuid"], params["owner"]) as record:
+            yield record
+
+
 def main():
     def act(module):
         params = module.params
         state = StateDir(params["state_path"])
         if module.check_mode:
             return {"changed": params["state"] == "present" or os.path.isdir(Server(state, params["migration_uuid"]).directory)}
-        with Journal(state, params["lease"]).working(params["migration_uuid"], params["owner"]) as record:
+        with part_in(params, state) as record:
             server = Server(state, record["uuid"])
             return open_channel(params, record, server) if params["state"] == "present" else {"changed": server.close()}
 
@@ -154,6 +185,7 @@ def main():
             bandwidth_limit={"type": "bytes", "default": "0"},
             key={"type": "str", "no_log": True},
             bases={"type": "list", "elements": "str", "default": []},
+            lends={"type": "bool", "default": False},
             idle_timeout={"type": "float", "default": 180.0},
         ),
         needs_libvirt=False,
