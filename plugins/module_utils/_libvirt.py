@@ -289,3 +289,23 @@ def live_xml_if_there(domain: Any) -> str | None:
 def all_domains(connection: Any) -> list[Any]:
     """Every domain of the host, running or not."""
     return connection.listAllDomains(0)
+
+
+def definitions(domain: Any) -> list[str]:
+    """Everything that a domain is or was defined as, without secrets: what runs, the next boot, its snapshots. Nothing if it has gone."""
+
+    def read() -> list[str]:
+        snapshots = supported(domain.listAllSnapshots, [])
+        return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot.getXMLDesc(0) for snapshot in snapshots)]
+
+    return _unless_gone(read) or []
+
+
+def volume_path(connection: Any, pool: str, volume: str) -> str | None:
+    """Where a volume of a storage pool lies; None where there is none, or the pool is off."""
+    try:
+        return connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
+    except LibvirtError as exc:
+        if exc.get_error_code() in (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID):
+            return None
+        raise
