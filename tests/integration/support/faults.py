@@ -92,8 +92,9 @@ def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbo
 
 
 def kill_modules(lab: Lab) -> None:
-    """Kill the modules that run on any host; their children, such as the server of a channel, are not touched."""
-    script = "kill -KILL $(ps -eo pid=,ppid=,args= | awk '$2 != 1 && $3 ~ /python3$/ && NF == 3 { print $1 }') 2>/dev/null"
+    """Kill the first module that runs on each host within a second; its children, such as the server of a channel, are not touched."""
+    running = "$(ps -eo pid=,ppid=,args= | awk '$2 != 1 && $3 ~ /python3$/ && NF == 3 { print $1 }')"
+    script = f"for _ in $(seq 20); do kill -KILL {running} 2>/dev/null && exit; sleep 0.05; done"
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         list(pool.map(lambda host: host.sh(script, check=False), lab.hosts.values()))
 
