@@ -80,7 +80,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         domain = _libvirt.find_domain(conn, record["instance_uuid"])
     # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
     if domain is not None and record.get("was_running") and record["step"] != "begun":
-        _power.start(domain)
+        start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="source copy restored", error=error)
     return True
@@ -152,6 +152,21 @@ def require_unchanged_chains(record: dict[str, Any]) -> None:
                 have=found,
                 need=expected,
             )
+
+
+def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
+    """Start the restored guest unless it runs. Libvirt opens whatever a header names, so that a rewritten one leaves the guest off.
+
+    :raises KvmfleetError: as `require_unchanged_chains`.
+    """
+    if _libvirt.is_active(domain):
+        return
+    try:
+        require_unchanged_chains(record)
+    except KvmfleetError as exc:
+        message = f"{exc.message} {record['instance_name']} is as before on this host but stays off until that is put right: then run kvmfleet.compute.recover."
+        raise KvmfleetError(exc.code, message, **exc.details) from exc
+    _power.start(domain)
 
 
 def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
