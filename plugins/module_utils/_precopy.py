@@ -89,6 +89,7 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
     """Merge all layers into the disks that they lie on, and remove them; a running guest goes on running. Repeating it is safe.
 
     :param timeout: seconds without progress after which it is given up.
+    :raises KvmfleetError: those of `_qemu_img.chain`, where somebody has rewritten a header meanwhile.
     """
     if not record.get("layers"):
         return record
@@ -101,6 +102,7 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
         if domain is not None and _libvirt.is_active(domain):
             _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=top, timeout=timeout)
         else:
+            _qemu_img.chain(top, "qcow2", record["image_directories"])  # qemu-img opens whatever a header names
             _qemu_img.commit(top, disk["path"])
             if domain is not None:
                 root = _domain_xml.parse(_libvirt.inactive_xml(domain))

@@ -140,7 +140,8 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
 def require_unchanged_chains(record: dict[str, Any]) -> None:
     """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since."""
     for disk in record["disks"]:
-        own = [[os.path.realpath(path), "qcow2", disk["virtual_size"]] for path in _precopy.layers(record, disk)]
+        layers = () if record.get("folded") else _precopy.layers(record, disk)
+        own = [[os.path.realpath(path), "qcow2", disk["virtual_size"]] for path in layers]
         expected = own + disk["chain"]
         path, image_format = expected[0][:2]
         _qemu_img.assert_not_in_use(path, image_format)

@@ -46,7 +46,7 @@ def record(journal, images):
         {"target": "sda", "kind": "media", "path": str(medium), "format": "raw", "allocated_bytes": 4},
     ]
     fresh = {"uuid": "u1", "owner": "o", "role": "source", "instance_uuid": "i1", "instance_name": "web1", "source_host": "kvm1", "destination_host": None}
-    return journal.begin({**fresh, "disks": disks, "nvram": None})
+    return journal.begin({**fresh, "disks": disks, "nvram": None, "image_directories": [str(images)]})
 
 
 @pytest.fixture
@@ -148,6 +148,17 @@ def test_layers_of_a_copy_without_definition_are_merged_once(journal, record, fr
     _precopy.fold(None, journal, record, timeout=5)
     assert holds(disk["path"], "qcow2", 6, "c")
     assert not os.path.exists(older)
+
+
+def test_a_header_that_was_rewritten_meanwhile_is_not_followed(journal, record, freeze, undefined, tmp_path):
+    disk = record["disks"][0]
+    freeze()
+    (tmp_path / "shadow").write_bytes(b"root:x" * 1000)
+    _qemu_img.rebase_unsafe(disk["path"], "qcow2", str(tmp_path / "shadow"), "raw")
+    with pytest.raises(KvmfleetError) as caught:
+        _precopy.fold(None, journal, record, timeout=5)
+    assert caught.value.code == "backing_outside_directories"
+    assert os.path.exists(_precopy.layers(record, disk)[0])
 
 
 def test_a_record_without_layers_is_left_alone(journal, record):

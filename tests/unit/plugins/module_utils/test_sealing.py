@@ -36,7 +36,8 @@ def record(images: Path, qemu_img: Callable[[str], str]) -> dict[str, Any]:
     qemu_img(f"create -q -f qcow2 -b {images}/base.raw -F raw disk.qcow2")
     path = f"{images}/disk.qcow2"
     chain = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, "qcow2", [str(images)])]
-    return {"instance_name": "web", "image_directories": [str(images)], "disks": [{"path": path, "format": "qcow2", "chain": chain}]}
+    disk = {"kind": "disk", "path": path, "format": "qcow2", "virtual_size": 1048576, "chain": chain}
+    return {"instance_name": "web", "image_directories": [str(images)], "disks": [disk]}
 
 
 def test_a_restored_guest_is_started_on_what_was_planned(record: dict[str, Any]) -> None:
