@@ -80,7 +80,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
@@ -117,7 +117,9 @@ def restore(params, conn, journal, record):
 
 def discard(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
-    return {"changed": _sealing.discard(journal, record)}
+    changed = _sealing.discard(journal, record)
+    _pools.sync(conn, record["disks"])
+    return {"changed": changed}
 
 
 ACTIONS = {"sealed": seal, "finished": finish, "restored": restore, "absent": discard}
