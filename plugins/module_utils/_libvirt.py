@@ -170,6 +170,57 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
         ) from exc
 
 
+def find_pool(connection: Any, name: str) -> Any | None:
+    """The storage pool of this name; None where there is none."""
+    try:
+        return connection.storagePoolLookupByName(name)
+    except LibvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return None
+        raise
+
+
+def all_pools(connection: Any) -> list[Any]:
+    """Every storage pool, active or not; none where the driver does not know pools."""
+    return supported(lambda: connection.listAllStoragePools(0), [])
+
+
+def has_volume(pool: Any, name: str) -> bool:
+    """Whether libvirt knows this volume, as of its latest look into the pool."""
+    try:
+        return pool.storageVolLookupByName(name) is not None
+    except LibvirtError:
+        return False
+
+
+def refresh_pool(pool: Any) -> None:
+    """Look into the pool again; one that is inactive or busy stays as it is."""
+    with contextlib.suppress(LibvirtError):
+        pool.refresh(0)
+
+
+def has_secret(connection: Any, secret: dict[str, Any]) -> bool:
+    """Whether the secret that a disk names by `uuid`, or by `type` and `usage`, is defined and has a value, which is not returned."""
+    kinds = {"ceph": libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "iscsi": libvirt.VIR_SECRET_USAGE_TYPE_ISCSI}
+    try:
+        found = (
+            connection.secretLookupByUUIDString(secret["uuid"]) if secret["uuid"] else connection.secretLookupByUsage(kinds[secret["type"]], secret["usage"])
+        )
+        found.value()
+    except LibvirtError as exc:
+        # The value of a private secret is nobody's business; libvirt says so only of one that has a value or may get one.
+        return exc.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET
+    return True
+
+
+def block_size(domain: Any, target: str) -> int | None:
+    """The size in bytes that the guest sees of a disk wherever it is; None where libvirt cannot tell."""
+    try:
+        return domain.blockInfo(target)[0]
+    except LibvirtError:
+        return None
+
+
 def _lookup(call: Callable[[str], Any], key: str) -> Any | None:
     return _unless_gone(lambda: call(key))
 

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
+from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _power, _qemu_img
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -92,6 +92,7 @@ def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[s
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
+    _pools.sync(conn, record["disks"])
     up = _power.bring_up(domain, record["was_running"], **watch)
     timings["started_at"] = up.pop("started_at")
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
@@ -288,7 +289,10 @@ def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 def _definition(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
-        _domain_edit.set_disk_source(root, disk["target"], disk["path"])
+        if disk.get("pool"):
+            _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
+        else:
+            _domain_edit.set_disk_source(root, disk["target"], disk["path"])
     if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
     flavor = record["new_flavor"]

@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _power, _precopy, _qemu_img
+from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._journal import Journal
@@ -74,6 +74,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         _unseal_disks(record)
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:
+        _pools.sync(conn, record["disks"])
         domain = _libvirt.find_domain(conn, record["instance_uuid"]) or _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
     else:

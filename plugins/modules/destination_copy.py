@@ -137,7 +137,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
@@ -184,7 +184,9 @@ def undefine(params, conn, journal, record):
 def withdraw(params, conn, journal, record):
     undefined = _receiving.undefine(conn, journal, record, shutdown(params))
     status = "reverted" if record["status"] == "reverting" else "error"
-    return {"changed": _receiving.withdraw(journal, record, status=status, error=params["error"]) or undefined}
+    withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"])
+    _pools.sync(conn, record["disks"])
+    return {"changed": withdrawn or undefined}
 
 
 ACTIONS = {"precopied": precopy, "started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}

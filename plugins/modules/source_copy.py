@@ -128,7 +128,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _precopy, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
@@ -185,7 +185,9 @@ def restore(params, conn, journal, record):
 
 def discard(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
-    return {"changed": _sealing.discard(journal, record)}
+    changed = _sealing.discard(journal, record)
+    _pools.sync(conn, record["disks"])
+    return {"changed": changed}
 
 
 ACTIONS = {"frozen": freeze, "sealed": seal, "finished": finish, "restored": restore, "absent": discard}

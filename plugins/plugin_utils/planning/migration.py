@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -56,7 +56,8 @@ def plan_migration(
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
-    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `precopy`, `ratios`, `record`, `requirements`, `diff`.
+    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `precopy`
+        (`precopy.decide` for each), `ratios`, `record`, `requirements`, `diff`.
     :raises Refusal: the request cannot be carried out.
     """
     fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
@@ -79,7 +80,7 @@ def plan_migration(
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
         "image": {"properties": _image_properties(domain)},
-        "requirements": _needs(domain, new if resizing else None),
+        "requirements": {**_needs(domain, new if resizing else None), **storage.needs(domain, fleet.hosts[host])},
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
@@ -102,6 +103,7 @@ def plan_migration(
         "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
         "source": host,
         "candidates": [host] if in_place else others,
+        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in ([host] if in_place else others)},
         "precopy": copied,
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
@@ -145,6 +147,7 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "message": message,
         "source": host,
         "candidates": [],
+        "storage": {},
         "precopy": {},
         "placement": None,
         "ratios": {},
@@ -173,7 +176,9 @@ def _require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -
 
 def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
     root = _root(domain)
-    if new is not old and new["disk"] * GIB < root["virtual_size"]:
+    if new is not old and root.get("network"):
+        _require_size_in_network(name, root, new)
+    elif new is not old and new["disk"] * GIB < root["virtual_size"]:
         raise Refusal(
             "downsize",
             f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
@@ -192,6 +197,22 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
                 need=old[field],
                 have=new[field],
             )
+
+
+def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
+    """A disk in network storage is never resized: the flavor must have the size that it has there."""
+    size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
+    if size is None:
+        raise Refusal("disk_size_unknown", f"flavor.disk: {what}, and its size shows only while the guest runs; start it first.", field="disk")
+    if -(-size // GIB) != new["disk"]:
+        raise Refusal(
+            "network_disk_size",
+            f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
+            "the storage first, or take a flavor with this disk.",
+            field="disk",
+            need=new["disk"] * GIB,
+            have=size,
+        )
 
 
 def _root(domain: dict[str, Any]) -> dict[str, Any] | None:
@@ -224,6 +245,8 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "target": disk["target"],
         "kind": "disk" if writable else "media",
+        "pool": disk.get("pool"),
+        "volume": disk.get("volume"),
         "path": disk["path"],
         "format": disk["format"],
         "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
@@ -253,6 +276,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
+        "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }
 
 
@@ -262,7 +286,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
     bases = {base["sha256"]: base["size_bytes"] for disk in disks if (base := _disk(disk, None)["base"])}
     root = _root(domain)
     return {
-        **_requirements(domain),
+        **{key: value for key, value in _requirements(domain).items() if key != "network_disks"},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
         "secure_boot": domain.get("secure_boot"),
         "tpm": domain.get("tpm"),
@@ -270,7 +294,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
         "cpu_shares": domain.get("cpu_shares"),
         "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
         "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
-        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor else 0,
+        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0,
         "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
     }
 

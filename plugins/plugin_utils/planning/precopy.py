@@ -63,7 +63,7 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
 def _unable(domain: Mapping[str, Any]) -> str | None:
     """A layer needs a file below it."""
     for disk in domain["disks"]:
-        if disk["device"] == "disk" and not disk["readonly"] and disk["source_type"] != "file":
+        if disk["device"] == "disk" and not disk["readonly"] and not disk.get("network") and disk["source_type"] != "file":
             return f"disk {disk['target']} is of the type {disk['source_type']}, which is not layered while the guest runs"
     return None
 

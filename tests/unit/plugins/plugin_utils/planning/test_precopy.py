@@ -51,6 +51,7 @@ def test_what_must_be_and_cannot_is_refused():
         answer("always", domain(source_type="block"))
     assert caught.value.code == "precopy_impossible"
     assert answer("always", domain(source_type="block", readonly=True))["wanted"]
+    assert answer("always", domain(source_type="network", network={"protocol": "nbd"}))["wanted"]
 
 
 @pytest.mark.parametrize(
