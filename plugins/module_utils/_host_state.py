@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _progress, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _pools, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -132,11 +132,12 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
         "bridges": _bridges(),
         "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),
-        "pools": [_pool(pool) for pool in _libvirt.supported(connection.listAllStoragePools, [])],
+        "pools": [_pools.facts(pool) for pool in _libvirt.all_pools(connection)],
         "migrations": unfinished,
         "claims": state.read_all("claims"),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _journal.failures_in_a_row(migrations),
+        "copy_rates": _journal.copy_rates(migrations),
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }
@@ -244,11 +245,6 @@ def _capabilities(root: ET.Element) -> dict[str, Any]:
 def _machine_id() -> str:
     with open("/etc/machine-id", encoding="ascii") as stream:
         return stream.read().strip()
-
-
-def _pool(pool: Any) -> dict[str, Any]:
-    path = _domain_xml.parse_document(pool.XMLDesc(0)).findtext("target/path")
-    return {"name": pool.name(), "active": bool(pool.isActive()), "path": path}
 
 
 def _bridges() -> list[str]:

@@ -33,15 +33,18 @@ options:
     description: Inventory name of this host.
     type: str
     required: true
-  source_images_path:
-    description: Directory of guest images at the source. A disk below it keeps its path relative to it.
-    type: path
-    default: /var/lib/libvirt/images
+  storage:
+    description:
+      - The answers of the plan for this host, RV(kvmfleet.compute.plan_migration#filter:_value.plan.storage), which tell where each disk comes to lie.
+        Required for O(role=destination).
+      - The directory of a storage pool is asked of libvirt here again.
+    type: list
+    elements: dict
   source_address:
     description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
     type: str
   images_path:
-    description: Directory of guest images on this host.
+    description: Directory of guest images on this host, whose filesystem the disk figures are about.
     type: path
     default: /var/lib/libvirt/images
   image_directories:
@@ -97,6 +100,7 @@ EXAMPLES = r"""
     owner: "{{ owner }}"
     plan: "{{ planned.plan.record }}"
     requirements: "{{ planned.plan.requirements }}"
+    storage: "{{ planned.plan.storage.kvm2 }}"
     destination_host: kvm2
     ratios: {cpu: 16.0, ram: 1.5, disk: 1.0}
 """
@@ -111,7 +115,9 @@ local_address:
   type: str
   returned: when not in check mode
 error_code:
-  description: V(claim_refused), with every reason and its numbers in RV(details), V(no_route) or V(operation_in_progress).
+  description: >-
+    V(claim_refused), with every reason and its numbers in RV(details), V(no_route), V(pool_missing), V(pool_inactive),
+    V(pool_unsupported), V(directory_missing) or V(operation_in_progress).
   type: str
   returned: failure
 details:
@@ -122,7 +128,8 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
@@ -131,18 +138,23 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import O
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def here(disk, params):
-    """Where a disk of the source comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
-    relative = os.path.relpath(disk["path"], params["source_images_path"])
-    path = os.path.join(params["images_path"], os.path.basename(disk["path"]) if relative.startswith("..") else relative)
+def here(conn, disk, path, migration_uuid):
+    """A disk of the source as it comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
+    if disk.get("pool"):
+        path = _pools.volume_path(conn, disk["pool"], disk["volume"])
+    if path is None:
+        raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
     if disk["kind"] == "media" and os.path.lexists(path):
         stem, extension = os.path.splitext(path)
-        return f"{stem}.{params['migration_uuid']}{extension}"
-    return path
+        path = f"{stem}.{migration_uuid}{extension}"
+    return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 
-def new_record(params):
-    plan = params["plan"]
+def new_record(conn, params):
+    plan, disks = params["plan"], params["plan"]["disks"]
+    if params["role"] == "destination":
+        paths = {answer["target"]: answer["path"] for answer in params["storage"]}
+        disks = [here(conn, disk, paths[disk["target"]], params["migration_uuid"]) for disk in disks]
     return dict(
         plan,
         uuid=params["migration_uuid"],
@@ -150,7 +162,7 @@ def new_record(params):
         role=params["role"],
         destination_host=params["destination_host"],
         image_directories=sorted({*params["image_directories"], params["images_path"]}),
-        disks=[dict(disk, path=here(disk, params)) for disk in plan["disks"]] if params["role"] == "destination" else plan["disks"],
+        disks=disks,
     )
 
 
@@ -158,7 +170,6 @@ def main():
     def act(module):
         params = module.params
         journal = Journal(StateDir(params["state_path"]), params["lease"])
-        record = new_record(params)
         if module.check_mode:
             return {"changed": True}
         local_address = address_towards(params["source_address"]) if params["source_address"] else None
@@ -166,7 +177,7 @@ def main():
             claim = _admission.admit(
                 conn,
                 journal,
-                record,
+                new_record(conn, params),
                 requirements=params["requirements"],
                 images_path=params["images_path"],
                 reserved=Reserved(**params["reserved"]),
@@ -184,7 +195,7 @@ def main():
             plan={"type": "dict", "required": True},
             requirements={"type": "dict", "required": True},
             destination_host={"type": "str", "required": True},
-            source_images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            storage={"type": "list", "elements": "dict"},
             source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
@@ -195,6 +206,7 @@ def main():
                 "options": {name: {"type": "float", "required": True} for name in ("cpu", "ram", "disk")},
             },
         ),
+        required_if=[("role", "destination", ["storage"])],
     )
 
 
