@@ -156,6 +156,9 @@ def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> 
     """The layer is a file; after confirm, and after revert, the definition names the volume again and the guest starts from it."""
     subject, host = Subject(lab, pooled, pooled.write()), lab["kvm1"]
     fleet.vars["kvmfleet_image_directories"] = [IMAGES, POOLS["kvm1"]]
+    look = ("sh", "-c", "sha256sum </dev/vdb")
+    pooled.exec("sh", "-c", "dd if=/dev/urandom of=/dev/vdb bs=1M count=3 2>/dev/null && sync")
+    seen = pooled.exec(*look)
     assert fleet.play("resize", instance="web", flavor="medium").ok().migration["in_place"]
     fleet.play("revert", instance="web").ok()
     assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
@@ -168,6 +171,7 @@ def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> 
     host.virsh("destroy", "web")
     host.virsh("start", "web")
     assert pooled.look().is_flavor(fleet.flavors["large"])
+    assert pooled.exec(*look) == seen
     assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
 
 
