@@ -5,7 +5,7 @@
 """The source's copy of an instance: hand it over sealed, restore it, or remove it for good.
 
 *Sealed* means that nothing on this host can start the guest: its definition is archived in the journal and undefined, its disks bear
-another name. Everything is kept, so that restoring is renaming and defining.
+another name, except those on storage that it shares with the destination. Everything is kept, so that restoring is renaming and defining.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _qemu_img
+from . import _claims, _libvirt, _pools, _power, _qemu_img, _shared_storage
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._journal import Journal
@@ -29,11 +29,12 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :param shutdown: keyword arguments of `_power.stop`.
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
+    _shared_storage.remove(record)
     if record["step"] in ("begun", "stopping"):
         record = stop_unchanged(conn, journal, record, shutdown)
     if record["step"] in ("stopped", "sealing"):
         record = _seal(conn, journal, record)
-    files = {disk["target"]: sealed_path(record, disk) for disk in record["disks"]}
+    files = {disk["target"]: sealed_path(record, disk) for disk in record["disks"] if not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     manifest = {
@@ -65,6 +66,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """
     if record["status"] == status:
         return False
+    _shared_storage.remove(record)
     if "private" in record:
         _unseal_disks(record)
         _pools.sync(conn, record["disks"])
@@ -154,7 +156,8 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         _libvirt.undefine_keeping_everything(domain)
     for disk in record["disks"]:
         sealed = sealed_path(record, disk)
-        if sealed != disk["path"] and not os.path.lexists(sealed):
+        # On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
+        if sealed != disk["path"] and not disk.get("shared") and not os.path.lexists(sealed):
             os.rename(disk["path"], sealed)
     for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
         sync_directory(directory)
