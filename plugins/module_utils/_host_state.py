@@ -137,6 +137,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "claims": state.read_all("claims"),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _journal.failures_in_a_row(migrations),
+        "copy_rates": _journal.copy_rates(migrations),
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }

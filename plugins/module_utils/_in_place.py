@@ -69,7 +69,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
             with contextlib.suppress(FileNotFoundError):
                 os.replace(_kept(record, record["nvram"]), record["nvram"])
     if domain is not None and record.get("was_running") and record["step"] != "begun":
-        _power.start(domain)
+        _sealing.start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="old flavor restored", error=error)
     return True

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ._journal import CLOSED, Journal
 
-UNCOPIED = ("admitted", "receiving", "publishing")
+UNCOPIED = ("admitted", "precopying", "receiving", "publishing")
 
 
 class Shortage(NamedTuple):
@@ -47,6 +47,17 @@ def exports(record: dict[str, Any]) -> dict[str, str]:
 def part_path(record: dict[str, Any], path: str) -> str:
     """Where a file lies until it is complete and proven."""
     return f"{path}.{record['uuid']}.part"
+
+
+def layer_part_path(record: dict[str, Any], path: str) -> str:
+    """Where a layer of a disk lies until it is merged into what came before."""
+    return part_path(record, path) + ".layer"
+
+
+def incoming_path(record: dict[str, Any], name: str) -> str:
+    """Where the file of that name is copied to: a disk of which earlier rounds are here comes as a layer over them."""
+    layered = record.get("rounds") and any(disk["target"] == name and disk["kind"] == "disk" for disk in record["disks"])
+    return (layer_part_path if layered else part_path)(record, exports(record)[name])
 
 
 def shortages(journal: Journal, record: dict[str, Any], sizes: dict[str, int] | None = None) -> list[Shortage]:
@@ -82,7 +93,9 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
         directory = os.path.dirname(path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             device = os.stat(directory).st_dev
-            need = max(0, (planned if sizes is None else sizes).get(name, 0) - _allocated(part_path(record, path)))
+            # A layer is merged into what is there before it is removed.
+            merged = sizes.get(name, 0) if sizes is not None and incoming_path(record, name) != part_path(record, path) else 0
+            need = merged + max(0, (planned if sizes is None else sizes).get(name, 0) - _allocated(incoming_path(record, name)))
             first, so_far = found.get(device, (directory, 0))
             found[device] = (first, so_far + need)
     return found

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -298,6 +299,31 @@ def set_autostart(domain: Any, autostart: bool) -> None:
 def xml_digest(domain: Any) -> str:
     """SHA-256 of the definition of the next boot, passwords left out: tells whether somebody changed it."""
     return hashlib.sha256(inactive_xml(domain, secure=False).encode()).hexdigest()
+
+
+def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, quiesce: bool) -> bool:
+    """Let the running guest go on in new qcow2 layers, on all disks at the same instant; libvirt keeps no record of it.
+
+    :param layers: target of a disk -> path of its new layer; :param others: targets of all other disks, which are left alone.
+    :param quiesce: let the guest agent freeze the filesystems for that instant; where it does not, they are not frozen.
+    :returns: whether they were frozen.
+    """
+    root = ET.Element("domainsnapshot")
+    disks = ET.SubElement(root, "disks")
+    for target, path in layers.items():
+        disk = ET.SubElement(disks, "disk", {"name": target, "snapshot": "external"})
+        ET.SubElement(disk, "driver", {"type": "qcow2"})
+        ET.SubElement(disk, "source", {"file": path})
+    for target in others:
+        ET.SubElement(disks, "disk", {"name": target, "snapshot": "no"})
+    xml = ET.tostring(root, encoding="unicode")
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    if quiesce and agent_answers(domain):
+        with contextlib.suppress(LibvirtError):
+            domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
+            return True
+    domain.snapshotCreateXML(xml, flags)
+    return False
 
 
 def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: float) -> None:

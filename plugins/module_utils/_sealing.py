@@ -14,13 +14,14 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _qemu_img, _shared_storage
+from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._journal import Journal
 from ._state_dir import sync_directory
 
 SEALED_SUFFIX = ".sealed-"
+_FOLD_STALL = 120.0  # seconds without progress
 
 
 def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
@@ -30,11 +31,12 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
     _shared_storage.remove(record)
-    if record["step"] in ("begun", "stopping"):
+    if record["step"] in ("begun", "precopying", "stopping"):
         record = stop_unchanged(conn, journal, record, shutdown)
     if record["step"] in ("stopped", "sealing"):
         record = _seal(conn, journal, record)
-    files = {disk["target"]: sealed_path(record, disk) for disk in record["disks"] if not disk.get("shared")}
+    there = _precopy.unchanged_media(record)
+    files = {disk["target"]: last_path(record, disk) for disk in record["disks"] if disk["target"] not in there and not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     manifest = {
@@ -42,6 +44,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "domain_xml": record["private"]["domain_xml"],
         "autostart": record["autostart"],
         "was_running": record["was_running"],
+        "round": record.get("layers", 0),
+        "there": there,
         "files": {name: data_bytes(path) for name, path in files.items()},
     }
     return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
@@ -67,8 +71,11 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     _shared_storage.remove(record)
-    if "private" in record:
+    sealed = "domain_xml" in record.get("private", {})
+    if sealed:
         _unseal_disks(record)
+    record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
+    if sealed:
         _pools.sync(conn, record["disks"])
         domain = _libvirt.find_domain(conn, record["instance_uuid"]) or _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
@@ -76,7 +83,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         domain = _libvirt.find_domain(conn, record["instance_uuid"])
     # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
     if domain is not None and record.get("was_running") and record["step"] != "begun":
-        _power.start(domain)
+        start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="source copy restored", error=error)
     return True
@@ -90,7 +97,7 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
     if record["status"] == "confirmed":
         return False
     journal.update(record, status="confirming", step="confirming")
-    paths = [sealed_path(record, disk) for disk in record["disks"] if disk["kind"] == "disk"]
+    paths = [path for disk in _precopy.writable(record) for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record["nvram"]:
         paths.append(record["nvram"])
     for path in paths:
@@ -104,8 +111,13 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
 
 
 def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Where a disk of the record lies while the source copy is sealed."""
+    """Where a disk of the record lies while the source copy is sealed; one on shared storage keeps its name, and nothing is here."""
     return disk["path"] + SEALED_SUFFIX + record["uuid"] if disk["kind"] == "disk" else disk["path"]
+
+
+def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
+    """The file of a sealed disk that the guest wrote to last: its newest layer, which keeps its name, or the disk itself."""
+    return next(iter(_precopy.layers(record, disk)), sealed_path(record, disk))
 
 
 def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
@@ -131,23 +143,42 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
 def require_unchanged_chains(record: dict[str, Any]) -> None:
     """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since."""
     for disk in record["disks"]:
-        _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-        layers = _qemu_img.chain(disk["path"], disk["format"], record["image_directories"])
-        found = [[layer.path, layer.format, layer.virtual_size] for layer in layers]
-        if found != disk["chain"]:
+        layers = () if record.get("folded") else _precopy.layers(record, disk)
+        own = [[os.path.realpath(path), "qcow2", disk["virtual_size"]] for path in layers]
+        expected = own + disk["chain"]
+        path, image_format = expected[0][:2]
+        _qemu_img.assert_not_in_use(path, image_format)
+        found = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, image_format, record["image_directories"])]
+        if found != expected:
             raise KvmfleetError(
                 "chain_changed",
-                f"The backing chain of {disk['path']} is {found} now; it was {disk['chain']} when the operation was planned.",
+                f"The backing chain of {disk['path']} is {found} now; it was {expected} when the operation was planned.",
                 have=found,
-                need=disk["chain"],
+                need=expected,
             )
+
+
+def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
+    """Start the restored guest unless it runs. Libvirt opens whatever a header names, so that a rewritten one leaves the guest off.
+
+    :raises KvmfleetError: as `require_unchanged_chains`.
+    """
+    if _libvirt.is_active(domain):
+        return
+    try:
+        require_unchanged_chains(record)
+    except KvmfleetError as exc:
+        message = f"{exc.message} {record['instance_name']} is as before on this host but stays off until that is put right: then run kvmfleet.compute.recover."
+        raise KvmfleetError(exc.code, message, **exc.details) from exc
+    _power.start(domain)
 
 
 def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
-        private = {"domain_xml": _libvirt.inactive_xml(domain)}
+        # A definition with layers of ours is the one from before them: nobody has changed it since.
+        private = {"domain_xml": record.get("private", {}).get("unlayered_xml") or _libvirt.inactive_xml(domain)}
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
     if domain is not None:

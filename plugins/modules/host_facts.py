@@ -363,6 +363,10 @@ ansible_facts:
           description: Number of operations that ended in an error on this host as their destination since the last one that succeeded there.
           type: int
           returned: success
+        copy_rates:
+          description: Bytes a second of the latest copy from each host, known for copies of 8 MiB and more.
+          type: dict
+          returned: success
         metrics:
           description: Reserved for metrics, empty.
           type: dict

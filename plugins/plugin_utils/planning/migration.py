@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -55,12 +55,12 @@ def plan_migration(
 
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
-        `allow_resize_to_same_host`, `allow_downsize`.
-    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `ratios`, `record`,
-        `requirements`, `diff`.
+        `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
+    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `precopy`
+        (`precopy.decide` for each), `ratios`, `record`, `requirements`, `diff`.
     :raises Refusal: the request cannot be carried out.
     """
-    fleet = Fleet(hosts)
+    fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
@@ -94,14 +94,17 @@ def plan_migration(
         )
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
+    others = [name for name in candidates if name != host]
+    copied = {} if in_place else {name: precopy.decide(ahead, domain, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",
-        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}."),
+        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
         "source": host,
-        "candidates": [host] if in_place else [name for name in candidates if name != host],
-        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in candidates if in_place == (name == host)},
+        "candidates": [host] if in_place else others,
+        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in ([host] if in_place else others)},
+        "precopy": copied,
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
@@ -114,6 +117,10 @@ def describe(flavor: dict[str, Any]) -> str:
     """`flavor large (2 vCPUs, 512 MiB, 3 GiB)`."""
     name = f"flavor {flavor['name']} " if flavor.get("name") else ""
     return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB)"
+
+
+def _ahead(decision: dict[str, Any]) -> str:
+    return f"{'with' if decision['wanted'] else 'without'} pre-copy, since {decision['reason']}"
 
 
 def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, Any]) -> str | None:
@@ -141,6 +148,7 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "source": host,
         "candidates": [],
         "storage": {},
+        "precopy": {},
         "placement": None,
         "ratios": {},
         "record": None,
