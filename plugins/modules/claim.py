@@ -141,7 +141,7 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _qemu_img, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -151,21 +151,25 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import O
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def here(conn, disk, path, probes, migration_uuid):
+def here(conn, disk, path, params):
     """A disk of the source as it comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
     if disk.get("pool"):
         path = _pools.volume_path(conn, disk["pool"], disk["volume"])
     if path is None:
         raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
-    if _shared_storage.sees(os.path.dirname(path), probes.get(os.path.dirname(disk["path"]))):
-        return on_shared_storage(disk, path, probes)
+    if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
+        return on_shared_storage(disk, path, params["probes"], directories(params))
     if disk["kind"] == "media" and os.path.lexists(path):
         stem, extension = os.path.splitext(path)
-        path = f"{stem}.{migration_uuid}{extension}"
+        path = f"{stem}.{params['migration_uuid']}{extension}"
     return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 
-def on_shared_storage(disk, path, probes):
+def directories(params):
+    return sorted({*params["image_directories"], params["images_path"]})
+
+
+def on_shared_storage(disk, path, probes, allowed):
     """A disk that is here already: it stays the file that it is, so nothing may have to be changed in it."""
     if disk["grow_to"]:
         raise KvmfleetError(
@@ -182,6 +186,7 @@ def on_shared_storage(disk, path, probes):
             "there under the same path.",
             target=disk["target"],
         )
+    _qemu_img.chain(path, disk["format"], allowed + ([base] if base else []), force_share=True)
     return dict(disk, path=path, shared=True)
 
 
@@ -189,7 +194,7 @@ def new_record(conn, params):
     plan, disks = params["plan"], params["plan"]["disks"]
     if params["role"] == "destination":
         paths = {answer["target"]: answer["path"] for answer in params["storage"]}
-        disks = [here(conn, disk, paths[disk["target"]], params["probes"], params["migration_uuid"]) for disk in disks]
+        disks = [here(conn, disk, paths[disk["target"]], params) for disk in disks]
     return dict(
         plan,
         probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
@@ -197,7 +202,7 @@ def new_record(conn, params):
         owner=params["owner"],
         role=params["role"],
         destination_host=params["destination_host"],
-        image_directories=sorted({*params["image_directories"], params["images_path"]}),
+        image_directories=directories(params),
         disks=disks,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.faults import Subject
+from support.faults import Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Host, Lab
@@ -264,3 +264,16 @@ def test_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, on_shared: Guest)
         fleet.play(verb, instance="web").ok()
         assert subject.runs_once_with_its_data() == where
         assert (host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")) == (files, inode)
+
+
+def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fleet, on_shared: Guest) -> None:
+    """The source is sealed although its disk keeps its name: it does not start the guest until recover says so, and nothing is left."""
+    subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, SHARED]
+    files = host.sh(f"ls -A {SHARED}")
+    assert play_to_death(fleet, "Move | Copy, verify, rebase, grow, define and start at the destination", "migrate", instance="web", migrate_lease=3)
+    assert (on_shared.hosts, subject.running_on) == ([], [])
+    assert host.sh(f"ls -A {SHARED}") == files
+    fleet.play("recover", instance="web", migrate_lease=3).ok()
+    assert subject.runs_once_with_its_data() == "kvm1"
+    assert host.sh(f"ls -A {SHARED}") == files

@@ -49,7 +49,7 @@ def test_the_content_counts_and_no_other_file_is_read(tmp_path: Path) -> None:
 
 
 def disk(directory: Path, **more: Any) -> dict[str, Any]:
-    return {"target": "vda", "kind": "disk", "path": str(directory / "web.qcow2"), "format": "qcow2", "base": None, "grow_to": None, **more}
+    return {"target": "vda", "kind": "disk", "path": str(directory / "web.raw"), "format": "raw", "base": None, "grow_to": None, **more}
 
 
 @pytest.fixture
@@ -61,23 +61,34 @@ def probes(tmp_path: Path) -> dict[str, dict[str, str]]:
 
 def test_a_disk_there_stays_the_file_that_it_is(tmp_path: Path, probes: dict[str, dict[str, str]]) -> None:
     base = {"path": str(tmp_path / "base.qcow2")}
-    for one in (disk(tmp_path), disk(tmp_path, base=base), disk(tmp_path, kind="media", format="raw")):
+    for one in (disk(tmp_path), disk(tmp_path, base=base), disk(tmp_path, kind="media")):
         Path(one["path"]).touch()
-        assert claim.here(None, one, one["path"], probes, "m") == {**one, "shared": True}
-    assert claim.here(None, disk(tmp_path), disk(tmp_path)["path"], {}, "m").get("shared") is None
+        assert claim.here(None, one, one["path"], asked(tmp_path, probes)) == {**one, "shared": True}
+    assert claim.here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path, {})).get("shared") is None
+
+
+def asked(directory: Path, probes: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {"probes": probes, "migration_uuid": "m", "image_directories": [], "images_path": str(directory)}
+
+
+def test_a_host_that_may_not_open_it_says_so_before_the_guest_stops(tmp_path: Path, probes: dict[str, dict[str, str]]) -> None:
+    Path(disk(tmp_path)["path"]).touch()
+    with pytest.raises(KvmfleetError) as caught:
+        claim.here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path / "other", probes))
+    assert caught.value.code == "image_outside_directories"
 
 
 @pytest.mark.parametrize(("more", "code"), [({"grow_to": 2**30}, "shared_growth"), ({"base": {"path": "/elsewhere/base.qcow2"}}, "base_not_shared")])
 def test_what_would_have_to_be_changed_in_it_is_refused(tmp_path: Path, probes: dict[str, dict[str, str]], more: dict[str, Any], code: str) -> None:
     with pytest.raises(KvmfleetError) as caught:
-        claim.here(None, disk(tmp_path, **more), disk(tmp_path)["path"], probes, "m")
+        claim.here(None, disk(tmp_path, **more), disk(tmp_path)["path"], asked(tmp_path, probes))
     assert caught.value.code == code
 
 
 @pytest.fixture
 def record(tmp_path: Path, state: Any) -> dict[str, Any]:
     """An operation that is open at this host."""
-    path = tmp_path / "web.qcow2"
+    path = tmp_path / "web.raw"
     path.write_bytes(b"the guest's")
     given = {"uuid": "m", "instance_uuid": "i", "instance_name": "web", "source_host": "kvm1", "destination_host": "kvm2", "owner": "o", "role": "source"}
     return Journal(state).begin({**given, "disks": [disk(tmp_path, shared=True)], "nvram": None})
@@ -89,9 +100,9 @@ def test_nothing_of_it_travels_and_nothing_of_it_is_removed(tmp_path: Path, stat
     record = journal.update(record, status="migrating")
     record = journal.update(record, status="finished")
     assert _sealing.discard(journal, record)
-    assert (tmp_path / "web.qcow2").read_bytes() == b"the guest's"
+    assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
 
 
 def test_the_destination_withdraws_without_it(tmp_path: Path, state: Any, record: dict[str, Any]) -> None:
     assert _receiving.withdraw(Journal(state), record, status="error")
-    assert (tmp_path / "web.qcow2").read_bytes() == b"the guest's"
+    assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
