@@ -92,7 +92,7 @@ def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) 
         nics = _domain_xml.interfaces(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False)))
         for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
             reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
-    paths = [disk["path"] for disk in record["disks"]] + ([record["nvram"]] if record["nvram"] else [])
+    paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
     reasons += [_reason("path_taken", f"the file {path} exists here already") for path in paths if os.path.lexists(path)]
     reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
     return reasons

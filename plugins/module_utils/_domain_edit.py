@@ -57,7 +57,8 @@ def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str],
             elif fmt is not None:
                 disk.insert(0, ET.Element("driver", {"name": "qemu", "type": fmt}))
             backing = disk.find("backingStore")
-            if backing is not None and backing.find("source") is not None:
+            # An empty one ends the chain: right for the image that it was written for, not for a layer over it.
+            if backing is not None and (fmt is not None or backing.find("source") is not None):
                 _remove(disk, backing)
             return
     raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)

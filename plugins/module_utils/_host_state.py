@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -169,6 +170,7 @@ def _domains(connection: Any, device: int) -> tuple[list[DomainState], dict[str,
             vcpus, memory_mb, disks = stats["vcpu.current"], stats["balloon.maximum"] // 1024, _disks_from_stats(stats)
         else:
             vcpus, memory_mb, disks = _from_definition(_libvirt.live_xml(domain))
+        disks += _volumes(connection, domain, stats)
         charge = _Charge(vcpus, memory_mb, *_disk_charge(disks, device, counted))
         charges[uuid] = charge
         domains.append(
@@ -190,6 +192,19 @@ def _disks_from_stats(stats: dict[str, Any]) -> list[tuple[str, int]]:
     """Path and virtual size of each disk that has both; an empty drive has none, and an image that libvirt cannot open no size."""
     numbers = range(stats["block.count"])
     return [(stats[f"block.{number}.path"], stats.get(f"block.{number}.capacity", 0)) for number in numbers if f"block.{number}.path" in stats]
+
+
+def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[str, int]]:
+    """The same of volumes of storage pools, of which statistics tell the path only while the guest runs."""
+    told = all(f"block.{number}.path" in stats for number in range(stats.get("block.count", 0)))
+    definition = None if told or _libvirt.state_word(stats["state.state"]) != "shutoff" else _libvirt.live_xml_if_there(domain)
+    found = []
+    for disk in () if definition is None else _domain_xml.disks(_domain_xml.parse(definition)):
+        if disk.pool and disk.volume:
+            with contextlib.suppress(KvmfleetError, OSError):
+                path = _pools.volume_path(connection, disk.pool, disk.volume)
+                found.append((path, _qemu_img.info(path, disk.format, force_share=True).virtual_size))
+    return found
 
 
 def _from_definition(xml: str) -> tuple[int, int, list[tuple[str, int]]]:

@@ -38,7 +38,7 @@ class Shortage(NamedTuple):
 
 def exports(record: dict[str, Any]) -> dict[str, str]:
     """Name in the channel -> path on this host of every file that travels."""
-    files = {disk["target"]: disk["path"] for disk in record["disks"]}
+    files = {disk["target"]: disk["path"] for disk in record["disks"] if not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     return files

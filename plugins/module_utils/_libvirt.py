@@ -171,9 +171,9 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
 
 
 def find_pool(connection: Any, name: str) -> Any | None:
-    """The storage pool of this name; None where there is none."""
+    """The storage pool of this name; None where there is none, or the driver does not know pools."""
     try:
-        return connection.storagePoolLookupByName(name)
+        return supported(lambda: connection.storagePoolLookupByName(name), None)
     except LibvirtError as exc:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
             return None

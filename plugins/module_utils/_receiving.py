@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _power, _qemu_img
+from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _power, _qemu_img, _shared_storage
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -39,6 +39,7 @@ def receive(
     :param watch: keyword arguments of `_power.watch`.
     """
     timings = {"began_at": time.time()}
+    _shared_storage.remove(record)
     if record["step"] in UNCOPIED:
         record = journal.update(record, status="migrating", step="receiving")
         with Client(journal.state, record["uuid"], **channel) as client:
@@ -150,6 +151,7 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
     """
     if record["status"] == status:
         return False
+    _shared_storage.remove(record)
     for path in exports(record).values():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part_path(record, path))
@@ -250,6 +252,9 @@ def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], base
 def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
     """Rebase the received file, grow and check it."""
     part, base = part_path(record, disk["path"]), disk["base"]
+    if disk.get("shared"):
+        _require_shared(record, disk)
+        return
     if disk["kind"] == "media":
         return
     _rebase(journal, record, disk, bases)
@@ -260,6 +265,15 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
     layers = _qemu_img.chain(part, disk["format"], record["image_directories"] + [os.path.dirname(path) for path in bases.values()])
     if len(layers) != (1 if base is None else 2):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
+
+
+def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
+    """A disk on shared storage is free, so the source's QEMU is off, and what the plan says of it holds here too."""
+    _qemu_img.assert_not_in_use(disk["path"], disk["format"])
+    directories = record["image_directories"] + ([os.path.dirname(disk["base"]["path"])] if disk["base"] else [])
+    layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], directories)]
+    if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
+        raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
 def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 """The source's copy of an instance: hand it over sealed, restore it, or remove it for good.
 
 *Sealed* means that nothing on this host can start the guest: its definition is archived in the journal and undefined, its disks bear
-another name. Everything is kept, so that restoring is renaming and defining.
+another name, except those on storage that it shares with the destination. Everything is kept, so that restoring is renaming and defining.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img
+from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._journal import Journal
@@ -30,12 +30,13 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :param shutdown: keyword arguments of `_power.stop`.
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
+    _shared_storage.remove(record)
     if record["step"] in ("begun", "precopying", "stopping"):
         record = stop_unchanged(conn, journal, record, shutdown)
     if record["step"] in ("stopped", "sealing"):
         record = _seal(conn, journal, record)
     there = _precopy.unchanged_media(record)
-    files = {disk["target"]: last_path(record, disk) for disk in record["disks"] if disk["target"] not in there}
+    files = {disk["target"]: last_path(record, disk) for disk in record["disks"] if disk["target"] not in there and not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     manifest = {
@@ -69,6 +70,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """
     if record["status"] == status:
         return False
+    _shared_storage.remove(record)
     sealed = "domain_xml" in record.get("private", {})
     if sealed:
         _unseal_disks(record)
@@ -109,7 +111,7 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
 
 
 def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Where a disk of the record lies while the source copy is sealed."""
+    """Where a disk of the record lies while the source copy is sealed; one on shared storage keeps its name, and nothing is here."""
     return disk["path"] + SEALED_SUFFIX + record["uuid"] if disk["kind"] == "disk" else disk["path"]
 
 
@@ -185,7 +187,8 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         _libvirt.undefine_keeping_everything(domain)
     for disk in record["disks"]:
         sealed = sealed_path(record, disk)
-        if sealed != disk["path"] and not os.path.lexists(sealed):
+        # On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
+        if sealed != disk["path"] and not disk.get("shared") and not os.path.lexists(sealed):
             os.rename(disk["path"], sealed)
     for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
         sync_directory(directory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.faults import Subject
+from support.faults import Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Host, Lab
@@ -156,6 +156,9 @@ def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> 
     """The layer is a file; after confirm, and after revert, the definition names the volume again and the guest starts from it."""
     subject, host = Subject(lab, pooled, pooled.write()), lab["kvm1"]
     fleet.vars["kvmfleet_image_directories"] = [IMAGES, POOLS["kvm1"]]
+    look = ("sh", "-c", "sha256sum </dev/vdb")
+    pooled.exec("sh", "-c", "dd if=/dev/urandom of=/dev/vdb bs=1M count=3 2>/dev/null && sync")
+    seen = pooled.exec(*look)
     assert fleet.play("resize", instance="web", flavor="medium").ok().migration["in_place"]
     fleet.play("revert", instance="web").ok()
     assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
@@ -168,6 +171,7 @@ def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> 
     host.virsh("destroy", "web")
     host.virsh("start", "web")
     assert pooled.look().is_flavor(fleet.flavors["large"])
+    assert pooled.exec(*look) == seen
     assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
 
 
@@ -185,6 +189,7 @@ def test_network_storage_is_left_alone(lab: Lab, fleet: Fleet, guests: Guests, s
     device = disk("vdb", "protocol='nbd' name='data'", "network", "raw", inner=served)
     attach(lab["kvm1"], "web", device)
     plain.host.virsh("detach-disk", "plain", "vda", "--config")
+    lab["kvm1"].run("rm", plain.disk)
     attach(lab["kvm1"], "plain", device.replace("vdb", "vda"))
     error = fleet.play("migrate", instance="web").refused()
     assert "no server of disk vdb (nbd data) takes a connection from here: 10." in error
@@ -222,3 +227,53 @@ def test_storage_that_the_destination_cannot_use(lab: Lab, fleet: Fleet, guests:
     error = fleet.play("migrate", instance="web").refused()
     assert "Disk vdb, /dev/null: a block device (LVM volume, partition, LUN) of this host; copy it into a file" in error
     assert guest.hosts == ["kvm1"]
+
+
+SHARED = "/srv/kvmfleet-shared"
+
+
+@pytest.fixture
+def on_shared(lab: Lab, guests: Guests) -> Iterator[Guest]:
+    """A guest that runs on an overlay and a base image in a directory that all hosts of the lab have in common."""
+    guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
+    host.sh(f"mkdir {SHARED} && cp {IMAGES}/base/kvmfleet-guest.qcow2 {SHARED}/base.qcow2 && mv {guest.disk} {SHARED}/web.qcow2")
+    host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {SHARED}/base.qcow2 {SHARED}/web.qcow2")
+    host.virsh("detach-disk", "web", "vda", "--config")
+    attach(host, "web", disk("vda", f"file='{SHARED}/web.qcow2'"))
+    host.virsh("start", "web")
+    yield guest.wait()
+    guests.delete_all()
+    host.run("rm", "-rf", SHARED)
+
+
+def test_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, on_shared: Guest) -> None:
+    """Nothing is copied, renamed or deleted; a disk there is not grown; confirm and revert leave it where it is."""
+    subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, SHARED]
+    files, inode = host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")
+    boot_id = subject.boot_id
+    error = fleet.resize("web", "large").refused()
+    assert "vda, /srv/kvmfleet-shared/web.qcow2, lies on storage that the source shares with this host; growing it" in error
+    assert (host.sh(f"ls -A {SHARED}"), subject.boot_id, on_shared.hosts) == (files, boot_id, ["kvm1"])
+
+    for verb, where in (("revert", "kvm1"), ("confirm", "kvm2")):
+        moved = fleet.play("migrate", instance="web").ok().migration
+        assert (moved["shared_disks"], moved["overlay_bytes"], moved["base_bytes"]) == (["vda"], 0, 0)
+        assert subject.runs_once_with_its_data() == "kvm2"
+        assert (host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")) == (files, inode)
+        fleet.play(verb, instance="web").ok()
+        assert subject.runs_once_with_its_data() == where
+        assert (host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")) == (files, inode)
+
+
+def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fleet, on_shared: Guest) -> None:
+    """The source is sealed although its disk keeps its name: it does not start the guest until recover says so, and nothing is left."""
+    subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, SHARED]
+    files = host.sh(f"ls -A {SHARED}")
+    assert play_to_death(fleet, "Move | Copy, verify, rebase, grow, define and start at the destination", "migrate", instance="web", migrate_lease=3)
+    assert (on_shared.hosts, subject.running_on) == ([], [])
+    assert host.sh(f"ls -A {SHARED}") == files
+    fleet.play("recover", instance="web", migrate_lease=3).ok()
+    assert subject.runs_once_with_its_data() == "kvm1"
+    assert host.sh(f"ls -A {SHARED}") == files

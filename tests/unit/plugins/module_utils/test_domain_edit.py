@@ -202,3 +202,12 @@ def test_a_volume_becomes_a_file_and_a_volume_again() -> None:
     assert (layered.source_type, layered.path, layered.pool, layered.volume, layered.format) == ("file", "/vms/x.layer", None, None, "qcow2")
     _domain_edit.set_disk_volume(root, "vda", "vms", "x", "raw")
     assert canonical(_domain_edit.to_string(root)) == canonical(text.replace(" mode='host'", ""))
+
+
+def test_a_layer_is_not_the_end_of_the_chain() -> None:
+    text = "<domain><devices><disk type='file'><driver type='qcow2'/><source file='/i/a'/><backingStore/><target dev='vda'/></disk></devices></domain>"
+    moved, layered = _domain_xml.parse(text), _domain_xml.parse(text)
+    _domain_edit.set_disk_source(moved, "vda", "/j/a")
+    _domain_edit.set_disk_source(layered, "vda", "/i/a.layer", "qcow2")
+    assert moved.find("devices/disk/backingStore") is not None
+    assert layered.find("devices/disk/backingStore") is None
