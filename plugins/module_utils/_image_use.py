@@ -19,7 +19,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import _domain_xml, _libvirt
+from . import _domain_xml, _libvirt, _pools
+from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 from ._state_dir import StateDir
 
@@ -90,7 +91,8 @@ class Uses:
     def _of_disk(self, connection: Any, disk: _domain_xml.Disk, by: str) -> None:
         path = disk.path
         if path is None and disk.pool and disk.volume:
-            path = _libvirt.volume_path(connection, disk.pool, disk.volume)
+            with contextlib.suppress(KvmfleetError):
+                path = _pools.volume_path(connection, disk.pool, disk.volume)
         if path is not None:
             self.mention(path, by)
         if disk.format == "raw" or (path is None and disk.source_type == "file"):

@@ -376,13 +376,3 @@ def definitions(domain: Any) -> list[str]:
         return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot.getXMLDesc(0) for snapshot in snapshots)]
 
     return _unless_gone(read) or []
-
-
-def volume_path(connection: Any, pool: str, volume: str) -> str | None:
-    """Where a volume of a storage pool lies; None where there is none, or the pool is off."""
-    try:
-        return connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
-    except LibvirtError as exc:
-        if exc.get_error_code() in (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID):
-            return None
-        raise
