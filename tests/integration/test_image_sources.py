@@ -76,6 +76,8 @@ class Move:
 
 @pytest.fixture
 def move(lab: Lab, fleet: Fleet, guests: Guests) -> Iterator[Move]:
+    for host in lab.hosts.values():
+        host.sh(f"rm -rf {STORE}")  # other tests have bases of the same content
     lab.call("base", "put", "golden", "--host", "kvm1")
     source = lab["kvm1"]
     guest = guests.create("web", "kvm1", "--base", "golden", start=False)
