@@ -79,7 +79,7 @@ class ImageStore:
             self._require_space(directory, base)
             part = path + ".part"
             try:
-                client.copy(f"base-{base['sha256']}", part)
+                client.copy(f"base-{base['sha256']}", part, base["size_bytes"])
                 _identity.require(self.state, part, base)
                 if len(_qemu_img.chain(part, base["format"], [directory])) != 1:
                     raise KvmfleetError("chain_too_deep", f"The base image {base['path']} has a backing file of its own, which is not supported yet.")
