@@ -113,7 +113,7 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
     for field in ("emulator", "loader", "nvram_template"):
         if requirements[field] and not os.path.exists(requirements[field]):
             reasons.append(_reason("file_missing", f"the {field.replace('_', ' ')} {requirements[field]} does not exist here"))
-    reasons += [_reason("tool_missing", f"{tool} is not installed here") for tool in ("nbdcopy", "qemu_img") if not facts["tools"][tool]]
+    reasons += [_reason("tool_missing", f"{tool} is not installed here") for tool in ("qemu_img",) if not facts["tools"][tool]]
     return reasons
 
 

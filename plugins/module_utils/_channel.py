@@ -4,22 +4,32 @@
 
 """The channel: files of one operation, served read-only over NBD with TLS and a one-time key, from source to destination.
 
-`_export` is the source's end, `_pull` the destination's; here is what both agree on.
+`_export` is the source's end, `_serving` the program that it serves with, `_pull` the destination's end; here is what they agree on.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 
 USER = "kvmfleet"
+KEY_FILE = "keys.psk"  # the name that QEMU looks for
 MANIFEST = "manifest"
 DIGEST = "digest-"  # with the name of an export: the document with its digests
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 def write_key(path: str, key: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(f"{USER}:{key}\n")
+
+
+def die_with_parent() -> None:
+    """In a child, before it becomes another program: be killed when the thread ends that started it."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def last_line(path: str) -> str:

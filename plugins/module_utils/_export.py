@@ -4,9 +4,9 @@
 
 """The source's end of the channel.
 
-It serves the directory `exports/UUID/files` with nbdkit; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
-a symlink to each file whose digest is wanted. A supervisor process owns nbdkit: it digests those files one by one while the copy runs, starts
-an nbdkit that died again, so that the copy can go on, and ends the export when the operation closes it or no peer has been connected for
+It serves the directory `exports/UUID/files`; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
+a symlink to each file whose digest is wanted. A supervisor process owns the NBD server: it digests those files one by one while the copy runs,
+starts a server that died again, so that the copy can go on, and ends the export when the operation closes it or no peer has been connected for
 `idle_timeout` seconds, so that no door stays open behind a dead controller or peer.
 """
 
@@ -23,10 +23,11 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from ._channel import DIGEST, MANIFEST, last_line, write_key
+from ._channel import DIGEST, KEY_FILE, MANIFEST, write_key
 from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._listening import listen
+from ._serving import SERVERS, Program
 from ._state_dir import StateDir
 
 DEFAULT_PORTS = "49152-49215"
@@ -34,8 +35,6 @@ _START_TIMEOUT = 10.0
 _POLL = 0.1
 _DIGEST_NICENESS = 5
 _RESTARTS = 5
-# nbdkit takes the socket over as one that systemd would hand it.
-_WITH_SOCKET = 'exec 3<&"$0"; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
 
 
 def parse_ports(text: str) -> range:
@@ -58,30 +57,34 @@ class Server:
         self.files = os.path.join(self.directory, "files")
         self.digest = os.path.join(self.directory, "digest")
 
-    def open(self, *, address: str, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0) -> int:
+    def open(
+        self, *, address: str, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0, transport: str = "nbdkit"
+    ) -> int:
         """Serve the (still empty) directory; a channel left by an earlier run is closed first.
 
         :param address: the local address to listen on; :param key: one-time key, 64 hexadecimal digits.
         :param peer: the only address that is let in; :param bandwidth_limit: bytes a second over all connections, 0 for none.
+        :param transport: one of `_serving.TRANSPORTS`.
         :returns: the TCP port.
         """
         self.close()
         os.makedirs(self.files, mode=0o700)
         os.mkdir(self.digest, 0o700)
-        write_key(self._path("psk"), key)
-        spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer, "bandwidth_limit": bandwidth_limit}
+        write_key(self._path(KEY_FILE), key)
+        spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer}
+        spec.update(bandwidth_limit=bandwidth_limit, transport=transport)
         _daemonize(lambda: _Supervisor(self, spec).run())
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             started = self._state()
             if started.get("error"):
                 self.close()
-                raise KvmfleetError("channel_failed", f"nbdkit could not serve on {address}: {started['error']}", address=address)
+                raise KvmfleetError("channel_failed", f"{transport} could not serve on {address}: {started['error']}", address=address)
             if started.get("port"):
                 return int(started["port"])
             time.sleep(0.02)
         self.close()
-        raise KvmfleetError("channel_failed", f"nbdkit did not listen on {address} within {_START_TIMEOUT:g} s.", address=address)
+        raise KvmfleetError("channel_failed", f"{transport} did not listen on {address} within {_START_TIMEOUT:g} s.", address=address)
 
     @property
     def port(self) -> int | None:
@@ -96,25 +99,22 @@ class Server:
         """
         self.withdraw_file(name)
         os.symlink(path, os.path.join(self.files, name))
+        self._program.show(name)
         if digest:
             os.symlink(path, os.path.join(self.digest, name))
 
     def withdraw_file(self, name: str) -> bool:
-        """Take back a file that was offered, and its digest; who has it open reads on. False where it was not offered."""
+        """Take back a file that was offered, and its digest; who has it open reads on, but for a server of QEMU. False where it was not offered."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.digest, name))
-        try:
-            os.unlink(os.path.join(self.files, name))
-        except FileNotFoundError:
-            return False
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.files, DIGEST + name))
-        return True
+        offered = _hide(self._program, name)
+        _hide(self._program, DIGEST + name)
+        return offered
 
     def offer_manifest(self, manifest: dict[str, Any]) -> None:
         """Offer the manifest; the supervisor then digests all files named in `manifest["files"]`."""
         _publish(self.files, MANIFEST, manifest)
+        self._program.show(MANIFEST)
         for name in manifest["files"]:
             with contextlib.suppress(FileExistsError):
                 os.symlink(os.readlink(os.path.join(self.files, name)), os.path.join(self.digest, name))
@@ -137,6 +137,10 @@ class Server:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
+
+    @property
+    def _program(self) -> Program:
+        return SERVERS[self._state().get("transport", "nbdkit")](self.directory)
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -168,13 +172,14 @@ def _is_wished(path: str, wish: _Wish) -> bool:
 
 
 class _Supervisor:
-    """The detached process that owns nbdkit for one channel."""
+    """The detached process that owns the NBD server of one channel."""
 
     def __init__(self, server: Server, spec: dict[str, Any]) -> None:
         self.server = server
         self.spec = spec
         self.listener: socket.socket
-        self.nbdkit: subprocess.Popen[bytes]
+        self.program = SERVERS[spec["transport"]](server.directory)
+        self.process: subprocess.Popen[bytes]
         self.digesting: threading.Thread | None = None
         self.digested: set[_Wish] = set()
 
@@ -187,36 +192,16 @@ class _Supervisor:
             return
         signal.signal(signal.SIGTERM, lambda *_args: self._end())
         port = self.listener.getsockname()[1]
-        self._say(port=port)
+        self._say(port=port, transport=self.spec["transport"])
         self._watch(port)
 
     def _serve(self) -> None:
-        """Start nbdkit on the socket."""
-        log = os.path.join(self.server.directory, "nbdkit.log")
-        pidfile = os.path.join(self.server.directory, "nbdkit.pid")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(pidfile)
-        # The rate of this filter is that of all connections together, in bits.
-        limit = self.spec["bandwidth_limit"]
-        filters, rate = (["--filter=rate"], [f"rate={limit * 8}"]) if limit else ([], [])
-        with open(log, "wb") as stream:
-            self.nbdkit = subprocess.Popen(
-                ["sh", "-c", _WITH_SOCKET, str(self.listener.fileno()), "nbdkit", "--foreground", "--exit-with-parent", "--readonly", "--tls=require"]
-                + ["--tls-psk=" + os.path.join(self.server.directory, "psk"), "--pidfile", pidfile, *filters, "file", "dir=" + self.server.files, *rate],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=(self.listener.fileno(),),
-            )
-        while not os.path.exists(pidfile):
-            if self.nbdkit.poll() is not None:
-                raise KvmfleetError("channel_failed", last_line(log))
-            time.sleep(0.01)
+        self.process = self.program.start(self.listener, self.spec["bandwidth_limit"])
 
     def _watch(self, port: int) -> None:
         idle_since, restarts = time.monotonic(), 0
         while os.path.isdir(self.server.files):
-            if self.nbdkit.poll() is not None:
+            if self.process.poll() is not None:
                 if restarts == _RESTARTS:
                     break
                 restarts += 1
@@ -250,18 +235,19 @@ class _Supervisor:
             document = {"error": str(exc)}
         name = DIGEST + wish.name
         _publish(self.server.files, name, document)
+        with contextlib.suppress(KvmfleetError):  # of a server that is started again, which is shown it then
+            self.program.show(name)
         # What was withdrawn meanwhile must not leave its digest to the next file of that name, which this thread's successor looks at.
         if not _is_wished(path, wish):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.server.files, name))
+            _hide(self.program, name)
 
     def _end(self) -> None:
-        if self.nbdkit.poll() is None:
-            self.nbdkit.terminate()
+        if self.process.poll() is None:
+            self.process.terminate()
             try:
-                self.nbdkit.wait(timeout=2)
+                self.process.wait(timeout=2)
             except subprocess.TimeoutExpired:
-                self.nbdkit.kill()
+                self.process.kill()
         shutil.rmtree(self.server.directory, ignore_errors=True)
         os._exit(0)
 
@@ -275,6 +261,16 @@ def _publish(directory: str, name: str, document: dict[str, Any]) -> None:
     with open(temporary, "w", encoding="utf-8") as stream:
         json.dump(document, stream)
     os.replace(temporary, os.path.join(directory, name))
+
+
+def _hide(program: Program, name: str) -> bool:
+    """Take an entry out of the export; False where it was not in it."""
+    try:
+        os.unlink(os.path.join(program.files, name))
+    except FileNotFoundError:
+        return False
+    program.hide(name)
+    return True
 
 
 def _daemonize(work: Any) -> None:

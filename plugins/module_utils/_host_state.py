@@ -22,7 +22,7 @@ from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
 BUSY_STATUSES = ("pre-migrating", "migrating", "post-migrating", "reverting")
-_TOOLS = {"nbdkit": "nbdkit", "nbdcopy": "nbdcopy", "qemu_img": "qemu-img"}
+_TOOLS = {"nbdkit": "nbdkit", "qemu_storage_daemon": "qemu-storage-daemon", "nbdcopy": "nbdcopy", "qemu_img": "qemu-img"}
 _MIB = 1024**2
 _GIB = 1024**3
 
@@ -275,7 +275,7 @@ def _version(command: str) -> str | None:
     """Version of a tool; None where it is not installed."""
     try:
         said = subprocess.run([command, "--version"], check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=10).stdout
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     found = re.search(r"\d+(?:\.\d+)+", said)
     return found.group() if found else None

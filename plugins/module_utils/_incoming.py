@@ -44,6 +44,11 @@ def exports(record: dict[str, Any]) -> dict[str, str]:
     return files
 
 
+def writable(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The disks that the guest writes to and that travel."""
+    return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
+
+
 def part_path(record: dict[str, Any], path: str) -> str:
     """Where a file lies until it is complete and proven."""
     return f"{path}.{record['uuid']}.part"
@@ -56,7 +61,7 @@ def layer_part_path(record: dict[str, Any], path: str) -> str:
 
 def incoming_path(record: dict[str, Any], name: str) -> str:
     """Where the file of that name is copied to: a disk of which earlier rounds are here comes as a layer over them."""
-    layered = record.get("rounds") and any(disk["target"] == name and disk["kind"] == "disk" for disk in record["disks"])
+    layered = record.get("rounds") and name in {disk["target"] for disk in writable(record)}
     return (layer_part_path if layered else part_path)(record, exports(record)[name])
 
 

@@ -18,17 +18,13 @@ from typing import Any
 from . import _domain_edit, _domain_xml, _libvirt, _qemu_img
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
+from ._incoming import writable
 from ._journal import Journal
 
 LAYER_SUFFIX = ".precopy-"
 FREEZABLE_STEPS = ("begun", "precopying")
 _LITTLE = 4 * 1024 * 1024  # bytes that are not worth another round, however slow the link
 _CONVERGING = 0.8  # a layer this much smaller than the one before is worth a round of its own
-
-
-def writable(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The disks that the guest writes to."""
-    return [disk for disk in record["disks"] if disk["kind"] == "disk"]
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any], number: int) -> str:
@@ -38,7 +34,7 @@ def layer_path(record: dict[str, Any], disk: dict[str, Any], number: int) -> str
 
 def layers(record: dict[str, Any], disk: dict[str, Any]) -> list[str]:
     """The layers that may lie on a disk, the newest first."""
-    return [layer_path(record, disk, number) for number in range(record.get("layers", 0), 0, -1)] if disk["kind"] == "disk" else []
+    return [layer_path(record, disk, number) for number in range(record.get("layers", 0), 0, -1)] if disk in writable(record) else []
 
 
 def require_running(domain: Any, record: dict[str, Any]) -> None:
@@ -64,7 +60,7 @@ def freeze(
     changes: dict[str, Any] = {"layers": done + 1, "frozen_bytes": written}
     if not done:
         changes["private"] = {"unlayered_xml": _libvirt.inactive_xml(domain)}
-        changes["media"] = {disk["target"]: _stamp(disk["path"]) for disk in record["disks"] if disk["kind"] == "media"}
+        changes["media"] = {disk["target"]: _stamp(disk["path"]) for disk in record["disks"] if disk["kind"] == "media" and not disk.get("shared")}
     record = journal.update(record, step="precopying", **changes)
     top = {disk["target"]: layer_path(record, disk, done + 1) for disk in writable(record)}
     others = [disk.target for disk in _domain_xml.disks(_domain_xml.parse(_libvirt.live_xml(domain))) if disk.target not in top]
@@ -76,7 +72,7 @@ def freeze(
 def frozen_files(record: dict[str, Any], number: int) -> dict[str, str]:
     """Name in the channel -> path of what round `number` has to carry: the disks and media, and then one layer of each disk after the other."""
     files = {disk["target"]: layer_path(record, disk, number) for disk in writable(record)}
-    return files if number else {**files, **{disk["target"]: disk["path"] for disk in record["disks"] if disk["kind"] == "media"}}
+    return files if number else {**files, **{disk["target"]: disk["path"] for disk in record["disks"] if disk["kind"] == "media" and not disk.get("shared")}}
 
 
 def unchanged_media(record: dict[str, Any]) -> list[str]:
@@ -125,7 +121,7 @@ def remove_layers(record: dict[str, Any]) -> None:
 def _enough(record: dict[str, Any], written: int, done: int, rate: float, downtime: float, max_rounds: int) -> str | None:
     """Why another round is not worth it."""
     if not done:
-        return None
+        return None if writable(record) else "no disk of the guest has to travel"
     if written <= max(_LITTLE, rate * downtime):
         return f"{written} bytes are left, which take no longer than {downtime:g} s"
     if done >= max_rounds:

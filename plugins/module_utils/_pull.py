@@ -4,23 +4,23 @@
 
 """The destination's end of the channel: pulls files with nbdcopy, which reads only data extents over several connections.
 
+Where nbdcopy is missing, qemu-img does it over one connection.
+
 A copy that broke is mended: the digests of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from typing import Any
 
-from ._channel import DIGEST, MANIFEST, USER, last_line, write_key
+from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, die_with_parent, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
 from ._progress import Progress
@@ -29,13 +29,12 @@ from ._state_dir import StateDir
 _POLL = 0.1
 _RETRY = 1.0
 _DOCUMENT_LIMIT = 16 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 _SECTOR = 512
 _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
 
 
 class Client:
-    """The destination's end: pulls files by name.
+    """The destination's end: pulls files by name, with `tool`.
 
     :param stall_timeout: seconds without progress after which a copy is given up.
     """
@@ -44,6 +43,7 @@ class Client:
         self.directory = os.path.join(state.ensure("exports"), uuid + ".peer")
         self.address, self.port, self.stall_timeout = address, port, stall_timeout
         self.progress = Progress(self.directory)
+        self.tool = "nbdcopy" if shutil.which("nbdcopy") else "qemu-img"
         self._done = 0
         self._key = key
 
@@ -55,20 +55,29 @@ class Client:
     def __exit__(self, *_exc: object) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def copy(self, name: str, path: str) -> None:
-        """Copy an export into the file `path` (replaced), holes kept; it is on disk when this returns."""
+    def copy(self, name: str, path: str, length: int | None = None) -> None:
+        """Copy an export into the file `path` (replaced), holes kept; it is on disk when this returns.
+
+        :param length: the length of the file, which QEMU's server and client round up to a sector.
+        """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self._run(["nbdcopy", "--flush", self._uri(name), path], name)
+        if self.tool == "nbdcopy":
+            self._run(["nbdcopy", "--flush", self._uri(name), path], name)
+        else:
+            source = {"driver": "raw", **_below(self._node(name))}
+            self._run([*self._convert, "-t", "writeback", "--image-opts", "-O", "raw", _options(source), path], name)
+        if length is not None:
+            _set_size(path, length)
 
-    def copy_persistently(self, name: str, path: str, size: int) -> None:
+    def copy_persistently(self, name: str, path: str, size: int, length: int | None = None) -> None:
         """Copy an export whose digest is offered too. A copy that breaks goes on as long as it gets on within `stall_timeout`.
 
-        :param size: its bytes of data, for the progress.
+        :param size: its bytes of data, for the progress; :param length: as for `copy`.
         """
         before = self._done
         try:
-            self.copy(name, path)
+            self.copy(name, path, length)
         except KvmfleetError as exc:
             if exc.code != "copy_failed":
                 raise
@@ -107,14 +116,11 @@ class Client:
     def _copy_ranges(self, name: str, path: str, ranges: list[tuple[int, int]], size: int) -> None:
         padded = -(-size // _SECTOR) * _SECTOR
         _set_size(path, padded)
-        server = {"driver": "nbd", "server.type": "inet", "server.host": self.address, "server.port": self.port, "export": name, "tls-creds": "tls"}
-        credentials = "tls-creds-psk," + _options({"id": "tls", "endpoint": "client", "dir": self.directory, "username": USER})
         for start, end in ranges:
             # Bytes behind the end of the file, which qemu-img rounds up to a sector, are zeros on both sides.
             extent = {"driver": "raw", "offset": start, "size": min(-(-end // _SECTOR) * _SECTOR, padded) - start}
-            source, target = ({**extent, **_below(file)} for file in (server, {"driver": "file", "filename": path}))
-            command = ["qemu-img", "convert", "-n", "-W", "-m", "8", "--object", credentials, "--image-opts", "--target-image-opts"]
-            self._run([*command, _options(source), _options(target)], name)
+            source, target = ({**extent, **_below(file)} for file in (self._node(name), {"driver": "file", "filename": path}))
+            self._run([*self._convert, "-n", "--image-opts", "--target-image-opts", _options(source), _options(target)], name)
             self._done += end - start
         _set_size(path, size)
 
@@ -127,7 +133,7 @@ class Client:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_child_of_module,
+                preexec_fn=die_with_parent,
                 umask=0o077,
                 env=dict(os.environ, LC_ALL="C"),
             )
@@ -151,7 +157,7 @@ class Client:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is larger than {_DOCUMENT_LIMIT} bytes.")
         try:
             with open(path, encoding="utf-8") as stream:
-                return json.load(stream)
+                return json.loads(stream.read().rstrip("\0"))  # QEMU fills the last sector up
         except ValueError as exc:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is not JSON: {exc}.") from exc
 
@@ -173,9 +179,18 @@ class Client:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"nbds://{USER}@{host}:{self.port}/{name}?tls-psk-file={self._key_file}"
 
+    def _node(self, name: str) -> dict[str, Any]:
+        """The export for QEMU's tools."""
+        return {"driver": "nbd", "server.type": "inet", "server.host": self.address, "server.port": self.port, "export": name, "tls-creds": "tls"}
+
+    @property
+    def _convert(self) -> list[str]:
+        credentials = _options({"id": "tls", "endpoint": "client", "dir": self.directory, "username": USER})
+        return ["qemu-img", "convert", "-W", "-m", "8", "--object", "tls-creds-psk," + credentials]
+
     @property
     def _key_file(self) -> str:
-        return os.path.join(self.directory, "keys.psk")  # the name that QEMU looks for
+        return os.path.join(self.directory, KEY_FILE)
 
     def _wait(self, process: subprocess.Popen[bytes], name: str) -> None:
         marked, since = 0, time.monotonic()
@@ -198,10 +213,6 @@ class Client:
 def forget_peer(state: StateDir, uuid: str) -> None:
     """Remove what a client left behind that was killed, its key above all."""
     shutil.rmtree(os.path.join(state.path, "exports", uuid + ".peer"), ignore_errors=True)
-
-
-def _child_of_module() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _written(pid: int) -> int:

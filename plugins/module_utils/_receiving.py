@@ -15,7 +15,7 @@ from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
-from ._incoming import UNCOPIED, exports, incoming_path, layer_part_path, part_path, shortages
+from ._incoming import UNCOPIED, exports, incoming_path, layer_part_path, part_path, shortages, writable
 from ._journal import Journal
 from ._pull import Client, forget_peer
 from ._state_dir import sync_directory
@@ -55,6 +55,7 @@ def receive(
             step="defining",
             copy_rate=_rate(record, sum(manifest["files"].values()), timings),
             bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()),
+            copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
             private={"domain_xml": manifest["domain_xml"]},
@@ -75,12 +76,11 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
     record = journal.update(record, step="precopying")
     with Client(journal.state, record["uuid"], **channel) as client:
         manifest = client.document(MANIFEST)
-        disks = {disk["target"]: disk["path"] for disk in record["disks"] if disk["kind"] == "disk" or not record.get("rounds")}
+        disks = {disk["target"]: disk["path"] for disk in (writable(record) if record.get("rounds") else record["disks"]) if not disk.get("shared")}
         _require_own(manifest, record, disks)
         record = _pull(journal, record, client, manifest, verify, timings)
-    for disk in record["disks"]:
-        if not record.get("rounds"):
-            _rebase(journal, record, disk, bases)
+    for disk in () if record.get("rounds") else writable(record):
+        _rebase(journal, record, disk, bases)
     _merge_layers(record)
     copied = sum(manifest["files"].values())
     changes = {"rounds": record.get("rounds", 0) + 1, "precopied_bytes": record.get("precopied_bytes", 0) + copied}
@@ -198,7 +198,7 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
     incoming = {name: incoming_path(record, name) for name in manifest["files"]}
     client.progress.begin(sum(manifest["files"].values()))
     for name, path in incoming.items():
-        client.copy_persistently(name, path, manifest["files"][name])
+        client.copy_persistently(name, path, manifest["files"][name], manifest["sizes"][name])
     timings["copied_at"] = time.time()
     if client.progress.resumed:
         record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
@@ -230,12 +230,11 @@ def _verify(name: str, path: str, there: dict[str, Any], mode: str) -> None:
 
 def _merge_layers(record: dict[str, Any]) -> None:
     """Put what came of a layer over what came before; the base of the commit is always this operation's own file."""
-    for disk in record["disks"] if record.get("rounds") else ():
-        if disk["kind"] == "disk":
-            below, layer = part_path(record, disk["path"]), layer_part_path(record, disk["path"])
-            _qemu_img.rebase_unsafe(layer, "qcow2", below, disk["format"])
-            _qemu_img.commit(layer, below)
-            os.unlink(layer)
+    for disk in writable(record) if record.get("rounds") else ():
+        below, layer = part_path(record, disk["path"]), layer_part_path(record, disk["path"])
+        _qemu_img.rebase_unsafe(layer, "qcow2", below, disk["format"])
+        _qemu_img.commit(layer, below)
+        os.unlink(layer)
 
 
 def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:

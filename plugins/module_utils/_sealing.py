@@ -17,6 +17,7 @@ from typing import Any
 from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
+from ._incoming import writable
 from ._journal import Journal
 from ._state_dir import sync_directory
 
@@ -46,9 +47,14 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "was_running": record["was_running"],
         "round": record.get("layers", 0),
         "there": there,
-        "files": {name: data_bytes(path) for name, path in files.items()},
+        **measured(files),
     }
     return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
+
+
+def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
+    """Of each file its bytes of data (`files`) and its length (`sizes`)."""
+    return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.path.getsize(path) for name, path in files.items()}}
 
 
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
     if record["status"] == "confirmed":
         return False
     journal.update(record, status="confirming", step="confirming")
-    paths = [path for disk in _precopy.writable(record) for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
+    paths = [path for disk in writable(record) for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record["nvram"]:
         paths.append(record["nvram"])
     for path in paths:

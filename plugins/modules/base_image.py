@@ -170,7 +170,7 @@ def fetch(params, state, store, base):
     with Client(state, params["migration_uuid"], **channel) as client:
 
         def fill(part, size):
-            client.copy(f"base-{base['sha256']}", part)
+            client.copy(f"base-{base['sha256']}", part, size)
             return data_bytes(part)
 
         return store.fetch(base, fill)

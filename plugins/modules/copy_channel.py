@@ -10,9 +10,9 @@ module: copy_channel
 short_description: Open or close the encrypted channel of an operation at its source
 version_added: 0.1.0
 description:
-  - Serves files of one operation read-only over NBD with TLS and a one-time key (nbdkit), to be pulled by the destination.
+  - Serves files of one operation read-only over NBD with TLS and a one-time key, to be pulled by the destination.
   - An open channel shows nothing but the base images in O(bases). The guest's own disks appear when M(kvmfleet.compute.source_copy) seals them.
-  - An nbdkit that dies is started again on the same port, so that a copy that broke can go on.
+  - A server that dies is started again on the same port, so that a copy that broke can go on.
   - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
 options:
   state:
@@ -35,9 +35,19 @@ options:
   bandwidth_limit:
     description:
       - Bytes a second that the channel may send over all its connections, also as V(100M). V(0) is no limit.
-      - After a pause it sends up to two seconds' worth at once.
+      - After a pause nbdkit sends up to two seconds' worth at once, QEMU's server a tenth of a second's.
     type: bytes
     default: "0"
+  transport:
+    description:
+      - The program that serves the files.
+      - V(nbdkit) is nbdkit.
+      - V(qemu-nbd) is the NBD server of QEMU, run as C(qemu-storage-daemon), since C(qemu-nbd) itself serves one file on each port. It keeps to the same
+        rules, the limit included.
+      - V(auto) takes nbdkit, and QEMU's server where that is not installed.
+    type: str
+    choices: [auto, nbdkit, qemu-nbd]
+    default: auto
   key:
     description: One-time key, 64 hexadecimal digits. Required for O(state=present).
     type: str
@@ -112,6 +122,10 @@ bandwidth_limit:
   description: The limit in bytes a second, V(0) for none.
   type: int
   returned: when O(state=present) and not in check mode
+transport:
+  description: The program taken, V(nbdkit) or V(qemu-nbd). It is in the record of the source too.
+  type: str
+  returned: when O(state=present) and not in check mode
 error_code:
   description: V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
   type: str
@@ -121,7 +135,6 @@ error_code:
 import contextlib
 import os
 import re
-import shutil
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
@@ -129,14 +142,14 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DE
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS, choose
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def open_channel(params, record, server):
+def open_channel(params, journal, record, server):
     if not re.match(r"^[0-9a-f]{64}$", params["key"]):
         raise KvmfleetError("invalid_value", "key: expected 64 hexadecimal digits.")
-    if shutil.which("nbdkit") is None:
-        raise KvmfleetError("tool_missing", "nbdkit is not installed; run the role kvmfleet.compute.prepare_host on this host.")
+    transport = choose(params["transport"])
     known = {disk["base"]["sha256"]: disk["base"]["path"] for disk in record["disks"] if disk["base"]}
     unknown = sorted(set(params["bases"]) - set(known))
     if unknown:
@@ -145,22 +158,25 @@ def open_channel(params, record, server):
     options = {name: params[name] for name in ("address", "ports", "peer", "bandwidth_limit", "key", "idle_timeout")}
     if options["bandwidth_limit"] < 0:
         raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
-    port = server.open(**options)
+    port = server.open(transport=transport, **options)
+    if journal is not None:
+        journal.update(record, transport=transport)
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256])
-    return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"]}
+    return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
 
 
 @contextlib.contextmanager
 def part_in(params, state):
-    """The record of the operation; of a host that lends, what stands for it: the base images that it is known to hold."""
+    """The journal and the record of the operation; of a host that lends, no journal, and instead of the record the base images that it is known to hold."""
     if params["lends"]:
         state.file("exports", params["migration_uuid"])  # no journal has vouched for the name
         with state.lock(f"migration-{params['migration_uuid']}"):
-            yield {"uuid": params["migration_uuid"], "disks": [{"base": known} for known in _identity.known(state)]}
+            yield None, {"uuid": params["migration_uuid"], "disks": [{"base": known} for known in _identity.known(state)]}
     else:
-        with Journal(state, params["lease"]).working(params["migration_uuid"], params["owner"]) as record:
-            yield record
+        journal = Journal(state, params["lease"])
+        with journal.working(params["migration_uuid"], params["owner"]) as record:
+            yield journal, record
 
 
 def main():
@@ -169,9 +185,9 @@ def main():
         state = StateDir(params["state_path"])
         if module.check_mode:
             return {"changed": params["state"] == "present" or os.path.isdir(Server(state, params["migration_uuid"]).directory)}
-        with part_in(params, state) as record:
+        with part_in(params, state) as (journal, record):
             server = Server(state, record["uuid"])
-            return open_channel(params, record, server) if params["state"] == "present" else {"changed": server.close()}
+            return open_channel(params, journal, record, server) if params["state"] == "present" else {"changed": server.close()}
 
     run(
         act,
@@ -183,6 +199,7 @@ def main():
             ports={"type": "str", "default": DEFAULT_PORTS},
             peer={"type": "str"},
             bandwidth_limit={"type": "bytes", "default": "0"},
+            transport={"type": "str", "choices": ["auto", *TRANSPORTS], "default": "auto"},
             key={"type": "str", "no_log": True},
             bases={"type": "list", "elements": "str", "default": []},
             lends={"type": "bool", "default": False},

@@ -116,6 +116,10 @@ bytes_transferred:
   description: Bytes of data that travelled through the channel for the guest's own files, all rounds together. Base images are not among them.
   type: int
   returned: when O(state=started) and not in check mode
+copied_by:
+  description: The program that pulled the files, C(nbdcopy), or C(qemu-img) where that is not installed. It is in the record of the destination too.
+  type: str
+  returned: when O(state=started) and not in check mode
 timings:
   description: When the copy began, was complete, was verified, and when libvirt had started the guest (V(null) if it was off), in seconds since the epoch.
   type: dict
@@ -164,7 +168,8 @@ def start(params, conn, journal, record):
     if params["address"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
-    return dict(received, changed=True, bytes_transferred=journal.get(record["uuid"])["bytes_transferred"])
+    record = journal.get(record["uuid"])
+    return dict(received, changed=True, bytes_transferred=record["bytes_transferred"], copied_by=record.get("copied_by"))
 
 
 def prove(params, conn, journal, record):

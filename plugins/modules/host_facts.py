@@ -372,7 +372,7 @@ ansible_facts:
           type: dict
           returned: success
         tools:
-          description: Versions of C(nbdkit), C(nbdcopy) and C(qemu_img), V(null) where one is missing.
+          description: Versions of C(nbdkit), C(qemu_storage_daemon), C(nbdcopy) and C(qemu_img), V(null) where one is missing.
           type: dict
           returned: success
 error_code:

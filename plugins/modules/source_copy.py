@@ -129,7 +129,6 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
@@ -155,7 +154,7 @@ def freeze(params, conn, journal, record):
         files = _precopy.frozen_files(record, done["round"])
         for name, path in files.items():
             server.offer_file(name, path)
-        server.offer_manifest({"migration_uuid": record["uuid"], "round": done["round"], "files": {name: data_bytes(path) for name, path in files.items()}})
+        server.offer_manifest({"migration_uuid": record["uuid"], "round": done["round"], **_sealing.measured(files)})
     return dict(done, changed=done["frozen"])
 
 

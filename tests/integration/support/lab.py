@@ -23,7 +23,7 @@ cd {STATE} 2>/dev/null && find claims exports -mindepth 1 ! -name '.*' 2>/dev/nu
 grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
 find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f
-ps -eo comm= | grep -xE 'nbdkit|nbdcopy'
+ps -eo comm= | grep -xE 'nbdkit|nbdcopy|qemu-storage-da'
 {{ virsh --quiet list --all --name || echo 'list unknown'; }} | sed '/^$/d; s/^/domain /'
 """
 
@@ -32,7 +32,7 @@ for domain in $(virsh --quiet list --all --uuid); do
   virsh --quiet destroy "$domain" 2>/dev/null
   virsh --quiet undefine "$domain" --nvram --managed-save --snapshots-metadata --checkpoints-metadata
 done
-kill -KILL $(ps -eo pid=,comm= | awk '$2 ~ /^(nbdkit|nbdcopy|qemu-system.*)$/ {{ print $1 }}') 2>/dev/null
+kill -KILL $(ps -eo pid=,comm= | awk '$2 ~ /^(nbdkit|nbdcopy|qemu-storage-da|qemu-system.*)$/ {{ print $1 }}') 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f -delete
 rm -rf {IMAGES}/_base {STATE}
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The channel with real nbdkit and nbdcopy on loopback."""
+"""The channel with the real tools on loopback."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest i
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server, parse_ports
 from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
+from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS, choose
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 PORTS = "27100-27163"
@@ -36,6 +37,11 @@ def server(tmp_path):
     server.close()
 
 
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    return request.param
+
+
 def client(tmp_path, port, key):
     return Client(StateDir(str(tmp_path / "destination")), "m-1", address="127.0.0.1", port=port, key=key, stall_timeout=10)
 
@@ -50,18 +56,20 @@ def gone(port):
     return False
 
 
-def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key):
+@pytest.mark.parametrize("tool", ["nbdcopy", "qemu-img"])
+def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key, transport, tool):
     disk = tmp_path / "disk"
     with open(disk, "wb") as stream:
         stream.write(os.urandom(300_001))
         stream.seek(64 * 1024 * 1024)
         stream.write(b"end")
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     server.offer_file("vda", str(disk))
     server.offer_manifest({"files": {"vda": 1}})
     with client(tmp_path, port, key) as peer:
+        peer.tool = tool
         assert peer.document(MANIFEST) == {"files": {"vda": 1}}
-        peer.copy("vda", str(tmp_path / "copy"))
+        peer.copy("vda", str(tmp_path / "copy"), os.path.getsize(disk))
         digest = peer.digest("vda")
     assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
@@ -69,11 +77,11 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key):
     assert not os.path.exists(tmp_path / "destination" / "exports" / "m-1.peer")
 
 
-def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key):
+def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key, transport):
     """As a pre-copy round needs it: layers come and go while the guest runs, one under the name of another too."""
     for name in ("old", "new"):
         (tmp_path / name).write_bytes(os.urandom(100_000))
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     with client(tmp_path, port, key) as peer:
         for name in ("old", "new"):
             server.offer_file("vda-1", str(tmp_path / name), digest=True)
@@ -86,17 +94,17 @@ def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_
     assert os.listdir(server.files) == []
 
 
-def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, key):
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, key, transport):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     server.offer_file("vda", str(tmp_path / "none"), digest=True)
     with client(tmp_path, port, key) as peer:
         assert "No such file" in peer.digest("vda")["error"]
 
 
-def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key):
+def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key, transport):
     (tmp_path / "secret").write_text("secret")
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
-    for used, name in ((key, "secret"), (key, "../psk"), (key, "state.json"), (secrets.token_hex(32), "secret")):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
+    for used, name in ((key, "secret"), (key, "../keys.psk"), (key, "state.json"), (secrets.token_hex(32), "secret")):
         with client(tmp_path, port, used) as peer, pytest.raises(KvmfleetError) as caught:
             peer.copy(name, str(tmp_path / "copy"))
         assert caught.value.code == "copy_failed"
@@ -104,8 +112,8 @@ def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key):
     assert plain.returncode != 0
 
 
-def test_closing_ends_the_export(server, key):
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+def test_closing_ends_the_export(server, key, transport):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     assert server.port == port
     assert server.close()
     assert gone(port)
@@ -113,8 +121,8 @@ def test_closing_ends_the_export(server, key):
     assert not server.close()
 
 
-def test_a_deserted_export_ends_by_itself(server, key):
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=0.5)
+def test_a_deserted_export_ends_by_itself(server, key, transport):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=0.5, transport=transport)
     assert gone(port)
     deadline = time.monotonic() + 5
     while os.path.exists(server.directory) and time.monotonic() < deadline:
@@ -122,8 +130,8 @@ def test_a_deserted_export_ends_by_itself(server, key):
     assert server.port is None
 
 
-def test_the_export_dies_with_its_supervisor(server, key):
-    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+def test_the_export_dies_with_its_supervisor(server, key, transport):
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     os.kill(server._state()["pid"], 9)
     assert gone(port)
 
@@ -151,10 +159,31 @@ def test_a_busy_port_is_skipped_and_a_bad_address_is_an_error(server, key):
     assert "192.0.2.1" in caught.value.message
 
 
-def test_the_key_is_no_argument_of_a_process(server, key):
-    server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+def test_the_key_is_no_argument_of_a_process(server, key, transport):
+    server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     arguments = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, check=True).stdout.splitlines()
     assert not any(key.encode() in line for line in arguments)
+
+
+def test_qemu_serves_where_nbdkit_is_missing(tmp_path, monkeypatch):
+    def install(*programs):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for program in programs:
+            (tmp_path / program).touch(mode=0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install("nbdkit", "qemu-storage-daemon")
+    assert choose("auto") == "nbdkit"
+    assert choose("qemu-nbd") == "qemu-nbd"
+    install("qemu-storage-daemon")
+    assert choose("auto") == "qemu-nbd"
+    with pytest.raises(KvmfleetError, match="No nbdkit is installed"):
+        choose("nbdkit")
+    install()
+    with pytest.raises(KvmfleetError, match="No nbdkit nor qemu-storage-daemon is installed") as caught:
+        choose("auto")
+    assert caught.value.code == "tool_missing"
 
 
 @pytest.mark.parametrize("text", ["", "80", "a-b", "5000-4000", "5000-70000", "-"])

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _export, _progress, _pull
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import tree
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 MIB = 1024 * 1024
@@ -150,11 +151,12 @@ def test_segments_are_mended_in_place(tmp_path, server, key, tail):
     assert proxy.bytes < 18 * MIB
 
 
-def test_a_server_that_is_killed_comes_back_on_its_port(tmp_path, server, key):
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_server_that_is_killed_comes_back_on_its_port(tmp_path, server, key, transport):
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     write(disk, 64 * MIB)
-    port = offer(server, disk, key, bandwidth_limit=24 * MIB)
-    pidfile = os.path.join(server.directory, "nbdkit.pid")
+    port = offer(server, disk, key, bandwidth_limit=24 * MIB, transport=transport)
+    pidfile = os.path.join(server.directory, "server.pid")
     with open(pidfile, encoding="ascii") as stream:
         pid = int(stream.read())
     threading.Timer(0.5, os.kill, (pid, 9)).start()
@@ -221,11 +223,12 @@ def test_a_full_disk_is_not_tried_again(tmp_path, key, monkeypatch):
         assert caught.value.code == "no_space"
 
 
-def test_the_limit_is_that_of_all_connections(tmp_path, server, key):
-    """Twice the limit may pass at once, by the burst of two seconds; nbdcopy uses four connections."""
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_limit_is_that_of_all_connections(tmp_path, server, key, transport):
+    """Two seconds' worth may pass at once with nbdkit; nbdcopy uses four connections."""
     size, limit = 40 * MIB, 8 * MIB
     write(tmp_path / "disk", size)
-    port = offer(server, tmp_path / "disk", key, bandwidth_limit=limit)
+    port = offer(server, tmp_path / "disk", key, bandwidth_limit=limit, transport=transport)
     began = time.monotonic()
     with client(tmp_path, port, key) as peer:
         peer.copy("vda", str(tmp_path / "copy"))
