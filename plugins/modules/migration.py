@@ -152,13 +152,17 @@ def share(module, journal):
     params = module.params
     with journal.working(params["migration_uuid"], params["owner"]) as record:
         disks = [dict(disk, shared=True) if disk["target"] in params["shared"] else disk for disk in record["disks"]]
-        for directory in {os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")}:
-            if not _shared_storage.sees(directory, params["probes"].get(directory)):
+        seen = {directory: params["probes"].get(directory) for directory in {os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")}}
+        for directory, probe in seen.items():
+            if not _shared_storage.sees(directory, probe):
                 raise KvmfleetError(
                     "storage_not_shared",
                     f"{directory} is seen by the destination, but this host does not see what the destination writes there; nothing was changed.",
                     path=directory,
                 )
+        # Nobody needs them any more, and the guest is about to stop.
+        _shared_storage.remove({"probes": seen})
+        _shared_storage.remove(record)
         return {"changed": True, "migration": summary(journal.update(record, disks=disks, note="disks on shared storage: " + ", ".join(params["shared"])))}
 
 

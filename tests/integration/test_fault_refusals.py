@@ -225,7 +225,9 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {IMAGES}/base/rich.qcow2 {disk['richbase']}")
     host.sh(f"cd {IMAGES} && mv deep.qcow2 deep-1.qcow2 && {_OVERLAY} -b deep-1.qcow2 deep-2.qcow2 && {_OVERLAY} -b deep-2.qcow2 deep.qcow2")
     encryption = "--object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
-    host.sh(f"cd {IMAGES} && rm luks.qcow2 && {_OVERLAY} -b base/kvmfleet-guest.qcow2 {encryption} luks.qcow2")
+    # qemu-img measures how fast the processor is, and gives up where the clock of its own processor time has not moved.
+    create = f"{_OVERLAY} -b base/kvmfleet-guest.qcow2 {encryption} luks.qcow2"
+    host.sh(f"cd {IMAGES} && rm luks.qcow2 && for try in 1 2 3 4 5; do {create} && exit; rm -f luks.qcow2; done; exit 1")
     lab["kvm2"].sh(f"cat >/tmp/twin.xml <<'END'\n{host.virsh('dumpxml', '--inactive', 'twin')}\nEND\nvirsh --quiet define /tmp/twin.xml")
     try:
         before = host.sh(f"virsh list --all; sha256sum {' '.join(path for name, path in disk.items() if name != 'paused')}")

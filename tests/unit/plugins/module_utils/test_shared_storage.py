@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import exports
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.modules import claim
+from ansible_collections.kvmfleet.compute.plugins.modules import claim, migration
 
 
 def test_a_directory_is_known_by_what_the_other_host_wrote_there(tmp_path: Path) -> None:
@@ -106,3 +107,16 @@ def test_nothing_of_it_travels_and_nothing_of_it_is_removed(tmp_path: Path, stat
 def test_the_destination_withdraws_without_it(tmp_path: Path, state: Any, record: dict[str, Any]) -> None:
     assert _receiving.withdraw(Journal(state), record, status="error")
     assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
+
+
+def test_the_source_looks_for_what_the_destination_wrote(tmp_path: Path, state: Any, record: dict[str, Any]) -> None:
+    journal, theirs = Journal(state), _shared_storage.draw([str(tmp_path)])
+    record = journal.update(record, disks=[disk(tmp_path)])
+    params = {"migration_uuid": "m", "owner": "o", "shared": ["vda"], "probes": theirs}
+    with pytest.raises(KvmfleetError) as caught:
+        migration.share(SimpleNamespace(params=params), journal)
+    assert caught.value.code == "storage_not_shared"
+    _shared_storage.write(theirs)
+    assert migration.share(SimpleNamespace(params=params), journal)["changed"]
+    assert journal.get("m")["disks"] == [{**record["disks"][0], "shared": True}]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
