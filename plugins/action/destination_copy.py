@@ -21,6 +21,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.status i
 
 _STATE_PATH = "/var/lib/kvmfleet"
 _INTERVAL = 10.0
+_COPYING = ("precopied", "started")
 _display = Display()
 
 
@@ -34,7 +35,7 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         interval = float(arguments.get("progress_interval", _INTERVAL))
         done = threading.Event()
-        if arguments.get("state") == "started" and interval > 0:
+        if arguments.get("state") in _COPYING and interval > 0:
             threading.Thread(target=self._beside()._tell, args=(done, interval), daemon=True).start()
         try:
             result.update(self._execute_module(task_vars=task_vars))

@@ -67,6 +67,14 @@ _value:
           description: Destinations in the order in which they are asked.
           type: list
           elements: str
+        precopy:
+          description: For each candidate, whether the disks are copied ahead while the guest runs (C(wanted)), and why (C(reason)).
+          type: dict
+        storage:
+          description: >-
+            For each candidate what becomes of each disk there, as C(target), C(what) (V(copied), V(layered) or V(left)), C(source), C(path), C(pool)
+            and C(reason), and all that in a line of C(text).
+          type: dict
         placement:
           description: The answer of P(kvmfleet.compute.select_destinations#filter). V(null) if there is nothing to do.
           type: dict

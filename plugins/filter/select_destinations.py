@@ -15,8 +15,9 @@ description:
   - Decides like Nova's FilterScheduler. Every filter is asked about every host, the hosts that pass all of them are weighed, and the
     answer lists the destinations best first and, for every other host, every reason why not.
   - An instance that fits nowhere is a result with RV(_value.selected) null, not an error. Malformed input is an error that names the field.
-  - The filters TargetHostFilter, IgnoreHostsFilter, ResizeToSameHostFilter, ComputeFilter and MaintenanceFilter are always on. ComputeFilter
-    refuses hosts that are disabled or down, MaintenanceFilter those that are drained, also as the place to stay.
+  - The filters TargetHostFilter, IgnoreHostsFilter, ResizeToSameHostFilter, ComputeFilter, MaintenanceFilter and StorageFilter are always on.
+    ComputeFilter refuses hosts that are disabled or down, MaintenanceFilter those that are drained, also as the place to stay, StorageFilter those
+    without the storage pools and named directories that disks lie in.
   - A filter or weigher that the request gives nothing to check takes no part. What a host does not report is not held against it by
     the filters that Nova does not have, since the claim at the destination and libvirt look again.
   - An allocation ratio is taken from the nearest place that gives one. That is the host's own value, then the lowest value in the metadata
@@ -87,7 +88,7 @@ options:
             P(kvmfleet.compute.plan_migration#filter) hands it over.
           - C(arch), C(virt_type), C(machine), C(emulator), C(firmware), C(loader), C(nvram_template), C(secure_boot),
             C(tpm) (C(model), C(version)), C(cpu) (C(mode), C(model), C(features)), C(cpu_shares), C(networks), C(bridges), C(nwfilters), C(macs),
-            C(overlay_bytes), C(growth_bytes) and C(bases) (C(sha256), C(size_bytes)), all optional.
+            C(pools), C(directories), C(overlay_bytes), C(growth_bytes) and C(bases) (C(sha256), C(size_bytes)), all optional.
         type: dict
       allow_resize_to_same_host:
         description: Whether the current host is a destination. Unset means what O(scheduler) says.
@@ -281,7 +282,8 @@ _value:
     rejected:
       description:
         - For every other host its rejections, one for each filter that refuses it, with C(filter), C(code), C(reason), C(need) and C(have).
-        - The codes of the filters that are always on are C(not_target_host), C(ignored_host), C(same_host), C(disabled), C(down) and C(maintenance).
+        - The codes of the filters that are always on are C(not_target_host), C(ignored_host), C(same_host), C(disabled), C(down), C(maintenance) and
+          C(storage).
         - Nova's filters give C(already_tried), C(other_zone), C(zone_unknown), C(ram), C(vcpus), C(disk), C(io_ops), C(num_instances), C(capability),
           C(image_properties), C(aggregate_extra_specs), C(image_isolation), C(tenant_isolation), C(flavor_isolation), C(isolated_image),
           C(isolated_host), C(different_host), C(same_host_hint), C(cidr), C(anti_affinity), C(affinity), C(json_query), C(metrics), C(numa) and C(pci).

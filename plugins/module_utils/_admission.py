@@ -10,9 +10,10 @@ Placement chose from facts that may be minutes old and that other runs chose fro
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _libvirt
+from . import _claims, _domain_xml, _libvirt, _network_disks
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
@@ -47,6 +48,7 @@ def admit(
             reasons += _conflicts(conn, record, requirements)
             reasons += _lacks(host_state(conn, state, reserved=reserved, images_path=images_path), requirements)
             reasons += _disk_reasons(journal, record)
+            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -90,8 +92,9 @@ def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) 
         nics = _domain_xml.interfaces(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False)))
         for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
             reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
-    paths = [disk["path"] for disk in record["disks"]] + ([record["nvram"]] if record["nvram"] else [])
+    paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
     reasons += [_reason("path_taken", f"the file {path} exists here already") for path in paths if os.path.lexists(path)]
+    reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
     return reasons
 
 

@@ -31,21 +31,34 @@ def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int) -> None:
 
 
 def set_disk_source(root: ET.Element, target: str, path: str, fmt: str | None = None) -> None:
-    """Let the disk `target` (vda ...) lie in `path`, in another format if one is given.
+    """Let the disk `target` (vda ...) lie in the file `path`, in another format if one is given; a volume of a pool becomes a file.
 
     A backing chain spelled out in the definition gives way to the one in the image's own header.
     """
+    _set_source(root, target, "file", {"file": path}, fmt)
+
+
+def set_disk_volume(root: ET.Element, target: str, pool: str, volume: str, fmt: str | None = None) -> None:
+    """Let the disk `target` be the volume of a storage pool; else as `set_disk_source`."""
+    _set_source(root, target, "volume", {"pool": pool, "volume": volume}, fmt)
+
+
+def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str], fmt: str | None) -> None:
     for disk in root.findall("devices/disk"):
         name, source = disk.find("target"), disk.find("source")
-        if name is not None and name.get("dev") == target and source is not None and source.get("file") is not None:
-            source.set("file", path)
+        if name is not None and name.get("dev") == target and source is not None and (source.get("file") or source.get("volume")):
+            disk.set("type", kind)
+            for attribute in ("file", "pool", "volume", "mode"):
+                source.attrib.pop(attribute, None)
+            source.attrib.update(where)
             driver = disk.find("driver")
             if fmt is not None and driver is not None:
                 driver.set("type", fmt)
             elif fmt is not None:
                 disk.insert(0, ET.Element("driver", {"name": "qemu", "type": fmt}))
             backing = disk.find("backingStore")
-            if backing is not None and backing.find("source") is not None:
+            # An empty one ends the chain: right for the image that it was written for, not for a layer over it.
+            if backing is not None and (fmt is not None or backing.find("source") is not None):
                 _remove(disk, backing)
             return
     raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)

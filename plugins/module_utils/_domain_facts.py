@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _identity, _libvirt, _qemu_img, _references
+from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qemu_img, _references
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -32,11 +32,14 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
     active = _libvirt.is_active(domain)
-    disks = [_disk_facts(disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root)]
+    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root)]
+    for network in _domain_xml.network_disks(root):
+        disk = next(disk for disk in disks if disk["target"] == network.target)
+        disk.update(network=asdict(network), virtual_size=_libvirt.block_size(domain, network.target))
     references = _domain_xml.references(root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
-    root_size = next((disk.get("virtual_size", 0) for disk in disks if disk["root"]), 0)
+    root_size = next((disk.get("virtual_size") or 0 for disk in disks if disk["root"]), 0)
     facts = {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
@@ -62,7 +65,7 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
     }
-    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in _refusals(facts, root, live)]
+    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in _refusals(domain.connect(), facts, root, live)]
     return facts
 
 
@@ -77,7 +80,7 @@ def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
     return found
 
 
-def _refusals(facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iterator[tuple[str, str]]:
+def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iterator[tuple[str, str]]:
     if not facts["persistent"]:
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
@@ -90,7 +93,7 @@ def _refusals(facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iter
         yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_VIRT_TYPES)} can be moved."
     if live.find("devices/disk/mirror") is not None:
         yield "block_job_active", "A block job is copying a disk of the guest: let it end, or abort it."
-    defined, used = _disk_paths(root), _disk_paths(live)
+    defined, used = _disk_paths(conn, root), _disk_paths(conn, live)
     for target in sorted(defined.keys() & used.keys()):
         if defined[target] != used[target]:
             yield "definition_differs", f"Disk {target} is {defined[target]} in the definition, but the guest writes to {used[target]}."
@@ -98,7 +101,8 @@ def _refusals(facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iter
         yield "no_root_disk", "The domain has no writable disk that could be its root disk."
     for reference in facts["references"]:
         if reference["answer"] == _references.REFUSE:
-            yield f"unsupported_{reference['kind']}", f"{reference['name']}: {reference['reason']} ({reference['element']})."
+            target = next((f"Disk {disk['target']}, " for disk in facts["disks"] if disk["path"] == reference["name"]), "")
+            yield f"unsupported_{reference['kind']}", f"{target}{reference['name']}: {reference['reason']} ({reference['element']})."
     for disk in facts["disks"]:
         if "error" in disk:
             yield disk["error"]["code"], f"Disk {disk['target']}: {disk['error']['message']}"
@@ -109,6 +113,12 @@ def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
     layers = disk.get("chain", ())
     if len(layers) > MAX_LAYERS:
         yield "chain_too_deep", f"Disk {disk['target']} has {len(layers)} layers; an overlay on one base image can be moved, deeper chains not yet."
+    if len(layers) > 1 and (disk["readonly"] or disk["device"] != "disk"):
+        yield (
+            "readonly_layers",
+            f"Disk {disk['target']} is read-only and has {len(layers)} layers; what a guest only reads is carried byte for byte, without a base image: "
+            "convert it to one file (qemu-img convert).",
+        )
     for layer in layers:
         if layer["encrypted"]:
             yield "image_encrypted", f"Disk {disk['target']}: {layer['path']} is encrypted."
@@ -116,27 +126,30 @@ def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "image_corrupt", f"Disk {disk['target']}: {layer['path']} is marked corrupt; repair it (qemu-img check -r) first."
 
 
-def _disk_facts(disk: _domain_xml.Disk, state: StateDir, directories: Sequence[str], active: bool, digests: bool) -> dict[str, Any]:
+def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories: Sequence[str], active: bool, digests: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "target": disk.target,
         "device": disk.device,
         "source_type": disk.source_type,
         "path": disk.path,
+        "pool": disk.pool,
+        "volume": disk.volume,
         "format": disk.format,
         "bus": disk.bus,
         "readonly": disk.readonly,
         "shareable": disk.shareable,
         "root": disk.is_root,
     }
-    if disk.source_type != "file" or disk.path is None:
+    if disk.source_type not in ("file", "volume") or (disk.path or disk.volume) is None:
         return facts
     try:
-        layers = _qemu_img.chain(disk.path, disk.format, directories, force_share=active)
+        facts["path"] = _path(conn, disk)
+        layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
         facts["chain"] = [_layer_facts(layer, state, identify=digests and number > 0) for number, layer in enumerate(layers)]
     except KvmfleetError as exc:
         facts["error"] = {"code": exc.code, "message": exc.message}
     except OSError as exc:
-        facts["error"] = {"code": "image_unreadable", "message": f"{disk.path} cannot be read: {exc}."}
+        facts["error"] = {"code": "image_unreadable", "message": f"{facts['path']} cannot be read: {exc}."}
     else:
         top = layers[0]
         facts.update(virtual_size=top.virtual_size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
@@ -157,8 +170,20 @@ def _layer_facts(layer: _qemu_img.Layer, state: StateDir, *, identify: bool) -> 
     return {**facts, "identity": _identity.identity(state, layer.path, layer.format)} if identify else facts
 
 
-def _disk_paths(root: ET.Element) -> dict[str, str | None]:
-    return {disk.target: disk.path for disk in _domain_xml.disks(root) if disk.device == "disk"}
+def _path(conn: Any, disk: _domain_xml.Disk) -> str | None:
+    return _pools.volume_path(conn, disk.pool, disk.volume) if disk.pool and disk.volume else disk.path
+
+
+def _disk_paths(conn: Any, root: ET.Element) -> dict[str, str | None]:
+    """Where the disks lie; a volume whose pool does not tell bears its name, so that it differs from a file."""
+    found = {}
+    for disk in _domain_xml.disks(root):
+        if disk.device == "disk":
+            try:
+                found[disk.target] = _path(conn, disk)
+            except KvmfleetError:
+                found[disk.target] = f"{disk.pool}/{disk.volume}"
+    return found
 
 
 def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from xml.parsers import expat
 
 from . import _references
@@ -49,6 +50,22 @@ class Disk:
     serial: str | None
     boot_order: int | None
     is_root: bool
+
+
+@dataclass(frozen=True)
+class NetworkDisk:
+    """The source of a `<disk type='network'>`.
+
+    :param hosts: servers as `name` and `port`, None for the protocol's own; :param secrets: `type`, `uuid` and `usage`, one of them None.
+    :param files: files of the host that it needs.
+    """
+
+    target: str
+    protocol: str
+    name: str | None
+    hosts: list[dict[str, Any]]
+    secrets: list[dict[str, str | None]]
+    files: list[str]
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,27 @@ def disks(root: ET.Element) -> list[Disk]:
     """All disks in document order, exactly one at most being the root disk (see `root_disk`)."""
     chosen = _root_disk_element(root)
     return [_disk(element, element is chosen) for element in root.findall("devices/disk")]
+
+
+def network_disks(root: ET.Element) -> list[NetworkDisk]:
+    """The disks in network storage, in document order."""
+    found = []
+    for element in root.findall("devices/disk[@type='network']"):
+        source = element.find("source")
+        if source is not None:
+            servers = [server for server in source.findall("host") if server.get("transport", "tcp") != "unix"]
+            secrets = [*element.findall("auth/secret"), *source.findall("auth/secret")]
+            found.append(
+                NetworkDisk(
+                    target=_attribute(element, "target", "dev") or "",
+                    protocol=source.get("protocol", ""),
+                    name=source.get("name"),
+                    hosts=[{"name": server.get("name"), "port": _integer(server.get("port"), "port") if server.get("port") else None} for server in servers],
+                    secrets=[{key: secret.get(key) for key in ("type", "uuid", "usage")} for secret in secrets],
+                    files=[config.get("file", "") for config in source.findall("config")],
+                )
+            )
+    return found
 
 
 def root_disk(root: ET.Element) -> Disk | None:

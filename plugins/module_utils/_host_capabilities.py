@@ -41,7 +41,7 @@ def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _h
         "firmware": None if domain is None else firmware(domain),
         "tpm": None if domain is None else tpm(domain),
         "files": files(),
-        "bases": sorted({record["sha256"] for record in state.read_all("digests") if _identity.is_current(record)}),
+        "bases": sorted({record["sha256"] for record in _identity.known(state)}),
     }
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _progress, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _pools, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -132,11 +133,12 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
         "bridges": _bridges(),
         "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),
-        "pools": [_pool(pool) for pool in _libvirt.supported(connection.listAllStoragePools, [])],
+        "pools": [_pools.facts(pool) for pool in _libvirt.all_pools(connection)],
         "migrations": unfinished,
         "claims": state.read_all("claims"),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _journal.failures_in_a_row(migrations),
+        "copy_rates": _journal.copy_rates(migrations),
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }
@@ -168,6 +170,7 @@ def _domains(connection: Any, device: int) -> tuple[list[DomainState], dict[str,
             vcpus, memory_mb, disks = stats["vcpu.current"], stats["balloon.maximum"] // 1024, _disks_from_stats(stats)
         else:
             vcpus, memory_mb, disks = _from_definition(_libvirt.live_xml(domain))
+        disks += _volumes(connection, domain, stats)
         charge = _Charge(vcpus, memory_mb, *_disk_charge(disks, device, counted))
         charges[uuid] = charge
         domains.append(
@@ -189,6 +192,19 @@ def _disks_from_stats(stats: dict[str, Any]) -> list[tuple[str, int]]:
     """Path and virtual size of each disk that has both; an empty drive has none, and an image that libvirt cannot open no size."""
     numbers = range(stats["block.count"])
     return [(stats[f"block.{number}.path"], stats.get(f"block.{number}.capacity", 0)) for number in numbers if f"block.{number}.path" in stats]
+
+
+def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[str, int]]:
+    """The same of volumes of storage pools, of which statistics tell the path only while the guest runs."""
+    told = all(f"block.{number}.path" in stats for number in range(stats.get("block.count", 0)))
+    definition = None if told or _libvirt.state_word(stats["state.state"]) != "shutoff" else _libvirt.live_xml_if_there(domain)
+    found = []
+    for disk in () if definition is None else _domain_xml.disks(_domain_xml.parse(definition)):
+        if disk.pool and disk.volume:
+            with contextlib.suppress(KvmfleetError, OSError):
+                path = _pools.volume_path(connection, disk.pool, disk.volume)
+                found.append((path, _qemu_img.info(path, disk.format, force_share=True).virtual_size))
+    return found
 
 
 def _from_definition(xml: str) -> tuple[int, int, list[tuple[str, int]]]:
@@ -244,11 +260,6 @@ def _capabilities(root: ET.Element) -> dict[str, Any]:
 def _machine_id() -> str:
     with open("/etc/machine-id", encoding="ascii") as stream:
         return stream.read().strip()
-
-
-def _pool(pool: Any) -> dict[str, Any]:
-    path = _domain_xml.parse_document(pool.XMLDesc(0)).findtext("target/path")
-    return {"name": pool.name(), "active": bool(pool.isActive()), "path": path}
 
 
 def _bridges() -> list[str]:

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import _qemu_img
@@ -46,8 +48,7 @@ def require(state: StateDir, path: str, expected: dict[str, Any]) -> None:
 def digest(state: StateDir, path: str) -> str:
     """SHA-256 over the bytes of the file, holes as zeros; two processes never read the same file twice."""
     real = os.path.realpath(path)
-    name = hashlib.sha256(os.fsencode(real)).hexdigest()
-    with state.lock(f"digest-{name}", timeout=_LOCK_TIMEOUT), open(real, "rb", buffering=0, opener=_open_no_link) as stream:
+    with _locked(state, real) as name, open(real, "rb", buffering=0, opener=_open_no_link) as stream:
         before = os.fstat(stream.fileno())
         cached = state.read("digests", name)
         if cached and {key: cached.get(key) for key in _stamp(before)} == _stamp(before):
@@ -62,6 +63,25 @@ def digest(state: StateDir, path: str) -> str:
         return value
 
 
+def remember(state: StateDir, path: str, sha256: str) -> None:
+    """Keep the digest of a file that this process made and proved, so that nobody reads it again; nobody else may be writing to it."""
+    real = os.path.realpath(path)
+    with _locked(state, real) as name:
+        state.write("digests", name, {"path": real, "sha256": sha256, **_stamp(os.lstat(real))})
+
+
+def forget(state: StateDir, path: str) -> None:
+    """Drop what is kept of a file that is gone."""
+    real = os.path.realpath(path)
+    with _locked(state, real) as name:
+        state.remove("digests", name)
+
+
+def known(state: StateDir) -> list[dict[str, Any]]:
+    """`path` and `sha256` of each file whose digest is kept and still is that of the file."""
+    return [record for record in state.read_all("digests") if is_current(record)]
+
+
 def is_current(record: dict[str, Any]) -> bool:
     """Whether a digest that was kept is still that of its file."""
     try:
@@ -69,6 +89,14 @@ def is_current(record: dict[str, Any]) -> bool:
     except OSError:
         return False
     return all(record.get(key) == value for key, value in _stamp(status).items())
+
+
+@contextlib.contextmanager
+def _locked(state: StateDir, real: str) -> Iterator[str]:
+    """The name of a file's record in `digests`, while no other process writes it."""
+    name = hashlib.sha256(os.fsencode(real)).hexdigest()
+    with state.lock(f"digest-{name}", timeout=_LOCK_TIMEOUT):
+        yield name
 
 
 def _sha256(stream: Any) -> str:

@@ -69,7 +69,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
             with contextlib.suppress(FileNotFoundError):
                 os.replace(_kept(record, record["nvram"]), record["nvram"])
     if domain is not None and record.get("was_running") and record["step"] != "begun":
-        _power.start(domain)
+        _sealing.start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="old flavor restored", error=error)
     return True
@@ -101,6 +101,8 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
                 root = _domain_xml.parse(_libvirt.inactive_xml(domain))
                 _domain_edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
                 domain = _libvirt.define(conn, _domain_edit.to_string(root))
+        if disk.get("pool"):
+            domain = _as_volume(conn, domain, disk)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(layer)
     if record["nvram"]:
@@ -109,6 +111,13 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")
     return True
+
+
+def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> Any:
+    """Let the definition name the volume again: what was merged lies in the file that it is, and a layer was none."""
+    root = _domain_xml.parse(_libvirt.inactive_xml(domain))
+    _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"], disk["format"])
+    return _libvirt.define(conn, _domain_edit.to_string(root))
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:

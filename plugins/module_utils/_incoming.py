@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ._journal import CLOSED, Journal
 
-UNCOPIED = ("admitted", "receiving", "publishing")
+UNCOPIED = ("admitted", "precopying", "receiving", "publishing")
 
 
 class Shortage(NamedTuple):
@@ -38,15 +38,31 @@ class Shortage(NamedTuple):
 
 def exports(record: dict[str, Any]) -> dict[str, str]:
     """Name in the channel -> path on this host of every file that travels."""
-    files = {disk["target"]: disk["path"] for disk in record["disks"]}
+    files = {disk["target"]: disk["path"] for disk in record["disks"] if not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     return files
 
 
+def writable(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The disks that the guest writes to and that travel."""
+    return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
+
+
 def part_path(record: dict[str, Any], path: str) -> str:
     """Where a file lies until it is complete and proven."""
     return f"{path}.{record['uuid']}.part"
+
+
+def layer_part_path(record: dict[str, Any], path: str) -> str:
+    """Where a layer of a disk lies until it is merged into what came before."""
+    return part_path(record, path) + ".layer"
+
+
+def incoming_path(record: dict[str, Any], name: str) -> str:
+    """Where the file of that name is copied to: a disk of which earlier rounds are here comes as a layer over them."""
+    layered = record.get("rounds") and name in {disk["target"] for disk in writable(record)}
+    return (layer_part_path if layered else part_path)(record, exports(record)[name])
 
 
 def shortages(journal: Journal, record: dict[str, Any], sizes: dict[str, int] | None = None) -> list[Shortage]:
@@ -82,13 +98,15 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
         directory = os.path.dirname(path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             device = os.stat(directory).st_dev
-            need = max(0, (planned if sizes is None else sizes).get(name, 0) - _allocated(part_path(record, path)))
+            # A layer is merged into what is there before it is removed.
+            merged = sizes.get(name, 0) if sizes is not None and incoming_path(record, name) != part_path(record, path) else 0
+            need = merged + max(0, (planned if sizes is None else sizes).get(name, 0) - allocated(incoming_path(record, name)))
             first, so_far = found.get(device, (directory, 0))
             found[device] = (first, so_far + need)
     return found
 
 
-def _allocated(path: str) -> int:
+def allocated(path: str) -> int:
     try:
         return os.stat(path).st_blocks * 512
     except FileNotFoundError:

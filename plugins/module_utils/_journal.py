@@ -32,6 +32,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 PRIVATE = ("private",)
 _HISTORY_LIMIT = 200
+_TELLING_BYTES = 8 * 1024 * 1024
 
 
 class Journal:
@@ -157,6 +158,12 @@ def failures_in_a_row(records: Iterable[dict[str, Any]]) -> int:
     return failures
 
 
+def copy_rates(records: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Source host -> bytes a second of the latest copy from there that was large enough to say something."""
+    told = [record for record in records if record.get("copy_rate") and record.get("bytes_transferred", 0) >= _TELLING_BYTES]
+    return {record["source_host"]: record["copy_rate"] for record in sorted(told, key=lambda record: record["created_at"])}
+
+
 def _end(record: dict[str, Any]) -> tuple[float, bool] | None:
     """When an operation succeeded or failed; what became of it after that (confirm, revert) is another matter."""
     if record["status"] == "error":
@@ -172,4 +179,4 @@ def public(record: dict[str, Any]) -> dict[str, Any]:
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
     """The public record without its history: what facts and playbook decisions need."""
-    return {key: value for key, value in public(record).items() if key not in ("history", "disks")}
+    return {key: value for key, value in public(record).items() if key not in ("history", "disks", "probes")}

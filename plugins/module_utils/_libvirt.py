@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -169,6 +170,57 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
         ) from exc
 
 
+def find_pool(connection: Any, name: str) -> Any | None:
+    """The storage pool of this name; None where there is none, or the driver does not know pools."""
+    try:
+        return supported(lambda: connection.storagePoolLookupByName(name), None)
+    except LibvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return None
+        raise
+
+
+def all_pools(connection: Any) -> list[Any]:
+    """Every storage pool, active or not; none where the driver does not know pools."""
+    return supported(lambda: connection.listAllStoragePools(0), [])
+
+
+def has_volume(pool: Any, name: str) -> bool:
+    """Whether libvirt knows this volume, as of its latest look into the pool."""
+    try:
+        return pool.storageVolLookupByName(name) is not None
+    except LibvirtError:
+        return False
+
+
+def refresh_pool(pool: Any) -> None:
+    """Look into the pool again; one that is inactive or busy stays as it is."""
+    with contextlib.suppress(LibvirtError):
+        pool.refresh(0)
+
+
+def has_secret(connection: Any, secret: dict[str, Any]) -> bool:
+    """Whether the secret that a disk names by `uuid`, or by `type` and `usage`, is defined and has a value, which is not returned."""
+    kinds = {"ceph": libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "iscsi": libvirt.VIR_SECRET_USAGE_TYPE_ISCSI}
+    try:
+        found = (
+            connection.secretLookupByUUIDString(secret["uuid"]) if secret["uuid"] else connection.secretLookupByUsage(kinds[secret["type"]], secret["usage"])
+        )
+        found.value()
+    except LibvirtError as exc:
+        # The value of a private secret is nobody's business; libvirt says so only of one that has a value or may get one.
+        return exc.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET
+    return True
+
+
+def block_size(domain: Any, target: str) -> int | None:
+    """The size in bytes that the guest sees of a disk wherever it is; None where libvirt cannot tell."""
+    try:
+        return domain.blockInfo(target)[0]
+    except LibvirtError:
+        return None
+
+
 def _lookup(call: Callable[[str], Any], key: str) -> Any | None:
     return _unless_gone(lambda: call(key))
 
@@ -249,6 +301,31 @@ def xml_digest(domain: Any) -> str:
     return hashlib.sha256(inactive_xml(domain, secure=False).encode()).hexdigest()
 
 
+def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, quiesce: bool) -> bool:
+    """Let the running guest go on in new qcow2 layers, on all disks at the same instant; libvirt keeps no record of it.
+
+    :param layers: target of a disk -> path of its new layer; :param others: targets of all other disks, which are left alone.
+    :param quiesce: let the guest agent freeze the filesystems for that instant; where it does not, they are not frozen.
+    :returns: whether they were frozen.
+    """
+    root = ET.Element("domainsnapshot")
+    disks = ET.SubElement(root, "disks")
+    for target, path in layers.items():
+        disk = ET.SubElement(disks, "disk", {"name": target, "snapshot": "external"})
+        ET.SubElement(disk, "driver", {"type": "qcow2"})
+        ET.SubElement(disk, "source", {"file": path})
+    for target in others:
+        ET.SubElement(disks, "disk", {"name": target, "snapshot": "no"})
+    xml = ET.tostring(root, encoding="unicode")
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    if quiesce and agent_answers(domain):
+        with contextlib.suppress(LibvirtError):
+            domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
+            return True
+    domain.snapshotCreateXML(xml, flags)
+    return False
+
+
 def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: float) -> None:
     """Merge the active layer of a running guest's disk into `base` and let the guest go on there.
 
@@ -289,3 +366,13 @@ def live_xml_if_there(domain: Any) -> str | None:
 def all_domains(connection: Any) -> list[Any]:
     """Every domain of the host, running or not."""
     return connection.listAllDomains(0)
+
+
+def definitions(domain: Any) -> list[str]:
+    """Everything that a domain is or was defined as, without secrets: what runs, the next boot, its snapshots. Nothing if it has gone."""
+
+    def read() -> list[str]:
+        snapshots = supported(domain.listAllSnapshots, [])
+        return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot.getXMLDesc(0) for snapshot in snapshots)]
+
+    return _unless_gone(read) or []

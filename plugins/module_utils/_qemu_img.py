@@ -184,6 +184,11 @@ def assert_not_in_use(path: str, fmt: str) -> None:
     info(path, fmt, force_share=False)
 
 
+def has_driver(name: str) -> bool:
+    """Whether QEMU has a block driver, which distributions package apart."""
+    return f"Unknown driver '{name}'" not in _execute("info", "json:" + json.dumps({"driver": name}), path=name).stderr
+
+
 def _inspect(path: str, fmt: str) -> os.stat_result:
     """What must hold before qemu-img may open the file; even asking an old qemu-img about a planted header is not safe."""
     if fmt not in FORMATS:

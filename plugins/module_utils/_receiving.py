@@ -11,11 +11,11 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _power, _qemu_img
+from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _power, _qemu_img, _shared_storage
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
-from ._incoming import UNCOPIED, exports, part_path, shortages
+from ._incoming import UNCOPIED, exports, incoming_path, layer_part_path, part_path, shortages, writable
 from ._journal import Journal
 from ._pull import Client, forget_peer
 from ._state_dir import sync_directory
@@ -39,29 +39,22 @@ def receive(
     :param watch: keyword arguments of `_power.watch`.
     """
     timings = {"began_at": time.time()}
+    _shared_storage.remove(record)
     if record["step"] in UNCOPIED:
         record = journal.update(record, status="migrating", step="receiving")
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
-            _require_own(manifest, record)
-            _require_space(journal, record, manifest)
-            client.progress.begin(sum(manifest["files"].values()))
-            for name, path in exports(record).items():
-                client.copy_persistently(name, part_path(record, path), manifest["files"][name], manifest["sizes"][name])
-            timings["copied_at"] = time.time()
-            if client.progress.resumed:
-                record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
-            if verify != "none":
-                digests = {name: client.digest(name) for name in exports(record)}
-                _verify(record, digests, verify)
-        timings["verified_at"] = time.time()
+            _require_own(manifest, record, exports(record))
+            record = _pull(journal, record, client, manifest, verify, timings)
+        _merge_layers(record)
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
         record = _publish(journal, record)
         record = journal.update(
             record,
             step="defining",
-            bytes_transferred=sum(manifest["files"].values()),
+            copy_rate=_rate(record, sum(manifest["files"].values()), timings),
+            bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()),
             copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
@@ -74,11 +67,33 @@ def receive(
     return finish(conn, journal, record, watch=watch, timings=timings)
 
 
+def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:
+    """Pull what the source has frozen under its running guest, verify it, and merge it into what came in earlier rounds.
+
+    :returns: the `bytes` of data of this round, and the `rate`, in bytes a second, of the fastest round so far.
+    """
+    timings = {"began_at": time.time()}
+    record = journal.update(record, step="precopying")
+    with Client(journal.state, record["uuid"], **channel) as client:
+        manifest = client.document(MANIFEST)
+        disks = {disk["target"]: disk["path"] for disk in (writable(record) if record.get("rounds") else record["disks"]) if not disk.get("shared")}
+        _require_own(manifest, record, disks)
+        record = _pull(journal, record, client, manifest, verify, timings)
+    for disk in () if record.get("rounds") else writable(record):
+        _rebase(journal, record, disk, bases)
+    _merge_layers(record)
+    copied = sum(manifest["files"].values())
+    changes = {"rounds": record.get("rounds", 0) + 1, "precopied_bytes": record.get("precopied_bytes", 0) + copied}
+    record = journal.update(record, copy_rate=_rate(record, copied, timings), note=f"{copied} bytes copied ahead", **changes)
+    return {"bytes": copied, "rate": record["copy_rate"]}
+
+
 def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
     """Start the defined domain if the guest ran before, watch it come up, and set `finished`."""
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
+    _pools.sync(conn, record["disks"])
     up = _power.bring_up(domain, record["was_running"], **watch)
     timings["started_at"] = up.pop("started_at")
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
@@ -136,9 +151,12 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
     """
     if record["status"] == status:
         return False
+    _shared_storage.remove(record)
     for path in exports(record).values():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part_path(record, path))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(layer_part_path(record, path))
     for path, inode in record.get("inodes", {}).items():
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == inode:
@@ -160,48 +178,85 @@ def confirm(journal: Journal, record: dict[str, Any]) -> bool:
     return True
 
 
-def _require_own(manifest: dict[str, Any], record: dict[str, Any]) -> None:
-    expected = sorted(exports(record))
-    if manifest.get("migration_uuid") != record["uuid"] or sorted(manifest.get("files", {})) != expected:
+def _require_own(manifest: dict[str, Any], record: dict[str, Any], expected: dict[str, str]) -> None:
+    """The source offers the files and the round that are to come now; what came in an earlier round it may leave out."""
+    offered = {**manifest.get("files", {}), **dict.fromkeys(manifest.get("there", ()))}
+    early = {disk["target"] for disk in record["disks"] if disk["kind"] == "media"} if record.get("rounds") else set()
+    wanted = (record["uuid"], record.get("rounds", 0), sorted(expected))
+    found = (manifest.get("migration_uuid"), manifest.get("round", 0), sorted(offered))
+    if found != wanted or not early.issuperset(manifest.get("there", ())):
         raise KvmfleetError(
             "manifest_invalid",
-            f"The source offers files {sorted(manifest.get('files', {}))} of migration {manifest.get('migration_uuid')}; "
-            f"expected {expected} of {record['uuid']}.",
+            f"The source offers files {found[2]} of migration {found[0]}, round {found[1]}; expected {wanted[2]} of {wanted[0]}, round {wanted[1]}.",
         )
 
 
-def _require_space(journal: Journal, record: dict[str, Any], manifest: dict[str, Any]) -> None:
+def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: dict[str, Any], verify: str, timings: dict[str, float]) -> dict[str, Any]:
+    """Copy and verify the files of the manifest, a disk of which there is an earlier round as a layer."""
     for shortage in shortages(journal, record, manifest["files"]):
         raise KvmfleetError("no_space", f"{shortage}.", **shortage.numbers())
+    incoming = {name: incoming_path(record, name) for name in manifest["files"]}
+    client.progress.begin(sum(manifest["files"].values()))
+    for name, path in incoming.items():
+        client.copy_persistently(name, path, manifest["files"][name], manifest["sizes"][name])
+    timings["copied_at"] = time.time()
+    if client.progress.resumed:
+        record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
+    if verify != "none":
+        digests = {name: client.digest(name) for name in incoming}
+        for name, path in incoming.items():
+            _verify(name, path, digests[name], verify)
+    timings["verified_at"] = time.time()
+    return record
 
 
-def _verify(record: dict[str, Any], digests: dict[str, Any], mode: str) -> None:
-    for name, path in exports(record).items():
-        there = digests[name]
-        if "error" in there:
-            raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
-        here = tree(part_path(record, path), mode)
-        if here["sha256"] != there.get("sha256"):
-            raise KvmfleetError(
-                "verification_failed",
-                f"The copy of {name} differs from the source: {here['sha256']} ({here['size']} bytes) here, {there.get('sha256')} ({there.get('size')}) there.",
-                have=here["sha256"],
-                need=there.get("sha256"),
-            )
+def _rate(record: dict[str, Any], copied: int, timings: dict[str, float]) -> int:
+    """Bytes a second of the fastest copy of this operation: that of a small file says little about the link."""
+    return max(record.get("copy_rate", 0), round(copied / max(timings["copied_at"] - timings["began_at"], 0.001)))
 
 
-def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
-    """Point the received file at this host's base (proven by content right now) and grow it."""
-    part = part_path(record, disk["path"])
-    if disk["kind"] == "media":
-        return
+def _verify(name: str, path: str, there: dict[str, Any], mode: str) -> None:
+    if "error" in there:
+        raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
+    here = tree(path, mode)
+    if here["sha256"] != there.get("sha256"):
+        raise KvmfleetError(
+            "verification_failed",
+            f"The copy of {name} differs from the source: {here['sha256']} ({here['size']} bytes) here, {there.get('sha256')} ({there.get('size')}) there.",
+            have=here["sha256"],
+            need=there.get("sha256"),
+        )
+
+
+def _merge_layers(record: dict[str, Any]) -> None:
+    """Put what came of a layer over what came before; the base of the commit is always this operation's own file."""
+    for disk in writable(record) if record.get("rounds") else ():
+        below, layer = part_path(record, disk["path"]), layer_part_path(record, disk["path"])
+        _qemu_img.rebase_unsafe(layer, "qcow2", below, disk["format"])
+        _qemu_img.commit(layer, below)
+        os.unlink(layer)
+
+
+def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
+    """Point the received file at this host's base, proven by content right now."""
     base = disk["base"]
     if base is not None:
         path = bases.get(base["sha256"])
         if path is None:
             raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
         _identity.require(journal.state, path, base)
-        _qemu_img.rebase_unsafe(part, disk["format"], path, base["format"])
+        _qemu_img.rebase_unsafe(part_path(record, disk["path"]), disk["format"], path, base["format"])
+
+
+def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
+    """Rebase the received file, grow and check it."""
+    part, base = part_path(record, disk["path"]), disk["base"]
+    if disk.get("shared"):
+        _require_shared(record, disk)
+        return
+    if disk["kind"] == "media":
+        return
+    _rebase(journal, record, disk, bases)
     if disk["grow_to"] and _qemu_img.info(part, disk["format"]).virtual_size < disk["grow_to"]:
         _qemu_img.resize(part, disk["format"], disk["grow_to"])
     if disk["format"] != "raw":
@@ -209,6 +264,15 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
     layers = _qemu_img.chain(part, disk["format"], record["image_directories"] + [os.path.dirname(path) for path in bases.values()])
     if len(layers) != (1 if base is None else 2):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
+
+
+def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
+    """A disk on shared storage is free, so the source's QEMU is off, and what the plan says of it holds here too."""
+    _qemu_img.assert_not_in_use(disk["path"], disk["format"])
+    directories = record["image_directories"] + ([os.path.dirname(disk["base"]["path"])] if disk["base"] else [])
+    layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], directories)]
+    if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
+        raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
 def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
@@ -238,7 +302,10 @@ def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 def _definition(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
-        _domain_edit.set_disk_source(root, disk["target"], disk["path"])
+        if disk.get("pool"):
+            _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
+        else:
+            _domain_edit.set_disk_source(root, disk["target"], disk["path"])
     if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
     flavor = record["new_flavor"]

@@ -35,9 +35,14 @@ class Rule(NamedTuple):
 
 
 LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
+NETWORK_STORAGE = "rbd|nbd|iscsi|gluster|https?|ftps?"
 LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
 LIBVIRT_LOG = r"/var/log/libvirt/.*"
 LOG_STAYS = "libvirt starts the log anew at the destination"
+BLOCK_DEVICE = (
+    "a block device (LVM volume, partition, LUN) of this host; copy it into a file (qemu-img convert -O qcow2) or into a volume of a directory pool and let "
+    "the disk use that, or let the guest have it as network storage (iSCSI, RBD), which both hosts reach"
+)
 NOT_CARRIED = "the file is not one of the disks that a move carries"
 
 RULES: tuple[Rule, ...] = (
@@ -74,6 +79,8 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
     Rule("devices/disk/shareable", "", "shared_disk", REFUSE, "several guests may write to the disk"),
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
+    Rule("devices/disk[@type='network']/auth", "", "secret", KEEP, "the destination must have this secret"),
+    Rule("devices/disk[@type='network']/source/auth", "", "secret", KEEP, "the destination must have this secret"),
     Rule("devices/disk/auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
     Rule("devices/disk/encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
     Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
@@ -81,9 +88,15 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk//slices", "", "disk_slice", REFUSE, "the disk is a slice of a larger file"),
     Rule("devices/disk//dataStore", "", "data_file", REFUSE, "the disk keeps its data in a second file"),
     Rule("devices/disk[@type='file']/source", "@file", "disk", CARRY),
-    Rule("devices/disk[@type='block']/source", "@dev", "block_disk", REFUSE, "a block device of this host"),
-    Rule("devices/disk[@type='volume']/source", "@volume", "volume_disk", REFUSE, "a volume of a storage pool; define it by its file instead"),
-    Rule("devices/disk[@type='network']/source", "", "network_disk", REFUSE, "network storage"),
+    Rule("devices/disk[@type='block']/source", "@dev", "block_disk", REFUSE, BLOCK_DEVICE),
+    Rule("devices/disk[@type='volume']/source", "@volume", "disk", CARRY),
+    Rule("devices/disk[@type='volume']/source", "@pool", "pool", KEEP, "the destination must have this storage pool, active, with a directory"),
+    Rule("devices/disk[@type='network']/source/host[@transport='unix']", "", "socket", REFUSE, "a socket of this host serves the disk"),
+    Rule("devices/disk[@type='network']/source/host", "@name", "host_address", REFUSE, "this host itself serves the disk", LOCAL_ADDRESS),
+    Rule("devices/disk[@type='network']/source", "@protocol", "network_disk", KEEP, "it is left alone; the destination must reach it", NETWORK_STORAGE),
+    Rule("devices/disk[@type='network']/source", "@protocol", "network_disk", REFUSE, "network storage that this release cannot check"),
+    Rule("devices/disk[@type='network']/source", "@name", "network_disk", KEEP),
+    Rule("devices/disk[@type='network']/source/config", "@file", "config_file", KEEP, "the destination must have this file"),
     Rule("devices/disk[@type='dir']/source", "", "directory_disk", REFUSE, "a directory of this host"),
     Rule("devices/disk[@type='nvme']/source", "", "hostdev", REFUSE, "an NVMe device of this host"),
     Rule("devices/disk[@type='vhostuser']/source", "", "vhostuser", REFUSE, "a process of this host serves the disk"),

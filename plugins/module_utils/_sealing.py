@@ -5,7 +5,7 @@
 """The source's copy of an instance: hand it over sealed, restore it, or remove it for good.
 
 *Sealed* means that nothing on this host can start the guest: its definition is archived in the journal and undefined, its disks bear
-another name. Everything is kept, so that restoring is renaming and defining.
+another name, except those on storage that it shares with the destination. Everything is kept, so that restoring is renaming and defining.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _power, _qemu_img
+from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
+from ._incoming import writable
 from ._journal import Journal
 from ._state_dir import sync_directory
 
 SEALED_SUFFIX = ".sealed-"
+_FOLD_STALL = 120.0  # seconds without progress
 
 
 def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
@@ -29,11 +31,13 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :param shutdown: keyword arguments of `_power.stop`.
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
-    if record["step"] in ("begun", "stopping"):
+    _shared_storage.remove(record)
+    if record["step"] in ("begun", "precopying", "stopping"):
         record = stop_unchanged(conn, journal, record, shutdown)
     if record["step"] in ("stopped", "sealing"):
         record = _seal(conn, journal, record)
-    files = {disk["target"]: sealed_path(record, disk) for disk in record["disks"]}
+    there = _precopy.unchanged_media(record)
+    files = {disk["target"]: last_path(record, disk) for disk in record["disks"] if disk["target"] not in there and not disk.get("shared")}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     manifest = {
@@ -41,10 +45,16 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "domain_xml": record["private"]["domain_xml"],
         "autostart": record["autostart"],
         "was_running": record["was_running"],
-        "files": {name: data_bytes(path) for name, path in files.items()},
-        "sizes": {name: os.path.getsize(path) for name, path in files.items()},
+        "round": record.get("layers", 0),
+        "there": there,
+        **measured(files),
     }
     return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
+
+
+def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
+    """Of each file its bytes of data (`files`) and its length (`sizes`)."""
+    return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.path.getsize(path) for name, path in files.items()}}
 
 
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
@@ -66,15 +76,20 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """
     if record["status"] == status:
         return False
-    if "private" in record:
+    _shared_storage.remove(record)
+    sealed = "domain_xml" in record.get("private", {})
+    if sealed:
         _unseal_disks(record)
+    record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
+    if sealed:
+        _pools.sync(conn, record["disks"])
         domain = _libvirt.find_domain(conn, record["instance_uuid"]) or _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
     else:
         domain = _libvirt.find_domain(conn, record["instance_uuid"])
     # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
     if domain is not None and record.get("was_running") and record["step"] != "begun":
-        _power.start(domain)
+        start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="source copy restored", error=error)
     return True
@@ -88,7 +103,7 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
     if record["status"] == "confirmed":
         return False
     journal.update(record, status="confirming", step="confirming")
-    paths = [sealed_path(record, disk) for disk in record["disks"] if disk["kind"] == "disk"]
+    paths = [path for disk in writable(record) for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record["nvram"]:
         paths.append(record["nvram"])
     for path in paths:
@@ -102,8 +117,13 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
 
 
 def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Where a disk of the record lies while the source copy is sealed."""
+    """Where a disk of the record lies while the source copy is sealed; one on shared storage keeps its name, and nothing is here."""
     return disk["path"] + SEALED_SUFFIX + record["uuid"] if disk["kind"] == "disk" else disk["path"]
+
+
+def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
+    """The file of a sealed disk that the guest wrote to last: its newest layer, which keeps its name, or the disk itself."""
+    return next(iter(_precopy.layers(record, disk)), sealed_path(record, disk))
 
 
 def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
@@ -129,23 +149,42 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
 def require_unchanged_chains(record: dict[str, Any]) -> None:
     """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since."""
     for disk in record["disks"]:
-        _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-        layers = _qemu_img.chain(disk["path"], disk["format"], record["image_directories"])
-        found = [[layer.path, layer.format, layer.virtual_size] for layer in layers]
-        if found != disk["chain"]:
+        layers = () if record.get("folded") else _precopy.layers(record, disk)
+        own = [[os.path.realpath(path), "qcow2", disk["virtual_size"]] for path in layers]
+        expected = own + disk["chain"]
+        path, image_format = expected[0][:2]
+        _qemu_img.assert_not_in_use(path, image_format)
+        found = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, image_format, record["image_directories"])]
+        if found != expected:
             raise KvmfleetError(
                 "chain_changed",
-                f"The backing chain of {disk['path']} is {found} now; it was {disk['chain']} when the operation was planned.",
+                f"The backing chain of {disk['path']} is {found} now; it was {expected} when the operation was planned.",
                 have=found,
-                need=disk["chain"],
+                need=expected,
             )
+
+
+def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
+    """Start the restored guest unless it runs. Libvirt opens whatever a header names, so that a rewritten one leaves the guest off.
+
+    :raises KvmfleetError: as `require_unchanged_chains`.
+    """
+    if _libvirt.is_active(domain):
+        return
+    try:
+        require_unchanged_chains(record)
+    except KvmfleetError as exc:
+        message = f"{exc.message} {record['instance_name']} is as before on this host but stays off until that is put right: then run kvmfleet.compute.recover."
+        raise KvmfleetError(exc.code, message, **exc.details) from exc
+    _power.start(domain)
 
 
 def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
-        private = {"domain_xml": _libvirt.inactive_xml(domain)}
+        # A definition with layers of ours is the one from before them: nobody has changed it since.
+        private = {"domain_xml": record.get("private", {}).get("unlayered_xml") or _libvirt.inactive_xml(domain)}
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
     if domain is not None:
@@ -154,7 +193,8 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         _libvirt.undefine_keeping_everything(domain)
     for disk in record["disks"]:
         sealed = sealed_path(record, disk)
-        if sealed != disk["path"] and not os.path.lexists(sealed):
+        # On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
+        if sealed != disk["path"] and not disk.get("shared") and not os.path.lexists(sealed):
             os.rename(disk["path"], sealed)
     for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
         sync_directory(directory)

@@ -10,8 +10,10 @@ module: base_image
 short_description: Make sure that a host holds a base image, known by its content
 version_added: 0.1.0
 description:
-  - Looks for a base image by SHA-256, format and virtual size, whatever its name, and fetches it through a channel if the host lacks it.
-  - A file of the same path with other content is refused, never replaced and never used.
+  - Looks for a base image by SHA-256, format and virtual size, whatever its name, and fetches it through a channel or from an image store if the host
+    lacks it.
+  - A file of the same path with other content is refused, never replaced and never used. What was fetched is proven by its content before it is used.
+  - One process of a host fetches an image; others that look for it wait and find it.
 options:
   sha256:
     description: SHA-256 of the file's bytes, in hexadecimal.
@@ -44,7 +46,7 @@ options:
     elements: path
     default: [/var/lib/libvirt/images]
   address:
-    description: Address of the channel to fetch from. Without it, a missing base image is only reported.
+    description: Address of the channel to fetch from. With neither this nor O(url), a missing base image is only reported.
     type: str
   port:
     description: TCP port of the channel.
@@ -52,14 +54,29 @@ options:
   key:
     description: One-time key of the channel.
     type: str
+  url:
+    description:
+      - Image store to fetch from, with C(http), C(https) or C(file) (a path of this host), such as V(https://images.example.com/base).
+      - C({sha256}), C({format}) and C({name}) (of O(path), without directories) in it are replaced. Without any of them, C(/SHA256.FORMAT) is added, so
+        that the directory C(_base) of a host can be a store as it is.
+      - A connection that breaks is made again and goes on where it broke (HTTP range requests), and so does a later fetch where one was killed.
+      - User and password are no part of it. They belong into C(~/.netrc) of the host.
+    type: str
+  bandwidth_limit:
+    description: Bytes a second to take from O(url), also as V(100M). V(0) is no limit. A channel has a limit of its own.
+    type: bytes
+    default: "0"
+  source_address:
+    description: Address of a host to fetch from, to learn RV(local_address).
+    type: str
   migration_uuid:
-    description: UUID of the operation to which the channel belongs.
+    description: UUID of the operation for which the base image is looked for or fetched. Required to fetch.
     type: str
   owner:
-    description: Identifies the run that fetches. While it does, and for a lease after that, no other run can take the operation over.
+    description: Identifies the run. While it waits or fetches, and for a lease after that, no other run can take the operation over.
     type: str
   lease:
-    description: Seconds for which the operation belongs to O(owner) after the fetch without a further sign of life.
+    description: Seconds for which the operation belongs to O(owner) after that without a further sign of life.
     type: float
     default: 30.0
   stall_timeout:
@@ -83,6 +100,17 @@ EXAMPLES = r"""
     size_bytes: 402653184
     path: /var/lib/libvirt/images/debian-12.qcow2
   register: base
+
+- name: Fetch it from an image store for an operation that has claimed this host
+  kvmfleet.compute.base_image:
+    sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    format: qcow2
+    virtual_size: 2147483648
+    size_bytes: 402653184
+    path: /var/lib/libvirt/images/debian-12.qcow2
+    url: https://images.example.com/base
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
 """
 
 RETURN = r"""
@@ -95,40 +123,90 @@ path:
   type: str
   returned: success
 bytes_transferred:
-  description: Bytes of data that travelled for it.
+  description: Bytes of data that travelled for it. V(0) if it was there or another process fetched it.
   type: int
   returned: success
+local_address:
+  description: Address from which this host reaches O(source_address). V(null) without that.
+  type: str
+  returned: success
 error_code:
-  description: V(base_differs) if a file of the same path has other content, V(copy_failed), V(copy_stalled), V(no_space) or V(not_owner).
+  description:
+    - V(base_differs) if a file of the same path has other content, or what was fetched has, V(copy_failed), V(copy_stalled), V(no_space), V(no_route) or
+      V(not_owner).
+    - From O(url), V(download_broke) if it can go on later, else V(download_refused), and V(invalid_value) for what is no URL.
   type: str
   returned: failure
 """
 
+import contextlib
+
+from ansible.module_utils.urls import ConnectionError as UrlError
+from ansible.module_utils.urls import open_url
+
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
+from ansible_collections.kvmfleet.compute.plugins.module_utils._download import Download, url_of
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+
+def open_http(url, headers, timeout):
+    """Follows ten redirects at most, as urllib does; what authorizes the request is not handed on by them."""
+    try:
+        return open_url(url, headers=headers, timeout=timeout, follow_redirects="safe", decompress=False, unredirected_headers=["Authorization"])
+    except UrlError as exc:
+        raise OSError(str(exc)) from exc
+
+
+def fetch(params, state, store, base):
+    if params["url"] is not None:
+        limits = {name: params[name] for name in ("stall_timeout", "bandwidth_limit")}
+        return store.fetch(base, Download(url_of(params["url"], base), open_http, **limits).fill, resumable=True)
+    channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
+    with Client(state, params["migration_uuid"], **channel) as client:
+
+        def fill(part, size):
+            client.copy(f"base-{base['sha256']}", part, size)
+            return data_bytes(part)
+
+        return store.fetch(base, fill)
+
+
+@contextlib.contextmanager
+def working(params, state):
+    """The operation belongs to its run while this host waits or fetches for it, and for a lease after that, also when that failed."""
+    journal = Journal(state, params["lease"])
+    with journal.working(params["migration_uuid"], params["owner"]) as record:
+        try:
+            yield
+        finally:
+            journal.update(record, note="looked for a base image")
+
+
+def provide(params, state, check_mode):
+    base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path")}
+    with _libvirt.connect(params["uri"]) as conn:
+        store = _image_store.ImageStore(state, params["images_path"], params["image_directories"], _libvirt.writable_paths(conn))
+    path, sent = store.look(base), 0
+    if path is None:
+        store.refuse_impostor(base)
+    wanted = path is None and (params["address"] is not None or params["url"] is not None)
+    if wanted and not check_mode:
+        path, sent = fetch(params, state, store, base)
+    return {"changed": wanted, "held": path is not None, "path": path, "bytes_transferred": sent}
 
 
 def main():
     def act(module):
         params = module.params
         state = StateDir(params["state_path"])
-        base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path")}
-        with _libvirt.connect(params["uri"]) as conn:
-            store = _image_store.ImageStore(state, params["images_path"], params["image_directories"], _libvirt.writable_paths(conn))
-        path = store.find(base)
-        if path is None:
-            store.refuse_impostor(base)
-        if path is not None or params["address"] is None or module.check_mode:
-            return {"changed": path is None and params["address"] is not None, "held": path is not None, "path": path, "bytes_transferred": 0}
-        channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
-        journal = Journal(state, params["lease"])
-        with journal.working(params["migration_uuid"], params["owner"]) as record, Client(state, record["uuid"], **channel) as client:
-            path, sent = store.fetch(base, client)
-            journal.update(record, note="base image fetched")
-        return {"changed": True, "held": True, "path": path, "bytes_transferred": sent}
+        local_address = address_towards(params["source_address"]) if params["source_address"] else None
+        with contextlib.nullcontext() if params["migration_uuid"] is None or module.check_mode else working(params, state):
+            return dict(provide(params, state, module.check_mode), local_address=local_address)
 
     run(
         act,
@@ -145,12 +223,17 @@ def main():
             address={"type": "str"},
             port={"type": "int"},
             key={"type": "str", "no_log": True},
+            url={"type": "str"},
+            bandwidth_limit={"type": "bytes", "default": "0"},
+            source_address={"type": "str"},
             migration_uuid={"type": "str"},
             owner={"type": "str"},
             lease={"type": "float", "default": 30.0},
             stall_timeout={"type": "float", "default": 60.0},
         ),
-        required_together=[("address", "port", "key", "migration_uuid", "owner")],
+        mutually_exclusive=[("address", "url")],
+        required_together=[("address", "port", "key"), ("migration_uuid", "owner")],
+        required_by={"address": ["migration_uuid"], "url": ["migration_uuid"]},
     )
 
 

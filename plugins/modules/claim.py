@@ -33,15 +33,22 @@ options:
     description: Inventory name of this host.
     type: str
     required: true
-  source_images_path:
-    description: Directory of guest images at the source. A disk below it keeps its path relative to it.
-    type: path
-    default: /var/lib/libvirt/images
+  storage:
+    description:
+      - The answers of the plan for this host, RV(kvmfleet.compute.plan_migration#filter:_value.plan.storage), which tell where each disk comes to lie.
+        Required for O(role=destination).
+      - The directory of a storage pool is asked of libvirt here again.
+    type: list
+    elements: dict
+  probes:
+    description: RV(kvmfleet.compute.migration#module:probes) of the source, by which storage that both hosts share is recognised.
+    type: dict
+    default: {}
   source_address:
     description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
     type: str
   images_path:
-    description: Directory of guest images on this host.
+    description: Directory of guest images on this host, whose filesystem the disk figures are about.
     type: path
     default: /var/lib/libvirt/images
   image_directories:
@@ -97,6 +104,7 @@ EXAMPLES = r"""
     owner: "{{ owner }}"
     plan: "{{ planned.plan.record }}"
     requirements: "{{ planned.plan.requirements }}"
+    storage: "{{ planned.plan.storage.kvm2 }}"
     destination_host: kvm2
     ratios: {cpu: 16.0, ram: 1.5, disk: 1.0}
 """
@@ -106,12 +114,23 @@ claim:
   description: The claim.
   type: dict
   returned: when not in check mode
+shared:
+  description: Targets of the disks that lie on storage which both hosts share, as far as this one can tell.
+  type: list
+  elements: str
+  returned: when not in check mode
+probes:
+  description: For each of their directories, as the source calls it, the name and content of a file that this host wrote there.
+  type: dict
+  returned: when not in check mode
 local_address:
   description: Address from which this host reaches O(source_address). V(null) without that.
   type: str
   returned: when not in check mode
 error_code:
-  description: V(claim_refused), with every reason and its numbers in RV(details), V(no_route) or V(operation_in_progress).
+  description: >-
+    V(claim_refused), with every reason and its numbers in RV(details), V(no_route), V(pool_missing), V(pool_inactive),
+    V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared) or V(operation_in_progress).
   type: str
   returned: failure
 details:
@@ -122,7 +141,8 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _qemu_img, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
@@ -131,26 +151,59 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import O
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def here(disk, params):
-    """Where a disk of the source comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
-    relative = os.path.relpath(disk["path"], params["source_images_path"])
-    path = os.path.join(params["images_path"], os.path.basename(disk["path"]) if relative.startswith("..") else relative)
+def here(conn, disk, path, params):
+    """A disk of the source as it comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
+    if disk.get("pool"):
+        path = _pools.volume_path(conn, disk["pool"], disk["volume"])
+    if path is None:
+        raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
+    if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
+        return on_shared_storage(disk, path, params["probes"], directories(params))
     if disk["kind"] == "media" and os.path.lexists(path):
         stem, extension = os.path.splitext(path)
-        return f"{stem}.{params['migration_uuid']}{extension}"
-    return path
+        path = f"{stem}.{params['migration_uuid']}{extension}"
+    return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 
-def new_record(params):
-    plan = params["plan"]
+def directories(params):
+    return sorted({*params["image_directories"], params["images_path"]})
+
+
+def on_shared_storage(disk, path, probes, allowed):
+    """A disk that is here already: it stays the file that it is, so nothing may have to be changed in it."""
+    if disk["grow_to"]:
+        raise KvmfleetError(
+            "shared_growth",
+            f"{disk['target']}, {path}, lies on storage that the source shares with this host; growing it could not be reverted. Resize in place "
+            "(allow_resize_to_same_host), or take a flavor with the same disk.",
+            target=disk["target"],
+        )
+    base = disk["base"] and os.path.dirname(disk["base"]["path"])
+    if base and not _shared_storage.sees(base, probes.get(base)):
+        raise KvmfleetError(
+            "base_not_shared",
+            f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {disk['base']['path']} does not lie "
+            "there under the same path.",
+            target=disk["target"],
+        )
+    _qemu_img.chain(path, disk["format"], allowed + ([base] if base else []), force_share=True)
+    return dict(disk, path=path, shared=True)
+
+
+def new_record(conn, params):
+    plan, disks = params["plan"], params["plan"]["disks"]
+    if params["role"] == "destination":
+        paths = {answer["target"]: answer["path"] for answer in params["storage"]}
+        disks = [here(conn, disk, paths[disk["target"]], params) for disk in disks]
     return dict(
         plan,
+        probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
         uuid=params["migration_uuid"],
         owner=params["owner"],
         role=params["role"],
         destination_host=params["destination_host"],
-        image_directories=sorted({*params["image_directories"], params["images_path"]}),
-        disks=[dict(disk, path=here(disk, params)) for disk in plan["disks"]] if params["role"] == "destination" else plan["disks"],
+        image_directories=directories(params),
+        disks=disks,
     )
 
 
@@ -158,11 +211,11 @@ def main():
     def act(module):
         params = module.params
         journal = Journal(StateDir(params["state_path"]), params["lease"])
-        record = new_record(params)
         if module.check_mode:
             return {"changed": True}
         local_address = address_towards(params["source_address"]) if params["source_address"] else None
         with _libvirt.connect(params["uri"]) as conn:
+            record = new_record(conn, params)
             claim = _admission.admit(
                 conn,
                 journal,
@@ -172,7 +225,16 @@ def main():
                 reserved=Reserved(**params["reserved"]),
                 ratios=params["ratios"],
             )
-        return {"changed": True, "claim": claim, "local_address": local_address}
+        _shared_storage.write(record["probes"])
+        # The source looks for them in the directories as it calls them.
+        both = [(there["path"], disk["path"]) for there, disk in zip(params["plan"]["disks"], record["disks"]) if disk.get("shared")]
+        return {
+            "changed": True,
+            "claim": claim,
+            "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
+            "probes": {os.path.dirname(there): record["probes"][os.path.dirname(path)] for there, path in both},
+            "local_address": local_address,
+        }
 
     run(
         act,
@@ -184,7 +246,8 @@ def main():
             plan={"type": "dict", "required": True},
             requirements={"type": "dict", "required": True},
             destination_host={"type": "str", "required": True},
-            source_images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            storage={"type": "list", "elements": "dict"},
+            probes={"type": "dict", "default": {}},
             source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
@@ -195,6 +258,7 @@ def main():
                 "options": {name: {"type": "float", "required": True} for name in ("cpu", "ram", "disk")},
             },
         ),
+        required_if=[("role", "destination", ["storage"])],
     )
 
 

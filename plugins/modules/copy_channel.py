@@ -69,6 +69,12 @@ options:
     type: list
     elements: str
     default: []
+  lends:
+    description:
+      - This host takes no part in the operation and has no record of it. It lends O(bases), which are found among those that its facts name as C(bases).
+      - What it lends is proven by whoever fetches it.
+    type: bool
+    default: false
   idle_timeout:
     description: Seconds without a connected peer after which the channel ends.
     type: float
@@ -112,6 +118,16 @@ EXAMPLES = r"""
     port: "{{ channel.port }}"
   register: way
 
+- name: Lend a base image to the destination of an operation of other hosts
+  kvmfleet.compute.copy_channel:
+    lends: true
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.13
+    peer: 192.0.2.12
+    key: "{{ another_one_time_key }}"
+    bases: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
+
 - name: Close it
   kvmfleet.compute.copy_channel:
     state: absent
@@ -146,9 +162,11 @@ error_code:
   returned: failure
 """
 
+import contextlib
 import os
 import re
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
@@ -159,32 +177,46 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import T
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
-def open_channel(params, journal, record):
-    server = Server(journal.state, record["uuid"])
+def open_channel(params, journal, record, server):
     if not re.match(r"^[0-9a-f]{64}$", params["key"]):
         raise KvmfleetError("invalid_value", "key: expected 64 hexadecimal digits.")
     transport = choose(params["transport"])
     known = {disk["base"]["sha256"]: disk["base"]["path"] for disk in record["disks"] if disk["base"]}
     unknown = sorted(set(params["bases"]) - set(known))
     if unknown:
-        raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images of migration {record['uuid']}.")
+        whose = "that this host is known to hold" if params["lends"] else f"of migration {record['uuid']}"
+        raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images {whose}.")
     options = {name: params[name] for name in ("address", "ports", "peer", "bandwidth_limit", "key", "idle_timeout")}
     if options["bandwidth_limit"] < 0:
         raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
     port = server.open(transport=transport, **options)
-    journal.update(record, transport=transport, tunnel=params["tunnel"])
+    if journal is not None:
+        journal.update(record, transport=transport, tunnel=params["tunnel"])
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256])
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
 
 
-def reach(params, journal, record):
+@contextlib.contextmanager
+def part_in(params, state):
+    """The journal and the record of the operation; of a host that lends, no journal, and instead of the record the base images that it is known to hold."""
+    if params["lends"]:
+        state.file("exports", params["migration_uuid"])  # no journal has vouched for the name
+        with state.lock(f"migration-{params['migration_uuid']}"):
+            yield None, {"uuid": params["migration_uuid"], "disks": [{"base": known} for known in _identity.known(state)]}
+    else:
+        journal = Journal(state, params["lease"])
+        with journal.working(params["migration_uuid"], params["owner"]) as record:
+            yield journal, record
+
+
+def reach(params, journal, record, server):
     reason = unreachable(params["address"], params["port"], params["connect_timeout"])
     return {"changed": False, "reachable": reason is None, "reason": reason}
 
 
-def close(params, journal, record):
-    return {"changed": Server(journal.state, record["uuid"]).close()}
+def close(params, journal, record, server):
+    return {"changed": server.close()}
 
 
 ACTIONS = {"present": open_channel, "reached": reach, "absent": close}
@@ -193,12 +225,12 @@ ACTIONS = {"present": open_channel, "reached": reach, "absent": close}
 def main():
     def act(module):
         params = module.params
-        journal = Journal(StateDir(params["state_path"]), params["lease"])
+        state = StateDir(params["state_path"])
         if module.check_mode:
-            there = os.path.isdir(Server(journal.state, params["migration_uuid"]).directory)
+            there = os.path.isdir(Server(state, params["migration_uuid"]).directory)
             return {"changed": {"present": True, "reached": False, "absent": there}[params["state"]]}
-        with journal.working(params["migration_uuid"], params["owner"]) as record:
-            return ACTIONS[params["state"]](params, journal, record)
+        with part_in(params, state) as (journal, record):
+            return ACTIONS[params["state"]](params, journal, record, Server(state, record["uuid"]))
 
     run(
         act,
@@ -216,6 +248,7 @@ def main():
             transport={"type": "str", "choices": ["auto", *TRANSPORTS], "default": "auto"},
             key={"type": "str", "no_log": True},
             bases={"type": "list", "elements": "str", "default": []},
+            lends={"type": "bool", "default": False},
             idle_timeout={"type": "float", "default": 180.0},
         ),
         needs_libvirt=False,

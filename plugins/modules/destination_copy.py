@@ -16,6 +16,7 @@ description:
 options:
   state:
     description:
+      - V(precopied) receives what M(kvmfleet.compute.source_copy) has frozen while the guest runs at its source, and merges it into what came before.
       - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
         complete.
       - V(proven) checks that this host runs the guest (or holds it, if it was off) and notes that the confirm has begun.
@@ -23,7 +24,7 @@ options:
       - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
       - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record.
     type: str
-    choices: [started, proven, confirmed, undefined, absent]
+    choices: [precopied, started, proven, confirmed, undefined, absent]
     required: true
   address:
     description: Address of the source at which the channel is served.
@@ -73,6 +74,16 @@ author: kvmfleet contributors (@kvmfleet)
 """
 
 EXAMPLES = r"""
+- name: Receive what the running guest has written so far
+  kvmfleet.compute.destination_copy:
+    state: precopied
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.11
+    port: "{{ channel.port }}"
+    key: "{{ one_time_key }}"
+    bases: "{{ {base.sha256: base.path} }}"
+
 - name: Receive and start the guest
   kvmfleet.compute.destination_copy:
     state: started
@@ -93,8 +104,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+bytes:
+  description: Bytes of data that travelled in this round.
+  type: int
+  returned: when O(state=precopied) and not in check mode
+rate:
+  description: Bytes a second of the fastest round so far.
+  type: int
+  returned: when O(state=precopied) and not in check mode
 bytes_transferred:
-  description: Bytes of data that travelled through the channel for the guest's own files. Base images are not among them.
+  description: Bytes of data that travelled through the channel for the guest's own files, all rounds together. Base images are not among them.
   type: int
   returned: when O(state=started) and not in check mode
 copied_by:
@@ -122,12 +141,13 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {
+    "precopied": (),
     "started": ("finished",),
     "proven": ("confirming", "confirmed"),
     "confirmed": ("confirmed",),
@@ -136,11 +156,18 @@ _DONE = {
 }
 
 
+def channel(params):
+    return {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
+
+
+def precopy(params, conn, journal, record):
+    return dict(_receiving.receive_round(journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"]), changed=True)
+
+
 def start(params, conn, journal, record):
     if params["address"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
-    channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
-    received = _receiving.receive(conn, journal, record, channel=channel, bases=params["bases"], verify=params["verify"], watch=watch(params))
+    received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
     record = journal.get(record["uuid"])
     return dict(received, changed=True, bytes_transferred=record["bytes_transferred"], copied_by=record.get("copied_by"))
 
@@ -162,10 +189,12 @@ def undefine(params, conn, journal, record):
 def withdraw(params, conn, journal, record):
     undefined = _receiving.undefine(conn, journal, record, shutdown(params))
     status = "reverted" if record["status"] == "reverting" else "error"
-    return {"changed": _receiving.withdraw(journal, record, status=status, error=params["error"]) or undefined}
+    withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"])
+    _pools.sync(conn, record["disks"])
+    return {"changed": withdrawn or undefined}
 
 
-ACTIONS = {"started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
+ACTIONS = {"precopied": precopy, "started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
 
 
 def main():
@@ -185,6 +214,7 @@ def main():
             error={"type": "str"},
         ),
         required_together=[("address", "port", "key")],
+        required_if=[("state", "precopied", ["address"])],
     )
 
 

@@ -153,7 +153,7 @@ domain:
       returned: success
     disks:
       description: >-
-        All disks. A disk in a file has C(chain), C(virtual_size), C(allocated_bytes) and C(file_bytes) (all in bytes), or an C(error) with C(code)
+        All disks. A disk in a file or a volume has C(chain), C(virtual_size), C(allocated_bytes) and C(file_bytes) (all in bytes), or an C(error) with C(code)
         and C(message).
       type: list
       elements: dict
@@ -175,7 +175,15 @@ domain:
           returned: success
           sample: file
         path:
-          description: Path of the image, or V(null) for an empty drive.
+          description: Path of the image, also of one that is a volume of a storage pool, or V(null) for an empty drive.
+          type: str
+          returned: success
+        pool:
+          description: Storage pool of a disk that is a volume, else V(null).
+          type: str
+          returned: success
+        volume:
+          description: Name of the volume, else V(null).
           type: str
           returned: success
         format:
@@ -202,10 +210,16 @@ domain:
             scsi, sata or ide bus.
           type: bool
           returned: success
+        network:
+          description: >-
+            Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)), C(secrets) (C(type), C(uuid), C(usage), never a value) and
+            C(files) that it needs.
+          type: dict
+          returned: for disks in network storage
         virtual_size:
           description: Size that the guest sees, in bytes.
           type: int
-          returned: if the image could be read
+          returned: if the image could be read; for network storage V(null) unless libvirt can tell
         allocated_bytes:
           description: Bytes that the topmost layer takes on the host.
           type: int

@@ -77,6 +77,12 @@ options:
     description: Directory of the guests' disks. Its filesystem is what disk figures are about.
     type: path
     default: /var/lib/libvirt/images
+  disk_directories:
+    description:
+      - Directories of this host for disks, by name. A disk in one of them comes to lie in the one of the same name when its guest moves to another
+        host.
+    type: dict
+    default: {}
   gathered_at:
     description: The time, in seconds since the epoch by the clock of the controller, to tell later how old the facts are.
     type: float
@@ -330,7 +336,12 @@ ansible_facts:
           elements: str
           returned: success
         pools:
-          description: Storage pools with C(name), C(active) and C(path).
+          description: Storage pools with C(name), C(active), C(type) and C(path).
+          type: list
+          elements: dict
+          returned: success
+        disk_directories:
+          description: The O(disk_directories), each with C(name), C(path) and whether it C(exists).
           type: list
           elements: dict
           returned: success
@@ -352,6 +363,10 @@ ansible_facts:
           description: Number of operations that ended in an error on this host as their destination since the last one that succeeded there.
           type: int
           returned: success
+        copy_rates:
+          description: Bytes a second of the latest copy from each host, known for copies of 8 MiB and more.
+          type: dict
+          returned: success
         metrics:
           description: Reserved for metrics, empty.
           type: dict
@@ -372,6 +387,7 @@ details:
   type: dict
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -402,6 +418,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "reserved_host_disk_mb": {"type": "int", "default": 0},
     **{name: {"type": "float"} for name in RATIOS},
     "images_path": {"type": "path", "default": "/var/lib/libvirt/images"},
+    "disk_directories": {"type": "dict", "default": {}},
     "gathered_at": {"type": "float"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
@@ -416,10 +433,18 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     for name in RATIOS:
         if params[name] is not None and not params[name] > 0:
             raise KvmfleetError("invalid_parameter", f"{name} is {params[name]}; it must be greater than 0.", parameter=name, value=params[name])
+    directories = [{"name": name, "path": path, "exists": os.path.isdir(path)} for name, path in _directories(params["disk_directories"])]
     reserved = Reserved(*(params[name] for name in RESERVED))
     with _libvirt.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
-    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_CONTROLLER}, **found}}}
+    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_CONTROLLER}, "disk_directories": directories, **found}}}
+
+
+def _directories(named: dict[str, Any]) -> list[tuple[str, str]]:
+    for name, path in named.items():
+        if not isinstance(path, str) or not os.path.isabs(path):
+            raise KvmfleetError("invalid_parameter", f"disk_directories: {name} is {path!r}; it must be an absolute path.", parameter="disk_directories")
+    return [(str(name), os.path.normpath(path)) for name, path in sorted(named.items())]
 
 
 if __name__ == "__main__":

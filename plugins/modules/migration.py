@@ -17,9 +17,10 @@ options:
   state:
     description:
       - V(present) begins an operation.
+      - V(shared) proves that this host sees what the destination wrote into directories that it shares with it, and notes which disks are there.
       - V(taken_over) makes O(owner) the owner of an existing one, once no process works on it and its lease has expired.
     type: str
-    choices: [present, taken_over]
+    choices: [present, shared, taken_over]
     default: present
   role:
     description: The part of this host in the operation.
@@ -31,6 +32,14 @@ options:
     type: dict
   diff:
     description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.diff) of the plan, shown in diff mode.
+    type: dict
+  shared:
+    description: Targets of the disks that the destination found on shared storage. Required for O(state=shared).
+    type: list
+    elements: str
+  probes:
+    description:
+      - RV(kvmfleet.compute.claim#module:probes) of the destination's claim. Required for O(state=shared).
     type: dict
   image_directories:
     description: Directories in which disks and base images of guests may lie.
@@ -73,6 +82,14 @@ EXAMPLES = r"""
     owner: run-1
     plan: "{{ plan.plan.record }}"
 
+- name: Prove that this host sees what the destination wrote
+  kvmfleet.compute.migration:
+    state: shared
+    migration_uuid: 6f1c2f6e-6f0e-4f0e-8b5c-0a7f4c1f6a51
+    owner: run-1
+    shared: "{{ claim.shared }}"
+    probes: "{{ claim.probes }}"
+
 - name: Continue where a run that died has stopped
   kvmfleet.compute.migration:
     state: taken_over
@@ -85,12 +102,19 @@ migration:
   description: The public part of the record. V(null) in check mode for an operation that would begin.
   type: dict
   returned: success
+probes:
+  description: For each directory of a disk or base image the name and content of a file that this host wrote there, for the destination to find.
+  type: dict
+  returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 error_code:
-  description: V(operation_in_progress), V(operation_alive), V(unknown_migration), V(state_directory_unusable) or V(record_unreadable).
+  description: V(operation_in_progress), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable) or V(record_unreadable).
   type: str
   returned: failure
 """
 
+import os
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
@@ -106,9 +130,12 @@ def begin(module, journal):
     result = {"changed": True, "diff": params["diff"] or {}, "migration": None}
     if module.check_mode:
         return result
+    paths = [disk["path"] for disk in params["plan"]["disks"]] + [disk["base"]["path"] for disk in params["plan"]["disks"] if disk["base"]]
+    probes = _shared_storage.draw(map(os.path.dirname, paths)) if params["role"] == "source" else {}
     record = journal.begin(
         dict(
             params["plan"],
+            probes=probes,
             uuid=params["migration_uuid"],
             owner=params["owner"],
             role=params["role"],
@@ -117,7 +144,26 @@ def begin(module, journal):
             requested_by=params["requested_by"],
         )
     )
-    return dict(result, migration=summary(record))
+    _shared_storage.write(probes)
+    return dict(result, migration=summary(record), probes=probes)
+
+
+def share(module, journal):
+    params = module.params
+    with journal.working(params["migration_uuid"], params["owner"]) as record:
+        disks = [dict(disk, shared=True) if disk["target"] in params["shared"] else disk for disk in record["disks"]]
+        seen = {directory: params["probes"].get(directory) for directory in {os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")}}
+        for directory, probe in seen.items():
+            if not _shared_storage.sees(directory, probe):
+                raise KvmfleetError(
+                    "storage_not_shared",
+                    f"{directory} is seen by the destination, but this host does not see what the destination writes there; nothing was changed.",
+                    path=directory,
+                )
+        # Nobody needs them any more, and the guest is about to stop.
+        _shared_storage.remove({"probes": seen})
+        _shared_storage.remove(record)
+        return {"changed": True, "migration": summary(journal.update(record, disks=disks, note="disks on shared storage: " + ", ".join(params["shared"])))}
 
 
 def take_over(module, journal):
@@ -132,24 +178,26 @@ def main():
         if module.params["plan"] is not None and not {"instance_uuid", "instance_name", "source_host", "disks"} <= set(module.params["plan"]):
             raise KvmfleetError("invalid_value", "plan: expected the record of a plan made by the filter plan_migration.")
         journal = Journal(StateDir(module.params["state_path"]), module.params["lease"])
-        return (begin if module.params["state"] == "present" else take_over)(module, journal)
+        return {"present": begin, "shared": share, "taken_over": take_over}[module.params["state"]](module, journal)
 
     run(
         act,
         dict(
             OPERATION_ARGS,
             **STATE_ARGS,
-            state={"type": "str", "choices": ["present", "taken_over"], "default": "present"},
+            state={"type": "str", "choices": ["present", "shared", "taken_over"], "default": "present"},
             role={"type": "str", "choices": ["source", "in_place"], "default": "source"},
             plan={"type": "dict"},
             diff={"type": "dict"},
+            shared={"type": "list", "elements": "str"},
+            probes={"type": "dict"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             requested_by={"type": "dict", "default": {}},
             wait={"type": "float", "default": 120.0},
             settled={"type": "bool", "default": False},
         ),
         needs_libvirt=False,
-        required_if=[("state", "present", ["plan"])],
+        required_if=[("state", "present", ["plan"]), ("state", "shared", ["shared", "probes"])],
     )
 
 

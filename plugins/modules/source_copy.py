@@ -10,21 +10,42 @@ module: source_copy
 short_description: The copy of an instance at the source of an operation
 version_added: 0.1.0
 description:
+  - Freezes the disks of the running guest round by round, so that they can travel before it is stopped (pre-copy).
   - Seals the source copy (guest stopped and proven off, definition archived and undefined, disks renamed), restores it, or removes it for good.
   - Nothing of the source copy is deleted before O(state=absent).
 options:
   state:
     description:
+      - V(frozen) lets the running guest go on in a new layer on each of its disks, and offers what is frozen through the channel. It changes nothing
+        when another round is not worth it any more.
       - V(sealed) stops the guest, seals its copy and offers it through the channel that M(kvmfleet.compute.copy_channel) opened.
       - V(finished) notes that the destination has taken over, and closes the channel. The sealed copy stays.
       - V(restored) puts everything back as it was, running if it ran, and closes the record.
       - V(absent) removes the sealed copy for good and closes the record.
     type: str
-    choices: [sealed, finished, restored, absent]
+    choices: [frozen, sealed, finished, restored, absent]
     required: true
   destination_host:
     description: Inventory name of the host that takes the instance. Required for O(state=sealed), since recovery must know whom to ask.
     type: str
+  rate:
+    description: Bytes a second of the fastest round so far, for O(state=frozen). V(0) before the first one.
+    type: float
+    default: 0.0
+  downtime:
+    description: Seconds that copying what is left may take while the guest is down, for O(state=frozen). As soon as it takes no longer, nothing is frozen.
+    type: float
+    default: 1.0
+  max_rounds:
+    description: Rounds after which nothing is frozen any more, for O(state=frozen).
+    type: int
+    default: 5
+  quiesce:
+    description:
+      - Let the guest agent, where one answers, freeze the filesystems while the layers are made, so that what the guest holds in memory travels too. For
+        O(state=frozen).
+    type: bool
+    default: true
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=restored) end with the status V(error) instead of V(reverted).
     type: str
@@ -47,6 +68,13 @@ EXAMPLES = r"""
     destination_host: kvm2
     shutdown_timeout: 120
 
+- name: Freeze what the guest has written so far
+  kvmfleet.compute.source_copy:
+    state: frozen
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    rate: 100000000
+
 - name: Remove the source copy once the move is confirmed
   kvmfleet.compute.source_copy:
     state: absent
@@ -55,6 +83,26 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+frozen:
+  description: Whether a round was begun, so that there is something to copy.
+  type: bool
+  returned: when O(state=frozen) and not in check mode
+reason:
+  description: Why no round was begun. V(null) if one was.
+  type: str
+  returned: when O(state=frozen) and not in check mode
+round:
+  description: Number of the round, from 0.
+  type: int
+  returned: when O(state=frozen) and not in check mode
+bytes:
+  description: Bytes of data that are frozen, or that are left to copy.
+  type: int
+  returned: when O(state=frozen) and not in check mode
+quiesced:
+  description: Whether the guest agent froze the filesystems for it. V(null) if no round was begun.
+  type: bool
+  returned: when O(state=frozen) and not in check mode
 stopped:
   description: How the guest was stopped.
   type: dict
@@ -74,25 +122,44 @@ stopped:
       type: float
 error_code:
   description:
-    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(channel_gone),
+    - V(not_running), V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(channel_gone),
       V(sealed_path_taken), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, shutdown
 
-_DONE = {"sealed": (), "finished": ("finished",), "restored": ("reverted", "error"), "absent": ("confirmed",)}
+_DONE = {"frozen": (), "sealed": (), "finished": ("finished",), "restored": ("reverted", "error"), "absent": ("confirmed",)}
 
 
-def seal(params, conn, journal, record):
+def open_server(journal, record):
     server = Server(journal.state, record["uuid"])
     if server.port is None:
         raise KvmfleetError("channel_gone", f"The channel of migration {record['uuid']} is not open any more; the guest was not touched.")
+    return server
+
+
+def freeze(params, conn, journal, record):
+    server = open_server(journal, record)
+    domain = _sealing.require_unchanged(conn, record)
+    _precopy.require_running(domain, record)
+    options = {name: params[name] for name in ("rate", "downtime", "max_rounds", "quiesce")}
+    record, done = _precopy.freeze(conn, journal, record, domain, **options)
+    if done["frozen"]:
+        files = _precopy.frozen_files(record, done["round"])
+        for name, path in files.items():
+            server.offer_file(name, path)
+        server.offer_manifest({"migration_uuid": record["uuid"], "round": done["round"], **_sealing.measured(files)})
+    return dict(done, changed=done["frozen"])
+
+
+def seal(params, conn, journal, record):
+    server = open_server(journal, record)
     record = journal.update(record, destination_host=params["destination_host"])
     handed = _sealing.hand_over(conn, journal, record, shutdown(params))
     for name, path in handed["files"].items():
@@ -117,17 +184,27 @@ def restore(params, conn, journal, record):
 
 def discard(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
-    return {"changed": _sealing.discard(journal, record)}
+    changed = _sealing.discard(journal, record)
+    _pools.sync(conn, record["disks"])
+    return {"changed": changed}
 
 
-ACTIONS = {"sealed": seal, "finished": finish, "restored": restore, "absent": discard}
+ACTIONS = {"frozen": freeze, "sealed": seal, "finished": finish, "restored": restore, "absent": discard}
 
 
 def main():
     run(
         ACTIONS,
         _DONE,
-        dict(SHUTDOWN_ARGS, destination_host={"type": "str"}, error={"type": "str"}),
+        dict(
+            SHUTDOWN_ARGS,
+            destination_host={"type": "str"},
+            rate={"type": "float", "default": 0.0},
+            downtime={"type": "float", "default": 1.0},
+            max_rounds={"type": "int", "default": 5},
+            quiesce={"type": "bool", "default": True},
+            error={"type": "str"},
+        ),
         required_if=[("state", "sealed", ["destination_host"])],
     )
 

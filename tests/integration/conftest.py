@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,20 @@ import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
+
+_crash_points: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the points of the crash sweep, on all workers."""
+    if report.when == "call":
+        _crash_points.update(str(value) for name, value in report.user_properties if name == "crash point")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Sum the crash sweep up, if there was one, after everything else."""
+    if _crash_points and not hasattr(config, "workerinput"):
+        print(f"crash sweep: {_crash_points['tried']} points tried, {_crash_points['survived']} survived")
 
 
 @pytest.fixture(scope="session")

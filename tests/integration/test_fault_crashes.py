@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, play_to_death, slow_link, tasks_of
+from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, play_to_death, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
 RESIZE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
-IN_PLACE = {**RESIZE, "resize_allow_resize_to_same_host": True, "target_host": "kvm1"}
 SETTLE = {"instance": "web", **QUICK}
 
-# Where a crash leaves each time another state behind; the sweep below takes every task.
+# Where a crash leaves each time another state behind; test_crash_sweep.py takes every task.
 RESIZE_POINTS = (
     "Claim | Reserve capacity under the destination's lock",
     "Move | Stop, prove off and seal the guest",
@@ -105,54 +101,3 @@ def test_killed_in_the_middle_of_the_copy(lab: Lab, guests: Guests, fleet: Fleet
             kill_ssh_masters(lab)
     fleet.play(again, **(RESIZE if again == "resize" else SETTLE)).ok()
     assert settled(subject, fleet) == "kvm2" or again == "recover"
-
-
-def _before_resize(fleet: Fleet, how: dict[str, Any]) -> None:
-    """Nothing: the guest is as it was made."""
-
-
-def _before_settling(fleet: Fleet, how: dict[str, Any]) -> None:
-    fleet.play("resize", **how).ok()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [RESIZE, IN_PLACE], ids=["move", "in place"])
-@pytest.mark.parametrize(
-    ("verb", "prepare"),
-    [("resize", _before_resize), ("confirm", _before_settling), ("revert", _before_settling)],
-    ids=["resize", "confirm", "revert"],
-)
-def test_crash_sweep(
-    lab: Lab, guests: Guests, fleet: Fleet, how: dict[str, Any], verb: str, prepare: Callable[[Fleet, dict[str, Any]], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every task of the run that acts on a host, taken from the run itself: die before it, then recover or run the same again."""
-    extra = how if verb == "resize" else SETTLE
-    subject = _fresh(lab, guests)
-    prepare(fleet, how)
-    tasks = tasks_of(fleet, verb, **extra)
-    _finish(subject, fleet)
-    first = next(number for number, (_name, action) in enumerate(tasks) if action == "kvmfleet.compute.migration")
-    points = [number for number, (_name, action) in enumerate(tasks) if number > first and action.startswith("kvmfleet.compute.")]
-    for tried, point in enumerate(points):
-        again = ("recover", verb)[tried % 2]
-        subject = subject if subject.guest.hosts == ["kvm1"] and verb != "confirm" else _fresh(lab, guests)
-        prepare(fleet, how)
-        assert play_to_death(fleet, point, verb, **extra), tasks[point]
-        fleet.play(again, **(extra if again == verb else SETTLE)).ok()
-        subject.runs_once_with_its_data()
-        _finish(subject, fleet)
-    with capsys.disabled():
-        print(f"\ncrash sweep of {verb}: {len(points)} points tried, {len(points)} survived")
-
-
-def _fresh(lab: Lab, guests: Guests) -> Subject:
-    guests.delete_all()
-    guest = guests.create("web", "kvm1")
-    return Subject(lab, guest, guest.write())
-
-
-def _finish(subject: Subject, fleet: Fleet) -> None:
-    """Revert what still waits; nothing may be open then."""
-    if any(record["status"] == "finished" for host in subject.lab.hosts.values() for record in host.records()):
-        fleet.play("revert", **SETTLE).ok()
-    subject.as_before(subject.runs_once_with_its_data())

@@ -10,7 +10,20 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.faults import QUICK, Subject, cut_link, eventually, impatient, in_mid_copy, kill_ssh_masters, kill_tool, one_paragraph, play_to_death, slow_link
+from support.faults import (
+    QUICK,
+    Subject,
+    cut_link,
+    eventually,
+    hidden_from,
+    impatient,
+    in_mid_copy,
+    kill_ssh_masters,
+    kill_tool,
+    one_paragraph,
+    play_to_death,
+    slow_link,
+)
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, STATE, Host, Lab
@@ -28,15 +41,18 @@ def subject(lab: Lab, guests: Guests, fleet: Fleet) -> Subject:
     return Subject(lab, guest, guest.write(MIB))
 
 
-@pytest.mark.parametrize(("host", "tool"), [("kvm1", "nbdkit"), pytest.param("kvm2", "nbdcopy", marks=pytest.mark.slow)])
-def test_a_copy_that_breaks_goes_on(lab: Lab, fleet: Fleet, subject: Subject, host: str, tool: str) -> None:
-    """The guest arrives with its data, and the journal tells of it."""
+def test_a_copy_that_breaks_goes_on(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Whichever of the tools dies, the guest arrives with its data, and the journal tells of it."""
     with slow_link(lab["kvm2"]):
         playing = fleet.start("resize", **RESIZE)
         in_mid_copy(lab["kvm2"], playing)
-        kill_tool(lab[host], tool)
+        kill_tool(lab["kvm2"], "nbdcopy")
+        eventually(lambda: "qemu-img" in lab["kvm2"].sh("ps -eo comm="), "the copy goes on")
+        kill_tool(lab["kvm1"], "nbdkit")
         playing.wait().ok()
-    assert any("the copy broke and went on" in entry.get("note", "") for entry in lab["kvm2"].records()[-1]["history"])
+    noted = re.search(r"the copy broke and went on, rounds: (\d+)", " ".join(entry.get("note", "") for entry in lab["kvm2"].records()[-1]["history"]))
+    assert noted, lab["kvm2"].records()[-1]["history"]
+    assert int(noted[1]) >= 3  # one for each break, one that found nothing missing
     assert subject.runs_once_with_its_data() == "kvm2"
     fleet.play("revert", **SETTLE).ok()
     subject.as_before()
@@ -69,13 +85,38 @@ def test_the_link_is_cut_for_seconds(lab: Lab, guests: Guests, fleet: Fleet) -> 
     subject.as_before()
 
 
+def test_the_hosts_lose_each_other_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """For good, but the controller reaches both, so it is known that the guest runs nowhere: as before, at once."""
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        with hidden_from(lab["kvm2"], lab["kvm1"]):
+            one_paragraph(playing.wait(), "Copying vda", "no progress for 8 s", "network between the hosts", "as before", "kvm1")
+            subject.as_before()
+
+
+def test_the_base_vanishes_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """It was found when the move was prepared; what counts is what is there when the overlay is put on it."""
+    move = "for file in {0}/base/*{1} {0}/_base/*{1}; do [ ! -e $file ] || mv $file ${{file%.away}}{2}; done"
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing)
+        lab["kvm2"].sh(move.format(IMAGES, ".qcow2", ".away"))
+        try:
+            error = one_paragraph(playing.wait(), "as before", "kvm1")
+        finally:
+            lab["kvm2"].sh(move.format(IMAGES, ".away", ""))
+    assert re.search(rf"{IMAGES}/_?base/\S+ does not exist", error), error
+    subject.as_before()
+
+
 def serving(host: Host) -> str:
     """Processes of the channel and what it shows, on a host."""
     return host.sh(f"ps -eo comm= | grep -x nbdkit; ls {STATE}/exports", check=False)
 
 
 def test_the_door_closes_behind_a_dead_controller(lab: Lab, fleet: Fleet, subject: Subject) -> None:
-    """The channel is open, nobody comes: it ends by itself."""
+    """The channel is open, nobody comes: it ends by itself, its key is gone, and the next run opens another."""
     assert play_to_death(fleet, "Move | Stop, prove off and seal the guest", "resize", **{**RESIZE, "migrate_channel_idle_timeout": 8})
     assert "nbdkit" in serving(lab["kvm1"])
     eventually(lambda: serving(lab["kvm1"]) == "", "the export is gone", 30)
@@ -230,14 +271,3 @@ def test_an_interrupted_confirm_waits_for_the_source(lab: Lab, fleet: Fleet, sub
         lab.call("host", "start", "kvm1")
     fleet.play("recover", **SETTLE).ok()
     subject.as_before("kvm2")
-
-
-def test_no_door_stays_open_behind_a_dead_controller(lab: Lab, fleet: Fleet, guests: Guests) -> None:
-    """An export that nobody uses ends by itself, its key is gone, and the next run opens another."""
-    guest = guests.create("web", "kvm1")
-    subject = Subject(lab, guest, guest.write())
-    assert play_to_death(fleet, "Move | Stop, prove off and seal the guest", "resize", **RESIZE, migrate_channel_idle_timeout=3)
-    assert any("exports" in line for line in lab["kvm1"].leftovers())
-    eventually(lambda: not any("exports" in line or "nbdkit" in line for line in lab["kvm1"].leftovers()), "the export ends", timeout=20)
-    fleet.play("recover", **SETTLE).ok()
-    subject.as_before()

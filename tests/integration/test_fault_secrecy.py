@@ -22,12 +22,12 @@ def test_the_key_is_nowhere_to_be_seen(lab: Lab, guests: Guests, fleet: Fleet) -
     with slow_link(lab["kvm2"]):
         playing = fleet.start("resize", "-vvv", instance="web", flavor="medium", target_host="kvm2", **QUICK)
         in_mid_copy(lab["kvm2"], playing)
-        psk = lab["kvm1"].sh(f"cat {STATE}/exports/*/psk")
+        psk = lab["kvm1"].sh(f"cat {STATE}/exports/*/keys.psk")
         user, _colon, key = psk.partition(":")
         assert re.fullmatch("[0-9a-f]{64}", key)
         processes = [lab[name].run("ps", "-eo", "args=") for name in ("kvm1", "kvm2")]
         assert all("nbd" in text for text in processes)
-        modes = lab["kvm1"].sh(f"stat --format=%a {STATE} {STATE}/exports {STATE}/exports/*/psk").split()
+        modes = lab["kvm1"].sh(f"stat --format=%a {STATE} {STATE}/exports {STATE}/exports/*/keys.psk").split()
         port = json.loads(lab["kvm1"].sh(f"cat {STATE}/exports/*/state.json"))["port"]
         address = lab.inventory["compute"]["hosts"]["kvm1"]["ansible_host"]
         uri = f"nbds://{user}@{address}:{port}/vda?tls-psk-file=/tmp/psk"

@@ -1,14 +1,14 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images of every kind arrive as they were; one that another process has open does not leave."""
+"""Images of every kind arrive as they were; one that another process has open, or whose header was rewritten, does not leave."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from support.faults import Subject
+from support.faults import QUICK, Subject, never_read, one_paragraph, when_it_has_stopped
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Host, Lab
@@ -27,7 +27,9 @@ KINDS = {
     "vde": ("qcow2", f"-o extended_l2=on,cluster_size=128k -F qcow2 -b {COMPRESSED_BASE}"),
     "vdf": ("qcow2", "-o compat=0.10"),
     "vdg": ("qcow2", "-o compression_type=zstd"),
+    "vdh": ("raw", ""),
 }
+PLANTED = "/root/kvmfleet-secret"
 
 
 def image(target: str) -> str:
@@ -42,7 +44,10 @@ def content(host: Host, target: str) -> str:
 
 @pytest.fixture
 def many_disks(lab: Lab, guests: Guests) -> Iterator[Guest]:
-    """A guest that is off with a disk of each kind; the last one has an internal snapshot that libvirt does not know."""
+    """A guest that is off with a disk of each kind.
+
+    vdg has an internal snapshot that libvirt does not know; in vdh, which is raw, the guest has written what probing takes for an overlay of a secret.
+    """
     guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
     host.sh(_MAKE_BASES)
     for number, (target, (file_format, options)) in enumerate(KINDS.items()):
@@ -50,6 +55,8 @@ def many_disks(lab: Lab, guests: Guests) -> Iterator[Guest]:
         host.sh(f"qemu-io -f {file_format} -c 'write -q -P {number + 1} 3M {number + 1}M' -c 'write -q -P 99 40M 64k' {image(target)}")
         host.virsh("attach-disk", "web", image(target), target, "--config", "--driver", "qemu", "--subdriver", file_format)
     host.sh(f"qemu-img snapshot -c before {image('vdg')} && qemu-io -f qcow2 -c 'write -q -P 77 3M 1M' {image('vdg')}")
+    planted = f"qemu-img create -q -f qcow2 -u -F raw -b {PLANTED} /tmp/planted 64M && dd if=/tmp/planted of={image('vdh')} conv=notrunc && rm /tmp/planted"
+    host.sh(f"({planted}) 2>&1")
     yield guest
     for host in lab.hosts.values():
         host.sh(f"rm -rf {BASES} {' '.join(map(image, KINDS))}")
@@ -62,7 +69,8 @@ def test_every_kind_of_image_moves(lab: Lab, fleet: Fleet, many_disks: Guest) ->
     allocated = {target: source.allocated_bytes(image(target)) for target in KINDS}
     assert len(set(seen.values())) == len(KINDS)
 
-    assert fleet.play("migrate", instance="web", migrate_target_host="kvm2").ok().migration["destination"] == "kvm2"
+    with never_read([source, destination], PLANTED):
+        assert fleet.play("migrate", instance="web", migrate_target_host="kvm2").ok().migration["destination"] == "kvm2"
     assert many_disks.hosts == ["kvm2"]
     assert {target: content(destination, target) for target in KINDS} == seen
     holes_kept = {target: destination.allocated_bytes(image(target)) <= size + 2**20 for target, size in allocated.items()}
@@ -80,18 +88,46 @@ def test_every_kind_of_image_moves(lab: Lab, fleet: Fleet, many_disks: Guest) ->
 
 
 def test_an_overlay_that_another_process_has_open(lab: Lab, fleet: Fleet, guests: Guests) -> None:
-    """A backup that reads it holds QEMU's lock: the guest is left as it was, and goes on."""
-    guest = guests.create("web", "kvm1")
-    subject = Subject(lab, guest, guest.write())
-    host = lab["kvm1"]
-    host.sh("virsh --quiet shutdown web --mode agent; until [ \"$(virsh domstate web)\" = 'shut off' ]; do sleep 0.2; done")
-    host.sh(f"setsid sh -c 'sleep 120 | qemu-io -f qcow2 {guest.disk}' >/dev/null 2>&1 </dev/null & sleep 1")
+    """Whoever may write to it holds QEMU's lock: a guest that is off is left as it was."""
+    guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
+    before = lab.snapshot()
+    host.sh(_hold(guest.disk))
     try:
-        error = fleet.play("migrate", instance="web").refused()
-        assert guest.hosts == ["kvm1"]
+        one_paragraph(fleet.play("migrate", instance="web"), guest.disk, "open in another process")
     finally:
-        host.sh(f"pkill -f 'qemu-io -f qcow2 {guest.disk}'", check=False)
-    assert guest.disk in error
-    assert "open in another process" in error
-    host.virsh("start", "web")
-    assert subject.runs_once_with_its_data() == "kvm1"
+        host.sh(_let_go(guest.disk), check=False)
+    assert lab.snapshot() == before
+
+
+def test_an_overlay_that_changes_hands_when_its_guest_stops(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """What was fine when the move was planned: an overlay of another file now, or locked by another process. It is found out before anything is read.
+
+    Its guest cannot run, or must not, so that it stays off, whole and on its host, and recover starts it as soon as the overlay is right again.
+    """
+    guest, host = guests.create("web", "kvm1"), lab["kvm1"]
+    subject = Subject(lab, guest, guest.write())
+    rebase = f"qemu-img rebase -u -f qcow2 {guest.disk}"
+    incompatible = f"dd of={guest.disk} bs=1 seek=79 conv=notrunc 2>&1"
+    with never_read([host], PLANTED):
+        with when_it_has_stopped(host, f"{rebase} -F raw -b {PLANTED}"):
+            one_paragraph(fleet.play("migrate", instance="web", **QUICK), guest.disk, PLANTED, "stays off", "kvmfleet.compute.recover")
+        host.sh(f"{rebase} -F qcow2 -b {IMAGES}/base/kvmfleet-guest.qcow2")
+        for cause, spoil, mend in (
+            ("open in another process", _hold(guest.disk), _let_go(guest.disk)),
+            ("keeps its data in a second file", f"printf '\\4' | {incompatible}", f"printf '\\0' | {incompatible}"),
+        ):
+            host.sh(spoil)
+            one_paragraph(fleet.play("recover", instance="web", **QUICK), guest.disk, cause, "stays off")
+            assert (guest.hosts, guest.state, guest.disk_paths) == (["kvm1"], "shut off", [guest.disk])
+            host.sh(mend)
+    fleet.play("recover", instance="web", **QUICK).ok()
+    subject.as_before()
+
+
+def _hold(path: str) -> str:
+    """Shell code that holds the image open, for writing, until `_let_go`."""
+    return f"setsid sh -c 'sleep 300 | exec qemu-io -f qcow2 {path}' >/dev/null 2>&1 </dev/null & sleep 1"
+
+
+def _let_go(path: str) -> str:
+    return f'kill $(ps -eo pid=,args= | awk \'$2 == "qemu-io" && $NF == "{path}" {{ print $1 }}\')'

@@ -19,9 +19,9 @@ MIB = 2**20
 
 @pytest.fixture
 def golden(lab: Lab) -> Iterator[str]:
-    """A base that kvm1 alone has; kvm2 has another one of that name."""
+    """A base that kvm1 alone has; kvm2 has another one of that name, one byte of which differs."""
     lab.call("base", "put", BASE, "--host", "kvm1")
-    lab.call("base", "put", BASE, "--host", "kvm2", "--stamp", "other")
+    lab.call("base", "put", BASE, "--host", "kvm2", "--stamp", "goldeN")
     yield BASE
     for host in ("kvm1", "kvm2"):
         lab.call("base", "remove", BASE, "--host", host, check=False)

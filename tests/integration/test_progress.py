@@ -22,7 +22,8 @@ def test_a_limited_copy_is_shown_by_status(lab: Lab, guests: Guests, fleet: Flee
     subject = Subject(lab, guest, guest.write(80))
     fleet.vars["kvmfleet_migration_bandwidth_limit"] = "1G"
     fleet.hosts["kvm2"]["kvmfleet_migration_bandwidth_limit"] = "4M"
-    playing = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2", migrate_bandwidth_limit="8M", migrate_progress_interval=3, **QUICK)
+    options = {"migrate_bandwidth_limit": "8M", "migrate_progress_interval": 3, "migrate_precopy": "never"}
+    playing = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2", **options, **QUICK)
     in_mid_copy(lab["kvm2"], playing, mib=10)
     shown = fleet.play("status").ok().said
     run = playing.wait().ok()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -54,11 +55,12 @@ def plan_migration(
 
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
-        `allow_resize_to_same_host`, `allow_downsize`.
-    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `ratios`, `record`, `requirements`, `diff`.
+        `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
+    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `precopy`
+        (`precopy.decide` for each), `ratios`, `record`, `requirements`, `diff`.
     :raises Refusal: the request cannot be carried out.
     """
-    fleet = Fleet(hosts)
+    fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
@@ -78,7 +80,7 @@ def plan_migration(
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
         "image": {"properties": _image_properties(domain)},
-        "requirements": _needs(domain, new if resizing else None),
+        "requirements": {**_needs(domain, new if resizing else None), **storage.needs(domain, fleet.hosts[host])},
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
@@ -92,13 +94,17 @@ def plan_migration(
         )
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
+    others = [name for name in candidates if name != host]
+    copied = {} if in_place else {name: precopy.decide(ahead, domain, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",
-        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}."),
+        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
         "source": host,
-        "candidates": [host] if in_place else [name for name in candidates if name != host],
+        "candidates": [host] if in_place else others,
+        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in ([host] if in_place else others)},
+        "precopy": copied,
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
@@ -111,6 +117,10 @@ def describe(flavor: dict[str, Any]) -> str:
     """`flavor large (2 vCPUs, 512 MiB, 3 GiB)`."""
     name = f"flavor {flavor['name']} " if flavor.get("name") else ""
     return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB)"
+
+
+def _ahead(decision: dict[str, Any]) -> str:
+    return f"{'with' if decision['wanted'] else 'without'} pre-copy, since {decision['reason']}"
 
 
 def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, Any]) -> str | None:
@@ -137,6 +147,8 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "message": message,
         "source": host,
         "candidates": [],
+        "storage": {},
+        "precopy": {},
         "placement": None,
         "ratios": {},
         "record": None,
@@ -164,7 +176,9 @@ def _require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -
 
 def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
     root = _root(domain)
-    if new is not old and new["disk"] * GIB < root["virtual_size"]:
+    if new is not old and root.get("network"):
+        _require_size_in_network(name, root, new)
+    elif new is not old and new["disk"] * GIB < root["virtual_size"]:
         raise Refusal(
             "downsize",
             f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
@@ -183,6 +197,22 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
                 need=old[field],
                 have=new[field],
             )
+
+
+def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
+    """A disk in network storage is never resized: the flavor must have the size that it has there."""
+    size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
+    if size is None:
+        raise Refusal("disk_size_unknown", f"flavor.disk: {what}, and its size shows only while the guest runs; start it first.", field="disk")
+    if -(-size // GIB) != new["disk"]:
+        raise Refusal(
+            "network_disk_size",
+            f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
+            "the storage first, or take a flavor with this disk.",
+            field="disk",
+            need=new["disk"] * GIB,
+            have=size,
+        )
 
 
 def _root(domain: dict[str, Any]) -> dict[str, Any] | None:
@@ -215,6 +245,8 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "target": disk["target"],
         "kind": "disk" if writable else "media",
+        "pool": disk.get("pool"),
+        "volume": disk.get("volume"),
         "path": disk["path"],
         "format": disk["format"],
         "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
@@ -244,6 +276,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
+        "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }
 
 
@@ -253,7 +286,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
     bases = {base["sha256"]: base["size_bytes"] for disk in disks if (base := _disk(disk, None)["base"])}
     root = _root(domain)
     return {
-        **_requirements(domain),
+        **{key: value for key, value in _requirements(domain).items() if key != "network_disks"},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
         "secure_boot": domain.get("secure_boot"),
         "tpm": domain.get("tpm"),
@@ -261,7 +294,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
         "cpu_shares": domain.get("cpu_shares"),
         "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
         "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
-        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor else 0,
+        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0,
         "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
     }
 

@@ -17,7 +17,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet im
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 VERBS = ("recover", "confirm", "revert")
-_UNSEALED_STEPS = frozenset({"begun", "stopping", "stopped"})
+_UNSEALED_STEPS = frozenset({"begun", "precopying", "stopping", "stopped"})
 
 
 def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None) -> list[dict[str, Any]]:

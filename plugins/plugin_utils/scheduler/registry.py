@@ -51,6 +51,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.server_group_affinity import ServerGroupAffinityFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.server_group_anti_affinity import ServerGroupAntiAffinityFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.simple_cidr_affinity import SimpleCIDRAffinityFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.storage import StorageFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.target_host import TargetHostFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.tpm import TpmFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
@@ -72,7 +73,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.weigher
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 # These speak for the caller's own words and for hosts that cannot or must not take a guest: no list of filters turns them off.
-ALWAYS: tuple[type[Filter], ...] = (TargetHostFilter, IgnoreHostsFilter, ResizeToSameHostFilter, ComputeFilter, MaintenanceFilter)
+ALWAYS: tuple[type[Filter], ...] = (TargetHostFilter, IgnoreHostsFilter, ResizeToSameHostFilter, ComputeFilter, MaintenanceFilter, StorageFilter)
 
 FILTERS: dict[str, type[Filter]] = {
     cls.__name__: cls

@@ -56,6 +56,8 @@ class Requirements:
     bridges: tuple[str, ...]
     nwfilters: tuple[str, ...]
     macs: tuple[str, ...]
+    pools: tuple[str, ...]
+    directories: tuple[str, ...]
     overlay_bytes: int
     growth_bytes: int
     bases: tuple[Base, ...]
@@ -131,6 +133,8 @@ _READERS = {
     "bridges": _texts,
     "nwfilters": _texts,
     "macs": _texts,
+    "pools": _texts,
+    "directories": _texts,
     "overlay_bytes": _bytes,
     "growth_bytes": _bytes,
     "bases": _bases,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 from ansible.plugins.callback import CallbackBase
 
@@ -21,6 +22,7 @@ short_description: Die like a controller that loses its power
 description:
   - For the integration tests.
   - E(KVMFLEET_DIE_BEFORE) is the name of a task, or the number of a task's start in the file E(KVMFLEET_TASKS) of an earlier run.
+  - E(KVMFLEET_TASKS) gets one line of JSON, name, action and time, when a task starts, and one for the end.
 author: kvmfleet contributors
 """
 
@@ -34,14 +36,20 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self._met = []
+        self._met = 0
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        if os.environ.get("KVMFLEET_DIE_BEFORE") in (task.name, str(len(self._met))):
+        if os.environ.get("KVMFLEET_DIE_BEFORE") in (task.name, str(self._met)):
             os.killpg(0, signal.SIGKILL)
-        self._met.append([task.name, task.action])
+        self._met += 1
+        self._list(task.name, task.action)
 
     def v2_playbook_on_stats(self, stats):
+        if os.environ.get("KVMFLEET_DIE_BEFORE") == str(self._met):
+            os.killpg(0, signal.SIGKILL)
+        self._list("", "")
+
+    def _list(self, name, action):
         if "KVMFLEET_TASKS" in os.environ:
-            with open(os.environ["KVMFLEET_TASKS"], "w") as stream:
-                json.dump(self._met, stream)
+            with open(os.environ["KVMFLEET_TASKS"], "a") as stream:
+                stream.write(json.dumps([name, action, time.time()]) + "\n")

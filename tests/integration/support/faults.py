@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .fleet import Fleet, Playing, Run
 from .guest import Guest
@@ -55,12 +57,46 @@ def play_to_death(fleet: Fleet, before: str | int, playbook: str, **extra: Any) 
         return fleet.play(playbook, **extra).rc == -signal.SIGKILL
 
 
-def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[tuple[str, str]]:
-    """Name and action of each task that a playbook starts, in order."""
-    listing = fleet.directory / "tasks.json"
+class Task(NamedTuple):
+    """A task of a run, and how long it took."""
+
+    number: int
+    name: str
+    action: str
+    seconds: float
+
+
+def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[Task]:
+    """Each task that a playbook starts, in order."""
+    listing = fleet.directory / "tasks.jsonl"
+    listing.unlink(missing_ok=True)
     with environment(KVMFLEET_TASKS=str(listing)):
         fleet.play(playbook, **extra).ok()
-    return list(map(tuple, json.loads(listing.read_text())))
+    started = [json.loads(line) for line in listing.read_text().splitlines()]
+    return [Task(number, name, action, ended - at) for number, ((name, action, at), (*_next, ended)) in enumerate(itertools.pairwise(started))]
+
+
+def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbook: str, **extra: Any) -> None:
+    """Run a playbook and let something happen in the middle of one of its tasks, whatever comes of it."""
+    listing = fleet.directory / "tasks.jsonl"
+    listing.unlink(missing_ok=True)
+    with environment(KVMFLEET_TASKS=str(listing)):
+        playing = fleet.start(playbook, **extra)
+    while playing.process.poll() is None:
+        if listing.exists() and listing.read_text().count("\n") > task.number:
+            time.sleep(task.seconds / 3)  # the strike takes its time too
+            strike()
+            break
+        time.sleep(0.02)
+    playing.wait()
+
+
+def kill_modules(lab: Lab) -> None:
+    """Kill the first module that runs on each host within a second; its children, such as the server of a channel, are not touched."""
+    running = "$(ps -eo pid=,ppid=,args= | awk '$2 != 1 && $3 ~ /python3$/ && NF == 3 { print $1 }')"
+    script = f"for _ in $(seq 20); do kill -KILL {running} 2>/dev/null && exit; sleep 0.05; done"
+    with ThreadPoolExecutor(len(lab.hosts)) as pool:
+        list(pool.map(lambda host: host.sh(script, check=False), lab.hosts.values()))
 
 
 def impatient(lab: Lab, fleet: Fleet) -> None:
@@ -103,6 +139,55 @@ def cut_link(host: Host) -> Iterator[None]:
         yield
     finally:
         _ip("ip", "link", "set", cable, "up")
+
+
+@contextlib.contextmanager
+def hidden_from(host: Host, other: Host) -> Iterator[None]:
+    """Whatever a host sends to another one gets lost, while both go on answering everybody else."""
+    neighbour = f"{host.lab.inventory['compute']['hosts'][other.name]['ansible_host']} dev br0"
+    host.sh(f"ip neighbour replace {neighbour} lladdr 02:00:00:00:00:01 nud permanent")
+    try:
+        yield
+    finally:
+        host.sh(f"ip neighbour delete {neighbour}", check=False)
+
+
+@contextlib.contextmanager
+def when_it_has_stopped(host: Host, script: str) -> Iterator[None]:
+    """Run a script once on a host right after the process of a guest has ended, before libvirt tells anyone that it has."""
+    hook, armed = "/etc/libvirt/hooks/qemu", "/run/when-it-has-stopped"
+    text = f'#!/bin/sh\n[ "$2" = release ] && rm {armed} 2>/dev/null || exit 0\n{script}\n'
+    host.sh(f"mkdir -p {os.path.dirname(hook)} && touch {armed}")
+    write_files(host, {hook: text})
+    host.sh(f"chmod 755 {hook}")
+    _restart_libvirt(host)
+    try:
+        yield
+    finally:
+        host.sh(f"rm {hook}")
+        _restart_libvirt(host)
+
+
+def _restart_libvirt(host: Host) -> None:
+    """It looks for hooks when it starts; guests go on running."""
+    host.lab.call("host", "stop-service", host.name, "libvirtd")
+    host.lab.call("host", "start-service", host.name, "libvirtd")
+
+
+@contextlib.contextmanager
+def never_read(hosts: Iterable[Host], path: str, text: str = "secret") -> Iterator[None]:
+    """A file of these hosts that must not be read meanwhile; the file system notes the first access after a change."""
+    for host in hosts:
+        host.sh(f"printf %s '{text}' >{path} && touch -a -d 2001-01-01 {path}")
+    try:
+        yield
+        for host in hosts:
+            assert host.sh(f"stat --format=%x {path}").startswith("2001-01-01"), f"{path} was read on {host.name}"
+            host.sh(f"cat {path}")
+            assert not host.sh(f"stat --format=%x {path}").startswith("2001-01-01"), "the file system does not note an access"
+    finally:
+        for host in hosts:
+            host.sh(f"rm -f {path}")
 
 
 def in_mid_copy(host: Host, playing: Playing, mib: int = 2) -> None:

@@ -189,3 +189,25 @@ def test_metadata_of_others_stays_and_ours_is_replaced(definitions: dict[str, st
     assert len(root.findall("metadata")) == 1
     root.find("metadata").remove(_domain_xml.metadata_element(root))
     assert canonical(_domain_edit.to_string(root)) == canonical(definitions["foreign_metadata"])
+
+
+def test_a_volume_becomes_a_file_and_a_volume_again() -> None:
+    text = (
+        "<domain><devices><disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='vms' volume='x' mode='host'/>"
+        "<target dev='vda'/></disk></devices></domain>"
+    )
+    root = _domain_xml.parse(text)
+    _domain_edit.set_disk_source(root, "vda", "/vms/x.layer", "qcow2")
+    (layered,) = _domain_xml.disks(root)
+    assert (layered.source_type, layered.path, layered.pool, layered.volume, layered.format) == ("file", "/vms/x.layer", None, None, "qcow2")
+    _domain_edit.set_disk_volume(root, "vda", "vms", "x", "raw")
+    assert canonical(_domain_edit.to_string(root)) == canonical(text.replace(" mode='host'", ""))
+
+
+def test_a_layer_is_not_the_end_of_the_chain() -> None:
+    text = "<domain><devices><disk type='file'><driver type='qcow2'/><source file='/i/a'/><backingStore/><target dev='vda'/></disk></devices></domain>"
+    moved, layered = _domain_xml.parse(text), _domain_xml.parse(text)
+    _domain_edit.set_disk_source(moved, "vda", "/j/a")
+    _domain_edit.set_disk_source(layered, "vda", "/i/a.layer", "qcow2")
+    assert moved.find("devices/disk/backingStore") is not None
+    assert layered.find("devices/disk/backingStore") is None

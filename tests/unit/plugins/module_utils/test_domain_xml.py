@@ -11,6 +11,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xm
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 
 SHELL = "<domain type='qemu'><name>g</name><memory>1048576</memory><vcpu>1</vcpu><devices>{}</devices></domain>"
+NETWORK = "<disk type='network'>{}<target dev='vdb'/></disk>"
 
 
 def refused(text: str) -> set[str]:
@@ -118,7 +119,7 @@ def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> Non
         (
             "bound_to_host",
             {
-                "hugepages", "block_device", "direct_boot", "block_disk", "volume_disk", "network_disk", "disk_secret", "shared_disk", "filesystem",
+                "hugepages", "block_device", "direct_boot", "block_disk", "disk_secret", "shared_disk", "filesystem",
                 "host_interface", "hostdev", "host_address", "socket", "tpm", "listen_address", "host_gpu", "entropy", "shared_memory",
             },
         ),
@@ -154,6 +155,17 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
          "<target dev='vda'/></disk>", {"data_file"}),
         ("<disk type='file'><source file='/i/a'/><backingStore type='network'><source protocol='nbd' name='x'/></backingStore><target dev='vda'/></disk>",
          {"backing_store"}),
+        (NETWORK.format("<source protocol='rbd' name='p/i'><host name='ceph' port='6789'/></source>"), set()),
+        (NETWORK.format("<source protocol='nbd'><host name='192.0.2.1' port='10809'/></source>"), set()),
+        (NETWORK.format("<source protocol='http' name='/disk.img'><host name='192.0.2.1' port='80'/></source>"), set()),
+        (NETWORK.format("<source protocol='rbd' name='p/i'><auth username='u'><secret type='ceph' usage='c'/></auth></source>"), set()),
+        (NETWORK.format("<auth username='u'><secret type='iscsi' usage='c'/></auth><source protocol='iscsi' name='iqn/1'><host name='san'/></source>"), set()),
+        (NETWORK.format("<source protocol='rbd' name='p/i'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>"),
+         {"disk_secret"}),
+        (NETWORK.format("<source protocol='nbd'><host name='localhost' port='10809'/></source>"), {"host_address"}),
+        (NETWORK.format("<source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source>"), {"socket"}),
+        (NETWORK.format("<source protocol='vxhs' name='v'><host name='192.0.2.1' port='9999'/></source>"), {"network_disk"}),
+        (NETWORK.format("<source protocol='ssh' name='/i'><identity keyfile='/root/key'/></source>"), {"network_disk", "unknown"}),
         ("<interface type='user'><backend type='passt' logFile='/tmp/passt.log'/></interface>", {"log_file"}),
         ("<interface type='ethernet'><target dev='tap0'/></interface>", {"host_interface"}),
         ("<interface type='network'><source network='default'/><script path='/etc/up'/></interface>", {"host_file"}),

@@ -14,7 +14,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_state
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_state, _pools
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved, Usage, usage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -85,6 +85,17 @@ def test_stopped_domains_count_with_all_they_were_promised(qemu: libvirt.virConn
     assert (domain.name, domain.state, domain.vcpus, domain.memory_mb, domain.disk_gb, domain.persistent, domain.autostart) == (
         "g1", "shutoff", 3, 1536, 5.0, True, False,
     )  # fmt: skip
+
+
+def test_a_volume_of_a_stopped_domain_counts(
+    qemu: libvirt.virConnect, ask: Callable[..., Usage], images: Path, qemu_img: QemuImg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu_img("create -q -f qcow2 v 2G")
+    volume = "<disk type='volume'><driver name='qemu' type='qcow2'/><source pool='vms' volume='v'/><target dev='vda'/></disk>"
+    qemu.defineXML(GUEST.format(1, UUID.format(1), 64, 1, volume))
+    assert ask().local_gb_used == 0, "a pool that is not there"
+    monkeypatch.setattr(_pools, "volume_path", lambda conn, pool, name: f"{images}/{name}")
+    assert ask().local_gb_used == 2.0
 
 
 def test_an_image_that_guests_share_counts_once(qemu: libvirt.virConnect, ask: Callable[..., Usage], images: Path, qemu_img: QemuImg) -> None:

@@ -230,6 +230,7 @@ class TestRefusals:
             ),
             ({"firmware": {"kinds": []}}, {"firmware": {"kind": "uefi", "loader": None, "nvram": None, "nvram_template": None}}, "firmware"),
             ({"maintenance": "new disks"}, {}, "maintenance"),
+            ({"pools": []}, {"disks": [{**domain()["disks"][0], "pool": "vms", "volume": "web1.qcow2"}]}, "storage"),
         ],
     )
     def test_what_the_definition_needs_is_asked_of_every_host(self, facts, guest, code):
@@ -252,6 +253,26 @@ class TestRefusals:
         error = refused(scheduler={"ram_alocation_ratio": 2})
         assert error["code"] == "invalid_value"
         assert "ram_allocation_ratio" in error["message"]
+
+
+class TestNetworkStorage:
+    NETWORK = {"protocol": "rbd", "name": "p/web1", "hosts": [], "secrets": [], "files": []}
+
+    def guest(self, size):
+        disk = {"target": "vda", "device": "disk", "readonly": False, "root": True, "path": None, "network": self.NETWORK, "virtual_size": size}
+        return domain(disks=[disk], flavor={"name": None, "vcpus": 1, "ram": 256, "disk": -(-(size or 0) // GIB)})
+
+    def test_it_is_left_alone_and_asked_for_at_the_destination(self):
+        found = planned(migrate=True, guest=self.guest(None))
+        assert (found["record"]["disks"], found["requirements"]["network_disks"]) == ([], [self.NETWORK])
+        assert [answer["what"] for answer in found["storage"]["kvm2"]] == ["left"]
+
+    def test_it_is_never_resized(self):
+        assert planned("large", guest=self.guest(3 * GIB - 5))["action"] == "in_place"
+        error = refused("large", guest=self.guest(GIB))
+        assert (error["code"], error["details"]["need"], error["details"]["have"]) == ("network_disk_size", 3 * GIB, GIB)
+        assert refused("large", guest=self.guest(4 * GIB))["code"] == "network_disk_size"
+        assert refused("large", guest=self.guest(None))["code"] == "disk_size_unknown"
 
 
 def request_with(flavor, **more):

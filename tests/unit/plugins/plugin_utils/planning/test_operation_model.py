@@ -25,6 +25,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal 
 
 HOSTS = {"source": "kvm1", "destination": "kvm2"}
 MOVE = (("source", "begin"), ("destination", "claim"), ("source", "seal"), ("destination", "receive"), ("source", "finish"))
+PRECOPY = (*MOVE[:2], ("source", "freeze"), ("destination", "copy_ahead"), *MOVE[2:])
 ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record that must be open for it
     "back": (("destination", "withdraw", "destination"), ("source", "restore", None)),
     "forward": (("destination", "go_on", None), ("source", "finish", "source")),
@@ -36,6 +37,7 @@ ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record 
 }
 DONE, FAILED = "done", "failed"
 STATES = {  # operation -> module and the state that it is asked for
+    "freeze": (source_copy, "frozen"), "copy_ahead": (destination_copy, "precopied"),
     "seal": (source_copy, "sealed"), "finish": (source_copy, "finished"), "restore": (source_copy, "restored"), "discard": (source_copy, "absent"),
     "receive": (destination_copy, "started"), "go_on": (destination_copy, "started"), "prove": (destination_copy, "proven"),
     "confirm": (destination_copy, "confirmed"), "undefine": (destination_copy, "undefined"), "withdraw": (destination_copy, "absent"),
@@ -50,12 +52,16 @@ class Record(NamedTuple):
 
 
 class Host(NamedTuple):
-    """`files`: own, sealed or gone at the source; none, part or whole at the destination."""
+    """`files`: own, sealed or gone at the source; none, ahead (all but the last layer), part or whole at the destination.
+
+    `layer`: whether the guest wrote to a layer over its files last, and whether that has been merged since: none, there or merged.
+    """
 
     record: Record | None = None
     defined: bool = False
     files: str = "none"
     running: bool = False
+    layer: str = "none"
 
     def to(self, status: str, step: str | None = None, **changes: Any) -> Host:
         assert status in TRANSITIONS[self.record.status], f"{self.record} cannot become {status}"
@@ -107,10 +113,31 @@ def claim(world: World) -> World | str:
     return DONE if world.destination.record else world.host("destination", world.destination._replace(record=record))
 
 
+def freeze(world: World) -> World | str:
+    host = world.source
+    if not host.running:
+        return FAILED
+    return world.host("source", host.to("pre-migrating", "precopying")) if host.record.step == "begun" else layered(world)
+
+
+def layered(world: World) -> World | str:
+    return DONE if world.source.layer == "there" else world.host("source", world.source._replace(layer="there"))
+
+
+def copy_ahead(world: World) -> World | str:
+    host = world.destination
+    if host.record.step == "admitted":
+        return world.host("destination", host.to("pre-migrating", "precopying"))
+    if not (world.source.open and world.source.record.step == "precopying"):
+        return FAILED
+    return DONE if host.files == "ahead" else world.host("destination", host._replace(files="ahead"))
+
+
 def seal(world: World) -> World | str:
     host, step = world.source, world.source.record.step
     after = {
         "begun": lambda: host.to("migrating", "stopping"),
+        "precopying": lambda: host.to("migrating", "stopping"),
         "stopping": lambda: host._replace(running=False) if host.running else host.to("migrating", "stopped"),
         "stopped": lambda: host.to("migrating", "sealing"),
         "sealing": lambda: (
@@ -122,11 +149,12 @@ def seal(world: World) -> World | str:
 
 def receive(world: World) -> World | str:
     host, step = world.destination, world.destination.record.step
-    if step == "receiving" and host.files == "none" and not (world.source.open and world.source.record.step == "sealed"):
+    if step == "receiving" and host.files in ("none", "ahead") and not (world.source.open and world.source.record.step == "sealed"):
         return FAILED
     after = {
         "admitted": lambda: host.to("migrating", "receiving"),
-        "receiving": lambda: host._replace(files="part") if host.files == "none" else host.to("migrating", "publishing"),
+        "precopying": lambda: host.to("migrating", "receiving"),
+        "receiving": lambda: host._replace(files="part") if host.files in ("none", "ahead") else host.to("migrating", "publishing"),
         "publishing": lambda: host._replace(files="whole") if host.files == "part" else host.to("migrating", "defining"),
         "defining": lambda: host.to("post-migrating", "defined") if host.defined else host._replace(defined=True),
         "defined": lambda: host._replace(running=True) if world.was_running and not host.running else host.to("finished"),
@@ -150,9 +178,11 @@ def restore(world: World) -> World | str:
         return world.host("source", host.to("reverting"))
     if host.files == "sealed":
         return world.host("source", host._replace(files="own"))
+    if host.layer != "none":
+        return world.host("source", host._replace(layer="merged" if host.layer == "there" else "none"))
     if not host.defined:
         return world.host("source", host._replace(defined=True))
-    if world.was_running and not host.running and host.record.step != "begun":
+    if world.was_running and not host.running and host.record.step not in ("begun", "precopying"):
         return world.host("source", host._replace(running=True))
     return world.host("source", host.to("reverted" if status == "reverting" else "error"))
 
@@ -163,7 +193,7 @@ def discard(world: World) -> World | str:
         return DONE
     if status != "confirming":
         return world.host("source", host.to("confirming"))
-    return world.host("source", host._replace(files="gone") if host.files != "gone" else host.to("confirmed"))
+    return world.host("source", host._replace(files="gone", layer="none") if host.files != "gone" else host.to("confirmed"))
 
 
 def prove(world: World) -> World | str:
@@ -200,7 +230,7 @@ def withdraw(world: World) -> World | str:
 
 
 STEPS: dict[str, Step] = {
-    step.__name__: step for step in (begin, claim, seal, receive, go_on, finish, restore, discard, prove, confirm, undefine, withdraw)
+    step.__name__: step for step in (begin, claim, freeze, copy_ahead, seal, receive, go_on, finish, restore, discard, prove, confirm, undefine, withdraw)
 }
 
 
@@ -331,10 +361,15 @@ def check_recovery(world: World) -> None:
     holder = world.destination if world.destination.startable else world.source
     assert holder.startable, "no host could start the guest"
     assert holder.running == world.was_running, "it does not run where it ran before"
+    assert source_has_no_layer(world), "a layer was left on the disks that the guest runs on"
     for host in (world.source, world.destination):
         assert not host.open or host.record.status == "finished", "an operation was left open"
     if not world.destination.open and not world.destination.startable:
         assert world.destination.files == "none", "leftovers at the destination"
+
+
+def source_has_no_layer(world: World) -> bool:
+    return world.source.layer == "none" or world.source.files == "sealed"
 
 
 def explore(start: World) -> set[World]:
@@ -353,15 +388,15 @@ def explore(start: World) -> set[World]:
     return seen
 
 
-def world_before(was_running: bool, verb: str, faults: int) -> World:
+def world_before(was_running: bool, verb: str, faults: int, calls: tuple[tuple[str, str], ...] = MOVE) -> World:
     source = Host(defined=True, files="own", running=was_running)
-    return World(source, Host(), (Run("mover", "move", MOVE, "move"),), was_running=was_running, faults=faults, to_come=(verb,))
+    return World(source, Host(), (Run("mover", "move", calls, "move"),), was_running=was_running, faults=faults, to_come=(verb,))
 
 
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
-@pytest.mark.parametrize("was_running", [True, False])
-def test_no_interleaving_loses_or_doubles_the_guest(was_running, verb):
-    reached = explore(world_before(was_running, verb, faults=3))
+@pytest.mark.parametrize(("was_running", "calls"), [(True, MOVE), (False, MOVE), (True, PRECOPY)])
+def test_no_interleaving_loses_or_doubles_the_guest(was_running, calls, verb):
+    reached = explore(world_before(was_running, verb, faults=3, calls=calls))
     ends = {(world.source.record.status, world.destination.record.status) for world in reached if world.source.record and world.destination.record}
     expected = {"recover": "error", "confirm": "confirmed", "revert": "reverted"}[verb]
     assert {("finished", "finished"), ("error", "error"), (expected, expected)} <= ends

@@ -23,6 +23,7 @@ KEYS = [
     "cgroup_version",
     "claims",
     "cpu",
+    "disk_directories",
     "disk_free_mb",
     "domains",
     "emulators",
@@ -42,6 +43,7 @@ KEYS = [
     "num_io_ops",
     "nwfilters",
     "pci_devices",
+    "pools",
     "reserved",
     "supported_instances",
     "tpm",
@@ -75,6 +77,7 @@ BAD += [
     [{"cpus": 1, "memory_mb": 1, "free_pages": {"x": 1}}],
     [{"image_properties": 7, "vcpus": "x", "memory_mb": []}],
     [{"role": "destination", "bytes": "x"}],
+    [{"name": ["vms"], "active": "x", "type": 7, "path": 7}],
     {"load": "x"},
 ]
 ASKED = request(
@@ -99,6 +102,8 @@ ASKED = request(
         "bridges": ["a"],
         "nwfilters": ["a"],
         "macs": ["a"],
+        "pools": ["vms"],
+        "directories": ["vms"],
         "overlay_bytes": 1,
         "bases": [{"sha256": "aa", "size_bytes": 1}],
     },

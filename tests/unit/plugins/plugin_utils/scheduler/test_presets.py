@@ -89,8 +89,8 @@ def test_a_host_that_is_down_has_one_reason():
 
 @pytest.mark.parametrize("name", sorted({cls.__name__ for cls in ALWAYS}))
 def test_no_list_turns_off_what_is_always_on(name):
-    state = host("kvm1", enabled=False, maintenance=True)
-    asked = request("kvm1", target_host="kvm9", ignore_hosts=["KVM1"], allow_resize_to_same_host=False)
+    state = host("kvm1", enabled=False, maintenance=True, pools=[])
+    asked = request("kvm1", target_host="kvm9", ignore_hosts=["KVM1"], allow_resize_to_same_host=False, requirements={"pools": ["vms"]})
     result = select_destinations([state], asked, {"enabled_filters": []})
     assert name in [reason["filter"] for reason in result["rejected"]["kvm1"]]
 

@@ -1,0 +1,136 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The base images that were fetched to this host: which there are, who uses them, and which may go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _identity
+from ._errors import KvmfleetError
+from ._image_store import PART_SUFFIX, STORE, lock_name
+from ._image_use import Uses, strings
+from ._journal import Journal
+from ._state_dir import StateDir, sync_directory
+
+BUSY = "a fetch or a look that runs now"
+_NAME = re.compile(r"^([0-9a-f]{64})\.(qcow2|raw)(?:\.part)?$")
+_DAY = 24 * 3600.0
+
+
+@dataclass
+class Image:
+    """One file of the store. `bytes` are those on the disk; `last_used` is when it was written or when the last operation on a guest with it ended."""
+
+    path: str
+    sha256: str
+    format: str
+    partial: bool
+    virtual_size: int | None
+    size_bytes: int
+    bytes: int
+    last_used: float
+    used_by: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def examined(connection: Any, state: StateDir, images_path: str, directories: Iterable[str]) -> Iterator[tuple[list[Image], dict[str, str]]]:
+    """The images with their uses, and disks whose chain cannot be read, with the reason.
+
+    While the block runs no fetch can begin and no look can find an image that has no use: their locks are held.
+    """
+    store = os.path.realpath(os.path.join(images_path, STORE))
+    with contextlib.ExitStack() as locks:
+        held = set()
+        for sha256 in sorted({image.sha256 for image in _images(store, {})}):
+            try:
+                locks.enter_context(state.lock(lock_name(sha256), timeout=0))
+                held.add(sha256)
+            except KvmfleetError as exc:
+                if exc.code != "locked":
+                    raise
+        images = _images(store, _last_operations(state))
+        uses = Uses(image.path for image in images if not image.partial)
+        uses.of_host(connection, state, [images_path, *directories])
+        for image in images:
+            image.used_by = sorted(uses.found.get(image.path, ())) + ([] if image.sha256 in held else [BUSY])
+        yield images, uses.unreadable
+
+
+def choose(images: Iterable[Image], now: float, *, older_than: float | None, keep_bytes: int | None) -> list[Image]:
+    """Unused images to remove, those first that were not used for longest.
+
+    :param older_than: only those that were not used for so many days; :param keep_bytes: only until all images together take no more.
+    """
+    images = list(images)
+    total = sum(image.bytes for image in images)
+    chosen = []
+    for image in sorted(images, key=lambda image: (not image.partial, image.last_used)):
+        young = older_than is not None and now - image.last_used < older_than * _DAY
+        fits = keep_bytes is not None and total <= keep_bytes
+        if not image.used_by and not young and not fits:
+            chosen.append(image)
+            total -= image.bytes
+    return chosen
+
+
+def remove(state: StateDir, images: Iterable[Image]) -> None:
+    """Remove images that `examined` found unused, within its block."""
+    directories = set()
+    for image in images:
+        os.unlink(image.path)
+        _identity.forget(state, image.path)
+        directories.add(os.path.dirname(image.path))
+    for directory in directories:
+        sync_directory(directory)
+
+
+def _images(store: str, last_operations: dict[str, float]) -> list[Image]:
+    try:
+        entries = sorted(os.scandir(store), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+    found = []
+    for entry in entries:
+        name = _NAME.match(entry.name)
+        status = entry.stat(follow_symlinks=False)
+        if name is None or not stat.S_ISREG(status.st_mode):
+            continue
+        partial = entry.name.endswith(PART_SUFFIX)
+        found.append(
+            Image(
+                path=entry.path,
+                sha256=name[1],
+                format=name[2],
+                partial=partial,
+                virtual_size=None if partial else _virtual_size(entry.path, name[2], status.st_size),
+                size_bytes=status.st_size,
+                bytes=status.st_blocks * 512,
+                last_used=max(status.st_mtime, 0.0 if partial else last_operations.get(name[1], 0.0)),
+            )
+        )
+    return found
+
+
+def _virtual_size(path: str, image_format: str, size: int) -> int:
+    if image_format == "raw":
+        return size
+    with open(path, "rb") as stream:
+        return int.from_bytes(stream.read(32)[24:], "big")
+
+
+def _last_operations(state: StateDir) -> dict[str, float]:
+    """What the disks in the journal mention, digests of base images among it -> when a record last did, closed ones included."""
+    last: dict[str, float] = {}
+    for record in Journal(state).all():
+        for text in strings(record["disks"]):
+            last[text] = max(record["updated_at"], last.get(text, 0.0))
+    return last

@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_store
+short_description: List the base images that were fetched to a host, and remove unused ones
+version_added: 0.1.0
+description:
+  - Lists the files of the directory C(_base) below O(images_path), where M(kvmfleet.compute.base_image) puts what it fetches, with what uses them.
+  - With O(older_than) or O(keep_bytes) it removes images that nothing on the host uses. No other file is ever removed.
+  - An image is used while anything refers to it, which is a guest, running or not, with any layer of its disks or a snapshot, the record of an operation
+    that is not closed, with its sealed copy, a channel that shows the image, a fetch or look that runs, or any qcow2 file in O(images_path) or
+    O(image_directories), whoever it belongs to.
+  - It is checked under the lock under which images are fetched, so that an operation never loses an image that it has found.
+options:
+  older_than:
+    description:
+      - Remove only images that were not used for so many days, also as a fraction. V(0) is any age.
+      - What counts is when the file was written, and when the last operation on a guest with this base image was recorded on the host.
+    type: float
+  keep_bytes:
+    description:
+      - Remove unused images only until all images together take no more than so many bytes of the disk, also as V(50G). V(0) removes all unused ones.
+      - Those go first that were not used for longest. With O(older_than) too, both must hold.
+    type: bytes
+  images_path:
+    description: Directory of guest images, with C(_base) in it.
+    type: path
+    default: /var/lib/libvirt/images
+  image_directories:
+    description: Further directories in which disks of guests may lie. Images are looked for uses in all levels of them.
+    type: list
+    elements: path
+    default: [/var/lib/libvirt/images]
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: linux
+extends_documentation_fragment:
+  - kvmfleet.compute.attributes
+  - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
+author: kvmfleet contributors (@kvmfleet)
+"""
+
+EXAMPLES = r"""
+- name: Which base images were fetched, and who uses them?
+  kvmfleet.compute.image_store:
+  register: store
+
+- name: Remove what nobody has used for a month, while the images take more than 100 GiB
+  kvmfleet.compute.image_store:
+    older_than: 30
+    keep_bytes: 100G
+"""
+
+RETURN = r"""
+images:
+  description: The images that were found, removed ones included.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    path:
+      description: Where.
+      type: str
+    sha256:
+      description: What it contains, or is to contain.
+      type: str
+    format:
+      description: V(qcow2) or V(raw).
+      type: str
+    partial:
+      description: Whether it is what a fetch that was interrupted has left, or one that runs has brought so far.
+      type: bool
+    virtual_size:
+      description: Size in bytes that a guest sees. V(null) for a partial one.
+      type: int
+    size_bytes:
+      description: Length of the file.
+      type: int
+    bytes:
+      description: Bytes that it takes on the disk.
+      type: int
+    last_used:
+      description: When it was written or last had to do with an operation, in seconds since the epoch.
+      type: float
+    used_by:
+      description: What refers to it, in words. Empty for an unused one.
+      type: list
+      elements: str
+    removed:
+      description: Whether it was removed, or would be in check mode.
+      type: bool
+bytes:
+  description: What the images take on the disk that are left.
+  type: int
+  returned: success
+freed_bytes:
+  description: What the removed ones took.
+  type: int
+  returned: success
+unreadable:
+  description: Disks of guests that cannot be read, such as on storage that is not mounted, with the reason. While there are any, nothing is removed.
+  type: dict
+  returned: success
+error_code:
+  description: V(uses_unknown) if there are images to be removed and disks whose base images cannot be known, V(invalid_value) for negative numbers.
+  type: str
+  returned: failure
+"""
+
+import time
+from dataclasses import asdict
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+
+def chosen(params, images, unreadable):
+    limits = {name: params[name] for name in ("older_than", "keep_bytes")}
+    if any(value is not None and value < 0 for value in limits.values()):
+        raise KvmfleetError("invalid_value", "older_than, keep_bytes: expected a number that is not negative.")
+    if all(value is None for value in limits.values()):
+        return []
+    going = _eviction.choose(images, time.time(), **limits)
+    if going and unreadable:
+        reasons = "; ".join(f"{disk}: {reason}" for disk, reason in sorted(unreadable.items()))
+        raise KvmfleetError(
+            "uses_unknown",
+            f"Nobody can tell which base images these disks stand on ({reasons}), so none is removed. Make them readable, or undefine the guests.",
+            disks=unreadable,
+        )
+    return going
+
+
+def list_and_remove(conn, module):
+    params = module.params
+    state = StateDir(params["state_path"])
+    with _eviction.examined(conn, state, params["images_path"], params["image_directories"]) as (images, unreadable):
+        going = chosen(params, images, unreadable)
+        if not module.check_mode:
+            _eviction.remove(state, going)
+    left = [image for image in images if image not in going]
+    return {
+        "changed": bool(going),
+        "images": [dict(asdict(image), removed=image in going) for image in images],
+        "bytes": sum(image.bytes for image in left),
+        "freed_bytes": sum(image.bytes for image in going),
+        "unreadable": unreadable,
+        "diff": {"before": {"images": [image.path for image in images]}, "after": {"images": [image.path for image in left]}},
+    }
+
+
+def main():
+    def act(module):
+        with _libvirt.connect(module.params["uri"]) as conn:
+            return list_and_remove(conn, module)
+
+    run(
+        act,
+        dict(
+            STATE_ARGS,
+            **LIBVIRT_ARGS,
+            older_than={"type": "float"},
+            keep_bytes={"type": "bytes"},
+            images_path={"type": "path", "default": "/var/lib/libvirt/images"},
+            image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A callback plugin that runs a command between two tasks, as an admin might who does not know of the operation."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: meddle
+type: notification
+short_description: Run a command right before a task
+description:
+  - For the integration tests.
+  - E(KVMFLEET_MEDDLE_BEFORE) is the name of the task, E(KVMFLEET_MEDDLE_WITH) the command.
+author: kvmfleet contributors
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Does nothing unless its environment variables are set."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "meddle"
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        if os.environ.get("KVMFLEET_MEDDLE_BEFORE") == task.name:
+            subprocess.run(shlex.split(os.environ["KVMFLEET_MEDDLE_WITH"]), check=True, stdin=subprocess.DEVNULL)

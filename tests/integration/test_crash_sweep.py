@@ -1,0 +1,130 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every task of every kind of run, taken from the run itself, is a point at which something dies. No guest is lost at any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from support.faults import QUICK, Subject, Task, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import Lab
+
+WEB = {"instance": "web", **QUICK}
+MOVE = {**WEB, "flavor": "medium", "resize_allow_resize_to_same_host": False}
+IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
+SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
+STARTED = "Move | Note at the source that it is finished"
+CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run to be interrupted: a playbook, on a guest that runs or not, after a resize that ended or was itself interrupted before a task."""
+
+    verb: str
+    extra: dict[str, Any]
+    resized: dict[str, Any] | None = None
+    died_before: str | None = None
+    running: bool = True
+
+
+SCENARIOS = {
+    "resize": Scenario("resize", MOVE),
+    "resize, stopped guest": Scenario("resize", MOVE, running=False),
+    "resize in place": Scenario("resize", IN_PLACE),
+    "migrate": Scenario("migrate", WEB),
+    "confirm": Scenario("confirm", WEB, MOVE),
+    "confirm, in place": Scenario("confirm", WEB, IN_PLACE),
+    "revert": Scenario("revert", WEB, MOVE),
+    "revert, in place": Scenario("revert", WEB, IN_PLACE),
+    "recover, back": Scenario("recover", WEB, MOVE, SEALED),
+    "recover, forward": Scenario("recover", WEB, MOVE, STARTED),
+    "recover, in place": Scenario("recover", WEB, IN_PLACE, CLAIMED_IN_PLACE),
+}
+
+
+class Sweep:
+    """One guest that goes through a scenario again and again; another one where that was confirmed."""
+
+    def __init__(self, lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> None:
+        self.lab, self.guests, self.fleet, self.scenario = lab, guests, fleet, scenario
+        self.subject: Subject | None = None
+
+    def begin(self) -> None:
+        """Bring the guest to where the run starts."""
+        if self.subject is None or self.subject.guest.hosts != ["kvm1"]:
+            self.guests.delete_all()
+            guest = self.guests.create("web", "kvm1")
+            self.subject = Subject(self.lab, guest, guest.write())
+            if not self.scenario.running:
+                guest.host.sh("virsh --quiet shutdown web --mode agent; until [ \"$(virsh domstate web)\" = 'shut off' ]; do sleep 0.2; done")
+        resized, died_before = self.scenario.resized, self.scenario.died_before
+        if resized and died_before:
+            assert play_to_death(self.fleet, died_before, "resize", **resized)
+        elif resized:
+            self.fleet.play("resize", **resized).ok()
+
+    def end(self, verb: str) -> None:
+        """The guest is whole; settle what still waits, after which nothing is open."""
+        self._whole()
+        if any(record["status"] == "finished" for host in self.lab.hosts.values() for record in host.records()):
+            self.fleet.play(verb, **WEB).ok()
+            self._whole()
+        self.subject.nothing_open()
+        if verb == "confirm" or self.scenario.verb == "confirm":
+            self.subject = None  # it has another flavor
+
+    def _whole(self) -> None:
+        guest = self.subject.guest
+        if self.scenario.running:
+            self.subject.runs_once_with_its_data()
+            return
+        assert len(guest.hosts) == 1
+        assert self.subject.running_on == []
+        guest.host.virsh("start", "web")
+        self.subject.runs_once_with_its_data()
+        guest.host.virsh("destroy", "web")
+
+    def points(self) -> list[Task]:
+        """The tasks that act on a host from the first record of the operation on."""
+        self.begin()
+        tasks = tasks_of(self.fleet, self.scenario.verb, **self.scenario.extra)
+        self.end("revert")
+        first = next(task.number for task in tasks if task.action == "kvmfleet.compute.migration")
+        return [task for task in tasks if task.number >= first and task.action.startswith("kvmfleet.compute.")]
+
+
+def _controller(sweep: Sweep, task: Task) -> None:
+    """SIGKILL between the tasks: right after this one."""
+    assert play_to_death(sweep.fleet, task.number + 1, sweep.scenario.verb, **sweep.scenario.extra)
+
+
+def _connections(sweep: Sweep, task: Task) -> None:
+    play_and_strike(sweep.fleet, task, lambda: kill_ssh_masters(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra)
+
+
+def _module(sweep: Sweep, task: Task) -> None:
+    play_and_strike(sweep.fleet, task, lambda: kill_modules(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("dies", [_controller, _connections, _module], ids=["controller", "connections", "module"])
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_crash_sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario, dies: Callable[[Sweep, Task], None], request: pytest.FixtureRequest) -> None:
+    """After each, recover, or the same again, and then confirm or revert: one guest, once, with its data, and nothing left."""
+    sweep = Sweep(lab, guests, fleet, scenario)
+    for tried, task in enumerate(sweep.points()):
+        request.node.user_properties.append(("crash point", "tried"))
+        sweep.begin()
+        dies(sweep, task)
+        again = ("recover", scenario.verb)[tried % 2]
+        fleet.play(again, **(scenario.extra if again == scenario.verb else WEB)).ok()
+        sweep.end(("revert", "confirm")[tried % 3 == 2])
+        request.node.user_properties.append(("crash point", "survived"))
