@@ -221,7 +221,11 @@ def test_a_base_that_is_deleted_after_it_was_found(lab: Lab, fleet: Fleet, guest
 
 def test_only_unused_images_are_removed(move: Move) -> None:
     """Not while a guest stands on them, nor a sealed copy of one; check mode says what would go."""
-    lab, fleet, store = move.lab, move.fleet, lambda: move.lab["kvm2"].files(STORE)
+    lab, fleet = move.lab, move.fleet
+
+    def store() -> list[str]:
+        return lab["kvm2"].files(STORE)
+
     move.to_kvm2()
     fleet.play("confirm", instance="web").ok()
     fetched = sorted(store())

@@ -20,8 +20,9 @@ def host(name: str, *bases: str, zone: str = "north", **facts: Any) -> dict[str,
 SOURCE, DESTINATION = host("kvm1", "aa", "bb"), host("kvm2")
 
 
-def order(*others: dict[str, Any], store: str = "", destination: dict[str, Any] = DESTINATION) -> list[str]:
+def order(*others: dict[str, Any], store: str = "", destination: dict[str, Any] | None = None) -> list[str]:
     """The sources of the first base."""
+    destination = destination or DESTINATION
     answer = base_sources([SOURCE, destination, *others], BASES[:1], "kvm1", destination["host"], store)
     assert answer["error"] is None
     return [source["host"] or source["url"] for source in answer["sources"]]
