@@ -16,8 +16,9 @@ AHEAD = {"migrate_precopy": "always", **QUICK}
 
 
 def scribble(guest: Guest, path: str = "/root/scribble") -> None:
-    """Let the guest go on writing."""
-    guest.exec("sh", "-c", f"(while :; do dd if=/dev/urandom of={path} bs=64k count=8 conv=fsync 2>/dev/null; sleep 0.5; done) >/dev/null 2>&1 &")
+    """Let the guest go on writing. A file takes the place of the one before only when it is whole, since a shutdown cuts the last one short."""
+    write = f"dd if=/dev/urandom of={path}.new bs=64k count=8 conv=fsync 2>/dev/null && mv {path}.new {path}"
+    guest.exec("sh", "-c", f"(while :; do {write}; sleep 0.5; done) >/dev/null 2>&1 &")
 
 
 def attach_disk(guest: Guest, target: str, form: str) -> None:
