@@ -27,7 +27,7 @@ def test_resize_to_another_host_back_and_there_for_good(lab: Lab, fleet: Fleet, 
     sealed = [path for path in lab["kvm1"].files() if "web" in path]
     assert len(sealed) == 1
     assert ".sealed-" in sealed[0]
-    assert "failed to get domain" in lab.call("exec", "kvm1", "--", "virsh", "start", "web", check=False).stderr
+    assert "failed to get domain" in lab["kvm1"].attempt("virsh", "start", "web").stderr
     assert [(host, claim["instance_name"]) for host in ("kvm1", "kvm2") for claim in lab[host].records("claims")] == [("kvm1", "web"), ("kvm2", "web")]
 
     fleet.play("revert", instance="web").ok()

@@ -9,9 +9,13 @@ import json
 import re
 from dataclasses import dataclass
 
+from lab import guest
+from lab.fleet import existing_lab
+
 from .lab import IMAGES, Host, Lab
 
 DATA = "/root/data"
+BOOT_TIMEOUT = 120.0
 _LOOK = f"""
 nproc
 awk '/^MemTotal:/ {{ print $2 }}' /proc/meminfo
@@ -44,12 +48,14 @@ class Guest:
         self.disk = f"{IMAGES}/{name}.qcow2"
 
     def exec(self, *argv: str) -> str:
-        """Run a command inside; its output."""
-        return self.lab.call("guest", "exec", self.name, "--", *argv).stdout.rstrip("\n")
+        """Run a command inside, as soon as the guest has booted; its output."""
+        done = guest.execute(existing_lab(), self.name, argv, None, BOOT_TIMEOUT)
+        assert done.status == 0, f"{' '.join(argv)} in guest {self.name}: exit status {done.status}\n{done.stdout!r}{done.stderr!r}"
+        return done.stdout.decode().rstrip("\n")
 
     def wait(self) -> Guest:
         """Wait until the guest has booted."""
-        self.lab.call("guest", "wait", self.name)
+        guest.wait(existing_lab(), self.name, None, BOOT_TIMEOUT)
         return self
 
     def look(self) -> Inside:
@@ -66,7 +72,7 @@ class Guest:
     @property
     def hosts(self) -> list[str]:
         """The hosts that define the guest."""
-        return self.lab.call("guest", "where", self.name, check=False).stdout.split()
+        return [host.name for host in guest.hosts_defining(existing_lab(), self.name)]
 
     @property
     def host(self) -> Host:
@@ -115,8 +121,8 @@ class Guests:
         :param options: further options of `script/lab guest create`.
         """
         self.lab.call("guest", "create", name, "--flavor", flavor, "--host", host, *([] if start else ["--no-start"]), *options)
-        guest = self.made[name] = Guest(self.lab, name)
-        return guest.wait() if start else guest
+        made = self.made[name] = Guest(self.lab, name)
+        return made.wait() if start else made
 
     def delete_all(self) -> None:
         for name in list(self.made):

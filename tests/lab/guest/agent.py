@@ -16,6 +16,7 @@ from ..errors import LabError
 from ..host import Host
 
 POLL_INTERVAL = 0.1
+_NOT_CONNECTED = "guest agent is not connected"
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,16 @@ def answers(host: Host, guest: str) -> bool:
 
 
 def execute(host: Host, guest: str, argv: Sequence[str], timeout: float) -> AgentResult:
-    """Run a program inside a guest to its end."""
-    started = _call(host, guest, "guest-exec", {"path": argv[0], "arg": list(argv[1:]), "capture-output": True})
+    """Run a program inside a guest to its end, as soon as its agent has connected."""
     deadline = time.monotonic() + timeout
+    while True:
+        try:
+            started = _call(host, guest, "guest-exec", {"path": argv[0], "arg": list(argv[1:]), "capture-output": True})
+            break
+        except LabError as error:
+            if _NOT_CONNECTED not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_INTERVAL)
     while True:
         state = _call(host, guest, "guest-exec-status", {"pid": started["pid"]})
         if state["exited"]:
