@@ -35,13 +35,21 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         interval = float(arguments.get("progress_interval", _INTERVAL))
         done = threading.Event()
-        if arguments.get("state") in _COPYING and interval > 0:
+        if self._copies() and interval > 0:
             threading.Thread(target=self._beside()._tell, args=(done, interval), daemon=True).start()
         try:
             result.update(self._execute_module(task_vars=task_vars))
         finally:
             done.set()
         return result
+
+    def _copies(self) -> bool:
+        """Whether the module copies anything."""
+        return self._task.args.get("state") in _COPYING
+
+    def _what(self) -> str:
+        """What is copied, where that is not the guest's disks."""
+        return ""
 
     def _beside(self) -> ActionModule:
         """This action on a connection whose state is not that of the one which is busy; ssh multiplexes both."""
@@ -61,4 +69,4 @@ class ActionModule(ActionBase):
             except (AnsibleError, ValueError):
                 continue  # the module's own connection says what is wrong with the host
             if progress and not done.is_set():
-                _display.display(f"{self._task.delegate_to or 'destination'}: {copy_progress(progress)}")
+                _display.display(f"{self._task.delegate_to or 'destination'}: {self._what()}{copy_progress(progress)}")

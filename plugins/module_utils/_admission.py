@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _libvirt, _network_disks
+from . import _claims, _domain_xml, _kept, _libvirt, _network_disks
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
@@ -43,6 +43,8 @@ def admit(
     """
     state = journal.state
     with state.lock(LOCK):
+        for instance_uuid in _kept.expired(state):
+            _kept.drop(state, instance_uuid)
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)
@@ -57,6 +59,7 @@ def admit(
             )
         if record["role"] == "destination":
             record = journal.update(journal.begin(record), step="admitted")
+            _kept.adopt(state, record)
         return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
 
 
@@ -120,7 +123,10 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
 def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
     missing = sorted(directory for directory in {os.path.dirname(path) for path in exports(record).values()} if not os.path.isdir(directory))
     reasons = [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
-    return reasons + [dict(_reason("no_space", str(shortage)), **shortage.numbers()) for shortage in shortages(journal, record)]
+    short = shortages(journal, record)
+    if short and _kept.make_room(journal.state, but=record["instance_uuid"]):
+        short = shortages(journal, record)
+    return reasons + [dict(_reason("no_space", str(shortage)), **shortage.numbers()) for shortage in short]
 
 
 def _reason(code: str, reason: str, answer: Room | None = None) -> dict[str, Any]:

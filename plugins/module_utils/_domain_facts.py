@@ -16,7 +16,6 @@ from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qem
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
-MAX_LAYERS = 2
 _GIB = 1024**3
 _AGENT = "org.qemu.guest_agent.0"
 _VIRT_TYPES = ("kvm", "qemu")
@@ -111,8 +110,6 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
 
 def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
     layers = disk.get("chain", ())
-    if len(layers) > MAX_LAYERS:
-        yield "chain_too_deep", f"Disk {disk['target']} has {len(layers)} layers; an overlay on one base image can be moved, deeper chains not yet."
     if len(layers) > 1 and (disk["readonly"] or disk["device"] != "disk"):
         yield (
             "readonly_layers",
@@ -145,7 +142,9 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
     try:
         facts["path"] = _path(conn, disk)
         layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
-        facts["chain"] = [_layer_facts(layer, state, identify=digests and number > 0) for number, layer in enumerate(layers)]
+        facts["chain"] = [_layer_facts(layer) for layer in layers]
+        for layer, identity in zip(facts["chain"][1:], _identity.chain_identities(state, layers[1:]) if digests else ()):
+            layer["identity"] = identity
     except KvmfleetError as exc:
         facts["error"] = {"code": exc.code, "message": exc.message}
     except OSError as exc:
@@ -156,8 +155,8 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
     return facts
 
 
-def _layer_facts(layer: _qemu_img.Layer, state: StateDir, *, identify: bool) -> dict[str, Any]:
-    facts = {
+def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
+    return {
         "path": layer.path,
         "format": layer.format,
         "virtual_size": layer.virtual_size,
@@ -167,7 +166,6 @@ def _layer_facts(layer: _qemu_img.Layer, state: StateDir, *, identify: bool) -> 
         "corrupt": layer.corrupt,
         "snapshots": list(layer.snapshots),
     }
-    return {**facts, "identity": _identity.identity(state, layer.path, layer.format)} if identify else facts
 
 
 def _path(conn: Any, disk: _domain_xml.Disk) -> str | None:

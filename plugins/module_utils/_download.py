@@ -62,14 +62,24 @@ class Download:
     :param opener: `opener(url, headers, timeout)` answers with a response as urllib's, following a bounded number of redirects.
     :param stall_timeout: seconds without progress after which it is given up; a connection that breaks is made again within them.
     :param bandwidth_limit: bytes a second, 0 for none.
+    :param reached: is told the bytes of the file that are here, each time there are more.
     """
 
-    def __init__(self, url: str, opener: Callable[[str, dict[str, str], float], Any], *, stall_timeout: float, bandwidth_limit: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        opener: Callable[[str, dict[str, str], float], Any],
+        *,
+        stall_timeout: float,
+        bandwidth_limit: int = 0,
+        reached: Callable[[int], None] = lambda length: None,
+    ) -> None:
         self.url = url
         self.name = shown(url)
         self.stall_timeout = stall_timeout
         self.bandwidth_limit = bandwidth_limit
         self._opener = opener
+        self._reached = reached
 
     def fill(self, path: str, size: int) -> int:
         """Complete the file, which becomes `size` bytes long and is on disk when this returns.
@@ -90,6 +100,7 @@ class Download:
                                 raise OSError("the connection ended early")
                             part.append(chunk)
                             travelled += len(chunk)
+                            self._reached(part.length)
                             # Only more of the file than ever counts, so that a server that begins again each time ends it.
                             if part.length >= min(best + _PROGRESS, size):
                                 best, since = part.length, time.monotonic()

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _libvirt, _pools, _progress, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _pools, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -92,7 +92,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
     claims = {claim["instance_uuid"]: claim for claim in state.read_all("claims")}
     instances = sorted((set(charges) | set(claims)) - {without})
     total = [_charge(charges.get(uuid), claims.get(uuid)) for uuid in instances]
-    free = filesystem.f_bavail * filesystem.f_frsize
+    free = filesystem.f_bavail * filesystem.f_frsize + _kept.bytes_on(state, device)
     size = filesystem.f_blocks * filesystem.f_frsize
     node = connection.getInfo()
     return Usage(

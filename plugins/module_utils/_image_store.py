@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _identity, _qemu_img
+from . import _identity, _kept, _qemu_img
 from ._download import BROKE
 from ._errors import KvmfleetError
 from ._incoming import allocated, shortage_for
@@ -22,6 +22,7 @@ from ._state_dir import StateDir, sync_directory
 
 STORE = "_base"
 PART_SUFFIX = ".part"
+_KEPT = (BROKE, "copy_failed", "copy_stalled", "no_space")
 _LOCK_TIMEOUT = 24 * 3600.0
 
 
@@ -41,7 +42,7 @@ class ImageStore:
     def __init__(self, state: StateDir, images_path: str, directories: list[str], writable: set[str]) -> None:
         self.state = state
         self.images_path = images_path
-        self.directories = directories
+        self.directories = list(dict.fromkeys([images_path, *directories]))
         self.writable = writable
 
     def look(self, base: dict[str, Any]) -> str | None:
@@ -56,23 +57,21 @@ class ImageStore:
         """
         path = base["path"]
         if os.path.lexists(path):
-            found = (
-                _identity.identity(self.state, path, base["format"]) if os.path.isfile(path) and not os.path.islink(path) else {"sha256": "not a regular file"}
-            )
+            found = self._what_is(path, base["format"])
             raise KvmfleetError(
                 "base_differs",
-                f"{path} on this host is not the base image of the guest: its sha256 is {found['sha256']}, the guest needs {base['sha256']}. Rename it (no "
+                f"{path} on this host is not the base image of the guest: {found['what']}, the guest needs {base['sha256']}. Rename it (no "
                 "guest here may lose its own base by that) or put the right image there; the guest was not touched.",
                 path=path,
                 have=found,
                 need={key: base[key] for key in ("sha256", "format", "virtual_size")},
             )
 
-    def fetch(self, base: dict[str, Any], fill: Callable[[str, int], int], *, resumable: bool = False) -> tuple[str, int]:
+    def fetch(self, base: dict[str, Any], fill: Callable[[str, int], int]) -> tuple[str, int]:
         """Fetch the base unless it came meanwhile; one fetch a host, others wait for it and find it.
 
         :param fill: `fill(path, size)` writes the file and returns the bytes that travelled.
-        :param resumable: it goes on with what an earlier fetch left, and what it leaves when it breaks is kept.
+            It goes on with what an earlier fetch has left, and what it leaves itself when it breaks is kept.
         :returns: the path, and the bytes that travelled.
         """
         directory = os.path.join(self.images_path, STORE)
@@ -84,28 +83,52 @@ class ImageStore:
             if found is not None:
                 return found, 0
             part = path + PART_SUFFIX
+            below = self._below(base)
             self._require_space(directory, part, base)
-            continued = resumable and os.path.lexists(part)
+            continued = os.path.lexists(part)
             try:
                 sent = fill(part, base["size_bytes"])
-                sha256 = _identity.digest(self.state, part)
-                if continued and sha256 != base["sha256"]:
+                if continued and _identity.digest(self.state, part, base["backing"]) != base["sha256"]:
                     # What an earlier fetch left was not what this source has, or a crash has spoilt it.
                     os.unlink(part)
                     sent += fill(part, base["size_bytes"])
-                    sha256 = _identity.digest(self.state, part)
-                self._prove(part, sha256, base)
+                content = _identity.content(self.state, part, base["backing"])
+                self._prove(part, _identity.digest(self.state, part, base["backing"]), base, below)
                 # Read-only for everyone: no tool may commit an overlay into a file that other guests stand on.
                 os.chmod(part, 0o444)
                 os.rename(part, path)
                 sync_directory(directory)
             except BaseException as exc:
-                if not (resumable and getattr(exc, "code", BROKE) == BROKE):
-                    with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError):
+                    if getattr(exc, "code", BROKE) in _KEPT:
+                        _kept.give_back(part)
+                    else:
                         os.unlink(part)
                 raise
-            _identity.remember(self.state, path, base["sha256"])
+            _identity.remember(self.state, path, content, base["backing"])
         return path, sent
+
+    def _below(self, base: dict[str, Any]) -> str | None:
+        """Where the image that a layer stands on is here."""
+        if base["backing"] is None:
+            return None
+        path = self.look({**base["backing"], "backing": None})
+        if path is None:
+            raise KvmfleetError(
+                "base_missing",
+                f"The base image {base['path']} is a layer on {base['backing']['path']} (sha256 {base['backing']['sha256']}), which this host lacks.",
+                need=base["backing"]["sha256"],
+            )
+        return path
+
+    def _what_is(self, path: str, image_format: str) -> dict[str, Any]:
+        if not os.path.isfile(path) or os.path.islink(path):
+            return {"what": "it is not a regular file"}
+        try:
+            found = _identity.identity(self.state, path, image_format, self.directories)
+        except KvmfleetError as exc:
+            return {"what": exc.message.rstrip(".")}
+        return {**found, "what": f"its sha256 is {found['sha256']}"}
 
     def _locked(self, base: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
         return self.state.lock(lock_name(base["sha256"]), timeout=_LOCK_TIMEOUT)
@@ -117,8 +140,8 @@ class ImageStore:
                 return path
         return None
 
-    def _prove(self, path: str, sha256: str, base: dict[str, Any]) -> None:
-        """The digest goes first: no tool of QEMU looks at anything else."""
+    def _prove(self, path: str, sha256: str, base: dict[str, Any], below: str | None) -> None:
+        """The digest goes first: no tool of QEMU looks at anything else. A layer is then put on this host's file below."""
         if sha256 != base["sha256"]:
             raise KvmfleetError(
                 "base_differs",
@@ -126,9 +149,11 @@ class ImageStore:
                 need=base["sha256"],
                 have=sha256,
             )
-        layers = _qemu_img.chain(path, base["format"], [os.path.dirname(path)])
-        if len(layers) != 1:
-            raise KvmfleetError("chain_too_deep", f"The base image {base['path']} has a backing file of its own, which is not supported yet.")
+        if below is not None:
+            _qemu_img.rebase_unsafe(path, base["format"], below, base["backing"]["format"])
+        layers = _qemu_img.chain(path, base["format"], self.directories)
+        if (layers[0].backing_path is None) != (below is None):
+            raise KvmfleetError("base_differs", f"The base image {base['path']} names a backing file; the one of the guest stands on nothing.")
         if layers[0].virtual_size != base["virtual_size"]:
             raise KvmfleetError(
                 "base_differs",
@@ -142,7 +167,7 @@ class ImageStore:
         for path in likely:
             if self._may_be(path, base):
                 yield path
-        for directory in dict.fromkeys([self.images_path, *self.directories]):
+        for directory in self.directories:
             for parent, subdirectories, names in os.walk(directory):
                 subdirectories.sort()
                 for path in (os.path.join(parent, name) for name in sorted(names)):
@@ -150,7 +175,7 @@ class ImageStore:
                         yield path
 
     def _may_be(self, path: str, base: dict[str, Any]) -> bool:
-        if path.endswith(PART_SUFFIX) or not any(path.startswith(directory.rstrip("/") + "/") for directory in [self.images_path, *self.directories]):
+        if path.endswith(PART_SUFFIX) or not any(path.startswith(directory.rstrip("/") + "/") for directory in self.directories):
             return False
         try:
             status = os.lstat(path)
@@ -160,12 +185,15 @@ class ImageStore:
 
     def _has_content(self, path: str, base: dict[str, Any]) -> bool:
         try:
-            _identity.require(self.state, path, base)
+            _identity.require(self.state, path, base, self.directories)
         except (KvmfleetError, FileNotFoundError):
             return False
         return True
 
     def _require_space(self, directory: str, part: str, base: dict[str, Any]) -> None:
-        shortage = shortage_for(Journal(self.state), directory, max(0, base["size_bytes"] - allocated(part)))
+        need = max(0, base["size_bytes"] - allocated(part))
+        shortage = shortage_for(Journal(self.state), directory, need)
+        if shortage and _kept.make_room(self.state):
+            shortage = shortage_for(Journal(self.state), directory, need)
         if shortage:
             raise KvmfleetError("no_space", f"There is no room for the base image {base['path']}: {shortage}.", **shortage.numbers())

@@ -59,6 +59,11 @@ def layer_part_path(record: dict[str, Any], path: str) -> str:
     return part_path(record, path) + ".layer"
 
 
+def kept_path(record: dict[str, Any], path: str) -> str:
+    """Where what has come of a file waits for the next operation of its instance."""
+    return f"{path}.{record['instance_uuid']}.kept"
+
+
 def incoming_path(record: dict[str, Any], name: str) -> str:
     """Where the file of that name is copied to: a disk of which earlier rounds are here comes as a layer over them."""
     layered = record.get("rounds") and name in {disk["target"] for disk in writable(record)}
@@ -100,10 +105,14 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
             device = os.stat(directory).st_dev
             # A layer is merged into what is there before it is removed.
             merged = sizes.get(name, 0) if sizes is not None and incoming_path(record, name) != part_path(record, path) else 0
-            need = merged + max(0, (planned if sizes is None else sizes).get(name, 0) - allocated(incoming_path(record, name)))
+            need = merged + max(0, (planned if sizes is None else sizes).get(name, 0) - _here(record, name))
             first, so_far = found.get(device, (directory, 0))
             found[device] = (first, so_far + need)
     return found
+
+
+def _here(record: dict[str, Any], name: str) -> int:
+    return allocated(incoming_path(record, name)) or allocated(kept_path(record, exports(record)[name]))
 
 
 def allocated(path: str) -> int:

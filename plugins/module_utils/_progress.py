@@ -10,7 +10,9 @@ import collections
 import contextlib
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from ._state_dir import StateDir
@@ -66,9 +68,26 @@ class Progress:
             os.replace(temporary, self.path)
 
 
+def peer_directory(state: StateDir, uuid: str) -> str:
+    """The directory of an operation's copy at the host that receives it."""
+    return os.path.join(state.path, "exports", uuid + ".peer")
+
+
+@contextlib.contextmanager
+def shown(state: StateDir, uuid: str) -> Iterator[Progress]:
+    """The progress of a copy that does not come through the channel."""
+    state.ensure("exports")
+    directory = peer_directory(state, uuid)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    try:
+        yield Progress(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def read(state: StateDir, uuid: str) -> dict[str, Any] | None:
     """The document of an operation's copy that runs now, else None."""
-    with contextlib.suppress(OSError, ValueError), open(os.path.join(state.path, "exports", uuid + ".peer", NAME), encoding="utf-8") as stream:
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(peer_directory(state, uuid), NAME), encoding="utf-8") as stream:
         document = json.load(stream)
         if abs(time.time() - document["updated_at"]) < _STALE:
             return document

@@ -23,7 +23,7 @@ from typing import Any
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, die_with_parent, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
-from ._progress import Progress
+from ._progress import Progress, peer_directory
 from ._state_dir import StateDir
 
 _POLL = 0.1
@@ -34,16 +34,18 @@ _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wa
 
 
 class Client:
-    """The destination's end: pulls files by name, with `tool`.
+    """The destination's end: pulls files by name, with `tool`. `spared` counts the bytes that did not travel since an earlier operation had brought them.
 
     :param stall_timeout: seconds without progress after which a copy is given up.
     """
 
     def __init__(self, state: StateDir, uuid: str, *, address: str, port: int, key: str, stall_timeout: float) -> None:
-        self.directory = os.path.join(state.ensure("exports"), uuid + ".peer")
+        state.ensure("exports")
+        self.directory = peer_directory(state, uuid)
         self.address, self.port, self.stall_timeout = address, port, stall_timeout
         self.progress = Progress(self.directory)
         self.tool = "nbdcopy" if shutil.which("nbdcopy") else "qemu-img"
+        self.spared = 0
         self._done = 0
         self._key = key
 
@@ -71,26 +73,34 @@ class Client:
             _set_size(path, length)
 
     def copy_persistently(self, name: str, path: str, size: int, length: int | None = None) -> None:
-        """Copy an export whose digest is offered too. A copy that breaks goes on as long as it gets on within `stall_timeout`.
+        """Copy an export whose digest is offered too, and go on with what is there already.
+
+        A copy that breaks goes on as long as it gets on within `stall_timeout`.
 
         :param size: its bytes of data, for the progress; :param length: as for `copy`.
         """
         before = self._done
-        try:
-            self.copy(name, path, length)
-        except KvmfleetError as exc:
-            if exc.code != "copy_failed":
-                raise
-            self._mend(name, path, before, size, exc)
+        if os.path.lexists(path):
+            self._mend(name, path, before, size, None)
+        else:
+            try:
+                self.copy(name, path, length)
+            except KvmfleetError as exc:
+                if exc.code != "copy_failed":
+                    raise
+                self._mend(name, path, before, size, exc)
         self._done = before + size
 
-    def _mend(self, name: str, path: str, before: int, size: int, error: KvmfleetError) -> None:
-        """Fetch the segments that differ until none does. Only fewer of them count as progress, so that a bad sector ends it."""
+    def _mend(self, name: str, path: str, before: int, size: int, error: KvmfleetError | None) -> None:
+        """Fetch the segments that differ until none does. Only fewer of them count as progress, so that a bad sector ends it.
+
+        :param error: what broke the copy; None for a file that an earlier operation has left.
+        """
         best, since = None, time.monotonic()
         try:
             want = self.digest(name)
         except KvmfleetError as exc:
-            raise error from exc
+            raise (error or exc) from exc
         if "error" in want:
             raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {want['error']}.")
         while True:
@@ -98,11 +108,13 @@ class Client:
             _set_size(path, want["size"])
             ranges = differing(tree(path, segment_size=want["segment_size"]), want)
             missing = sum(end - start for start, end in ranges)
+            if error is None and best is None:
+                self.spared += max(0, size - missing)
             if not missing:
                 return
             if best is None or missing < best:
                 best, since = missing, time.monotonic()
-            elif time.monotonic() - since > self.stall_timeout:
+            elif error is not None and time.monotonic() - since > self.stall_timeout:
                 raise error
             self._done = before + max(0, size - missing)
             try:
@@ -212,7 +224,7 @@ class Client:
 
 def forget_peer(state: StateDir, uuid: str) -> None:
     """Remove what a client left behind that was killed, its key above all."""
-    shutil.rmtree(os.path.join(state.path, "exports", uuid + ".peer"), ignore_errors=True)
+    shutil.rmtree(peer_directory(state, uuid), ignore_errors=True)
 
 
 def _written(pid: int) -> int:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _libvirt, _pools, _power, _qemu_img, _shared_storage
+from . import _claims, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -54,7 +54,8 @@ def receive(
             record,
             step="defining",
             copy_rate=_rate(record, sum(manifest["files"].values()), timings),
-            bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()),
+            bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()) - client.spared,
+            resumed_bytes=record.get("resumed_bytes", 0) + client.spared,
             copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
@@ -83,7 +84,11 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
         _rebase(journal, record, disk, bases)
     _merge_layers(record)
     copied = sum(manifest["files"].values())
-    changes = {"rounds": record.get("rounds", 0) + 1, "precopied_bytes": record.get("precopied_bytes", 0) + copied}
+    changes = {
+        "rounds": record.get("rounds", 0) + 1,
+        "precopied_bytes": record.get("precopied_bytes", 0) + copied - client.spared,
+        "resumed_bytes": record.get("resumed_bytes", 0) + client.spared,
+    }
     record = journal.update(record, copy_rate=_rate(record, copied, timings), note=f"{copied} bytes copied ahead", **changes)
     return {"bytes": copied, "rate": record["copy_rate"]}
 
@@ -144,14 +149,16 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     return True
 
 
-def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None) -> bool:
+def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None, keep_partial: float = 0.0) -> bool:
     """Remove what this operation created on this host, release the claim, close the record.
 
+    :param keep_partial: seconds for which a copy that is not complete is kept for the next operation of the instance.
     :returns: whether anything had to be changed.
     """
     if record["status"] == status:
         return False
     _shared_storage.remove(record)
+    _kept.keep(journal.state, record, keep_partial)
     for path in exports(record).values():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part_path(record, path))
@@ -244,13 +251,17 @@ def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], base
         path = bases.get(base["sha256"])
         if path is None:
             raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
-        _identity.require(journal.state, path, base)
+        _identity.require(journal.state, path, base, _directories(record, bases))
         _qemu_img.rebase_unsafe(part_path(record, disk["path"]), disk["format"], path, base["format"])
+
+
+def _directories(record: dict[str, Any], bases: dict[str, str]) -> list[str]:
+    return record["image_directories"] + [os.path.dirname(path) for path in bases.values()]
 
 
 def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
     """Rebase the received file, grow and check it."""
-    part, base = part_path(record, disk["path"]), disk["base"]
+    part = part_path(record, disk["path"])
     if disk.get("shared"):
         _require_shared(record, disk)
         return
@@ -261,15 +272,15 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
         _qemu_img.resize(part, disk["format"], disk["grow_to"])
     if disk["format"] != "raw":
         _qemu_img.check(part, disk["format"])
-    layers = _qemu_img.chain(part, disk["format"], record["image_directories"] + [os.path.dirname(path) for path in bases.values()])
-    if len(layers) != (1 if base is None else 2):
+    layers = _qemu_img.chain(part, disk["format"], _directories(record, bases))
+    if len(layers) != 1 + len(disk["bases"]):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
 
 
 def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
     """A disk on shared storage is free, so the source's QEMU is off, and what the plan says of it holds here too."""
     _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-    directories = record["image_directories"] + ([os.path.dirname(disk["base"]["path"])] if disk["base"] else [])
+    directories = _directories(record, {base["sha256"]: base["path"] for base in disk["bases"]})
     layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], directories)]
     if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
         raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")

@@ -16,7 +16,8 @@ description:
   - One process of a host fetches an image; others that look for it wait and find it.
 options:
   sha256:
-    description: SHA-256 of the file's bytes, in hexadecimal.
+    description:
+      - SHA-256 of the file's bytes, in hexadecimal. For a layer with a O(backing), the identity that M(kvmfleet.compute.domain_info) tells.
     type: str
     required: true
   format:
@@ -36,6 +37,33 @@ options:
     description: Where the source of the operation has it. A first place to look, and the name that must not be taken by other content.
     type: path
     required: true
+  backing:
+    description:
+      - The base image that this one is a layer on, of which this host must hold a copy before it fetches the layer. What is fetched is put on that copy, so
+        the file differs from the source's in the name of the file below, and in nothing else.
+    type: dict
+    suboptions:
+      sha256:
+        description: As O(sha256).
+        type: str
+        required: true
+      format:
+        description: As O(format).
+        type: str
+        choices: [qcow2, raw]
+        required: true
+      virtual_size:
+        description: As O(virtual_size).
+        type: int
+        required: true
+      size_bytes:
+        description: As O(size_bytes).
+        type: int
+        required: true
+      path:
+        description: As O(path).
+        type: path
+        required: true
   images_path:
     description: Directory of guest images. Fetched base images are stored below C(_base) in it, named by their content.
     type: path
@@ -69,6 +97,10 @@ options:
   source_address:
     description: Address of a host to fetch from, to learn RV(local_address).
     type: str
+  progress_interval:
+    description: While a fetch runs, Ansible says after each of so many seconds how far it is. V(0) says nothing. Shorter ones cost no further round trip.
+    type: float
+    default: 10.0
   migration_uuid:
     description: UUID of the operation for which the base image is looked for or fetched. Required to fetch.
     type: str
@@ -80,7 +112,8 @@ options:
     type: float
     default: 30.0
   stall_timeout:
-    description: Seconds without progress after which a fetch is given up.
+    description:
+      - Seconds without progress after which a fetch is given up. One that breaks goes on within them, and what has come by then is kept for the next fetch.
     type: float
     default: 60.0
 extends_documentation_fragment:
@@ -132,8 +165,8 @@ local_address:
   returned: success
 error_code:
   description:
-    - V(base_differs) if a file of the same path has other content, or what was fetched has, V(copy_failed), V(copy_stalled), V(no_space), V(no_route) or
-      V(not_owner).
+    - V(base_differs) if a file of the same path has other content, or what was fetched has, V(base_missing) if this host lacks O(backing),
+      V(copy_failed), V(copy_stalled), V(no_space), V(no_route) or V(not_owner).
     - From O(url), V(download_broke) if it can go on later, else V(download_refused), and V(invalid_value) for what is no URL.
   type: str
   returned: failure
@@ -144,7 +177,7 @@ import contextlib
 from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt, _progress
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
 from ansible_collections.kvmfleet.compute.plugins.module_utils._download import Download, url_of
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -152,6 +185,14 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+IMAGE_ARGS = {
+    "sha256": {"type": "str", "required": True},
+    "format": {"type": "str", "choices": ["qcow2", "raw"], "required": True},
+    "virtual_size": {"type": "int", "required": True},
+    "size_bytes": {"type": "int", "required": True},
+    "path": {"type": "path", "required": True},
+}
 
 
 def open_http(url, headers, timeout):
@@ -165,13 +206,16 @@ def open_http(url, headers, timeout):
 def fetch(params, state, store, base):
     if params["url"] is not None:
         limits = {name: params[name] for name in ("stall_timeout", "bandwidth_limit")}
-        return store.fetch(base, Download(url_of(params["url"], base), open_http, **limits).fill, resumable=True)
+        with _progress.shown(state, params["migration_uuid"]) as progress:
+            progress.begin(base["size_bytes"])
+            return store.fetch(base, Download(url_of(params["url"], base), open_http, reached=progress.reached, **limits).fill)
     channel = {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
     with Client(state, params["migration_uuid"], **channel) as client:
 
         def fill(part, size):
-            client.copy(f"base-{base['sha256']}", part, size)
-            return data_bytes(part)
+            client.progress.begin(size)
+            client.copy_persistently(f"base-{base['sha256']}", part, size, size)
+            return max(0, data_bytes(part) - client.spared)
 
         return store.fetch(base, fill)
 
@@ -188,7 +232,7 @@ def working(params, state):
 
 
 def provide(params, state, check_mode):
-    base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path")}
+    base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path", "backing")}
     with _libvirt.connect(params["uri"]) as conn:
         store = _image_store.ImageStore(state, params["images_path"], params["image_directories"], _libvirt.writable_paths(conn))
     path, sent = store.look(base), 0
@@ -213,11 +257,8 @@ def main():
         dict(
             STATE_ARGS,
             **LIBVIRT_ARGS,
-            sha256={"type": "str", "required": True},
-            format={"type": "str", "choices": ["qcow2", "raw"], "required": True},
-            virtual_size={"type": "int", "required": True},
-            size_bytes={"type": "int", "required": True},
-            path={"type": "path", "required": True},
+            **IMAGE_ARGS,
+            backing={"type": "dict", "options": IMAGE_ARGS},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             address={"type": "str"},
@@ -230,6 +271,7 @@ def main():
             owner={"type": "str"},
             lease={"type": "float", "default": 30.0},
             stall_timeout={"type": "float", "default": 60.0},
+            progress_interval={"type": "float", "default": 10.0},  # for the action plugin
         ),
         mutually_exclusive=[("address", "url")],
         required_together=[("address", "port", "key"), ("migration_uuid", "owner")],

@@ -178,15 +178,15 @@ def on_shared_storage(disk, path, probes, allowed):
             "(allow_resize_to_same_host), or take a flavor with the same disk.",
             target=disk["target"],
         )
-    base = disk["base"] and os.path.dirname(disk["base"]["path"])
-    if base and not _shared_storage.sees(base, probes.get(base)):
-        raise KvmfleetError(
-            "base_not_shared",
-            f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {disk['base']['path']} does not lie "
-            "there under the same path.",
-            target=disk["target"],
-        )
-    _qemu_img.chain(path, disk["format"], allowed + ([base] if base else []), force_share=True)
+    for base in disk["bases"]:
+        if not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
+            raise KvmfleetError(
+                "base_not_shared",
+                f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {base['path']} does not lie "
+                "there under the same path.",
+                target=disk["target"],
+            )
+    _qemu_img.chain(path, disk["format"], allowed + [os.path.dirname(base["path"]) for base in disk["bases"]], force_share=True)
     return dict(disk, path=path, shared=True)
 
 

@@ -181,7 +181,7 @@ def open_channel(params, journal, record, server):
     if not re.match(r"^[0-9a-f]{64}$", params["key"]):
         raise KvmfleetError("invalid_value", "key: expected 64 hexadecimal digits.")
     transport = choose(params["transport"])
-    known = {disk["base"]["sha256"]: disk["base"]["path"] for disk in record["disks"] if disk["base"]}
+    known = {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]}
     unknown = sorted(set(params["bases"]) - set(known))
     if unknown:
         whose = "that this host is known to hold" if params["lends"] else f"of migration {record['uuid']}"
@@ -193,7 +193,7 @@ def open_channel(params, journal, record, server):
     if journal is not None:
         journal.update(record, transport=transport, tunnel=params["tunnel"])
     for sha256 in params["bases"]:
-        server.offer_file(f"base-{sha256}", known[sha256])
+        server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
 
 
@@ -203,7 +203,7 @@ def part_in(params, state):
     if params["lends"]:
         state.file("exports", params["migration_uuid"])  # no journal has vouched for the name
         with state.lock(f"migration-{params['migration_uuid']}"):
-            yield None, {"uuid": params["migration_uuid"], "disks": [{"base": known} for known in _identity.known(state)]}
+            yield None, {"uuid": params["migration_uuid"], "disks": [{"bases": _identity.known(state)}]}
     else:
         journal = Journal(state, params["lease"])
         with journal.working(params["migration_uuid"], params["owner"]) as record:

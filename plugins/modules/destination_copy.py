@@ -59,6 +59,13 @@ options:
     description: While the copy runs, Ansible says after each of so many seconds how far it is. V(0) says nothing. Shorter copies cost no further round trip.
     type: float
     default: 10.0
+  keep_partial:
+    description:
+      - Seconds for which O(state=absent) keeps the disks of a copy that is not complete, so that the next operation that brings the instance to this host
+        goes on with them. V(0) keeps nothing.
+      - They go earlier if anything else needs the room, and are shortened where they leave the filesystem less than 5 percent.
+    type: float
+    default: 0
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=absent) end with the status V(error) instead of V(reverted).
     type: str
@@ -116,6 +123,10 @@ bytes_transferred:
   description: Bytes of data that travelled through the channel for the guest's own files, all rounds together. Base images are not among them.
   type: int
   returned: when O(state=started) and not in check mode
+resumed_bytes:
+  description: Bytes of data that did not travel, since an earlier operation that was undone had brought them. RV(bytes_transferred) does not count them.
+  type: int
+  returned: when O(state=started) and not in check mode
 copied_by:
   description: The program that pulled the files, C(nbdcopy), or C(qemu-img) where that is not installed. It is in the record of the destination too.
   type: str
@@ -169,7 +180,8 @@ def start(params, conn, journal, record):
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
     record = journal.get(record["uuid"])
-    return dict(received, changed=True, bytes_transferred=record["bytes_transferred"], copied_by=record.get("copied_by"))
+    told = {key: record.get(key) for key in ("bytes_transferred", "resumed_bytes", "copied_by")}
+    return dict(received, changed=True, **told)
 
 
 def prove(params, conn, journal, record):
@@ -189,7 +201,7 @@ def undefine(params, conn, journal, record):
 def withdraw(params, conn, journal, record):
     undefined = _receiving.undefine(conn, journal, record, shutdown(params))
     status = "reverted" if record["status"] == "reverting" else "error"
-    withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"])
+    withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
     _pools.sync(conn, record["disks"])
     return {"changed": withdrawn or undefined}
 
@@ -211,6 +223,7 @@ def main():
             stall_timeout={"type": "float", "default": 60.0},
             verify={"type": "str", "choices": ["extents", "full", "none"], "default": "extents"},
             progress_interval={"type": "float", "default": 10.0},  # for the action plugin
+            keep_partial={"type": "float", "default": 0},
             error={"type": "str"},
         ),
         required_together=[("address", "port", "key")],

@@ -110,6 +110,31 @@ freed_bytes:
   description: What the removed ones took.
   type: int
   returned: success
+kept:
+  description: Disks of copies that broke, which wait for the next operation of their instance. With a limit, those whose time is over are removed.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    instance_uuid:
+      description: Of which instance.
+      type: str
+    instance_name:
+      description: Its name.
+      type: str
+    files:
+      description: Where.
+      type: list
+      elements: str
+    bytes:
+      description: What they take on the disk.
+      type: int
+    kept_at:
+      description: Since when, in seconds since the epoch.
+      type: float
+    expires_at:
+      description: Until when.
+      type: float
 unreadable:
   description: Disks of guests that cannot be read, such as on storage that is not mounted, with the reason. While there are any, nothing is removed.
   type: dict
@@ -123,7 +148,7 @@ error_code:
 import time
 from dataclasses import asdict
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _kept, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -153,12 +178,19 @@ def list_and_remove(conn, module):
         going = chosen(params, images, unreadable)
         if not module.check_mode:
             _eviction.remove(state, going)
+    wanted = params["older_than"] is not None or params["keep_bytes"] is not None
+    expired = _kept.expired(state) if wanted else []
+    kept = [one for one in _kept.listed(state) if one["instance_uuid"] not in expired]
+    if not module.check_mode:
+        for instance_uuid in expired:
+            _kept.drop(state, instance_uuid)
     left = [image for image in images if image not in going]
     return {
-        "changed": bool(going),
+        "changed": bool(going or expired),
         "images": [dict(asdict(image), removed=image in going) for image in images],
         "bytes": sum(image.bytes for image in left),
         "freed_bytes": sum(image.bytes for image in going),
+        "kept": kept,
         "unreadable": unreadable,
         "diff": {"before": {"images": [image.path for image in images]}, "after": {"images": [image.path for image in left]}},
     }

@@ -130,7 +130,7 @@ def begin(module, journal):
     result = {"changed": True, "diff": params["diff"] or {}, "migration": None}
     if module.check_mode:
         return result
-    paths = [disk["path"] for disk in params["plan"]["disks"]] + [disk["base"]["path"] for disk in params["plan"]["disks"] if disk["base"]]
+    paths = [disk["path"] for disk in params["plan"]["disks"]] + [base["path"] for disk in params["plan"]["disks"] for base in disk["bases"]]
     probes = _shared_storage.draw(map(os.path.dirname, paths)) if params["role"] == "source" else {}
     record = journal.begin(
         dict(

@@ -59,6 +59,7 @@ def nothing_left(lab: Lab) -> Iterator[None]:
     """No test leaves a claim, an export, a copy, a domain, a process or an open operation on any host."""
     yield
     left = lab.leftovers()
+    lab.forget_kept()
     if left:
         lab.reset()
     assert not left, "left behind:\n" + "\n".join(left)

@@ -18,6 +18,7 @@ from support.faults import (
     hidden_from,
     impatient,
     in_mid_copy,
+    kill_modules,
     kill_ssh_masters,
     kill_tool,
     one_paragraph,
@@ -149,16 +150,46 @@ def own_filesystem(lab: Lab) -> Iterator[None]:
     host.sh(f"umount -l {IMAGES}")
 
 
+def goes_on(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """The next run sends only what the last one did not bring."""
+    sent = lab["kvm1"].sent_bytes
+    moved = fleet.play("resize", **RESIZE).ok().migration
+    sent = lab["kvm1"].sent_bytes - sent
+    assert moved["resumed_bytes"] >= 16 * 2**20
+    assert sent <= 1.05 * moved["overlay_bytes"] + 2**20
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", **SETTLE).ok()
+    subject.as_before()
+
+
+def test_a_copy_whose_run_died_goes_on_in_the_next_one(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Its controller and the module at the destination are killed; recover undoes the move, and keeps what has come."""
+    subject = Subject(lab, subject.guest, subject.guest.write(3 * MIB))
+    with slow_link(lab["kvm2"]):
+        playing = fleet.start("resize", **RESIZE)
+        in_mid_copy(lab["kvm2"], playing, 2 * MIB)
+        playing.kill()
+        kill_modules(lab)
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+    goes_on(lab, fleet, subject)
+
+
 def test_the_disk_fills_up_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject, own_filesystem: None) -> None:
-    """Someone else takes the space that was free when the claim was made."""
+    """Someone else takes the space that was free when the claim was made. Once there is room again, the next run goes on."""
+    subject = Subject(lab, subject.guest, subject.guest.write(3 * MIB))
     shrink = f"mount -o remount,size=$(($(df -k --output=used {IMAGES} | tail -1) + 1024))k {IMAGES}"
     with slow_link(lab["kvm2"]):
         playing = fleet.start("resize", **RESIZE)
-        in_mid_copy(lab["kvm2"], playing)
+        in_mid_copy(lab["kvm2"], playing, 2 * MIB)
         lab["kvm2"].sh(shrink)
         run = playing.wait()
     one_paragraph(run, "No space left", "as before", "kvm1")
     subject.as_before()
+    blocks, free = map(int, lab["kvm2"].sh(f"stat --file-system --format='%b %a' {IMAGES}").split())
+    assert free >= blocks / 20, "what is kept takes the room of the guests there"
+    lab["kvm2"].sh(f"mount -o remount,size=4g {IMAGES}")
+    goes_on(lab, fleet, subject)
 
 
 def test_what_another_copy_has_yet_to_write_is_not_free(lab: Lab, fleet: Fleet, guests: Guests, subject: Subject, own_filesystem: None) -> None:

@@ -208,7 +208,7 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     """Each stays exactly as it is: definition, state and files."""
     host = lab["kvm1"]
     device = "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem></devices>"
-    names = ["paused", "sharing", "secrets", "planted", "outside", "datafile", "database", "richbase", "deep", "luks", "twin"]
+    names = ["paused", "sharing", "secrets", "planted", "outside", "datafile", "database", "luks", "twin"]
     for name in names:
         guests.create(name, "kvm1", start=False)
     disk = {name: f"{IMAGES}/{name}.qcow2" for name in names}
@@ -221,9 +221,6 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     host.sh(f"cd {IMAGES} && rm {disk['datafile']} && qemu-img create -q -f qcow2 -o data_file={DATA_FILE} {disk['datafile']} 1G")
     host.sh(f"cd {IMAGES}/base && qemu-img create -q -f qcow2 -o data_file={DATA_FILE} data.qcow2 1G && chmod 444 data.qcow2")
     host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {IMAGES}/base/data.qcow2 {disk['database']}")
-    host.sh(f"cd {IMAGES}/base && qemu-img create -q -f qcow2 -b kvmfleet-guest.qcow2 -F qcow2 rich.qcow2 && chmod 444 rich.qcow2")
-    host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {IMAGES}/base/rich.qcow2 {disk['richbase']}")
-    host.sh(f"cd {IMAGES} && mv deep.qcow2 deep-1.qcow2 && {_OVERLAY} -b deep-1.qcow2 deep-2.qcow2 && {_OVERLAY} -b deep-2.qcow2 deep.qcow2")
     encryption = "--object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
     # qemu-img measures how fast the processor is, and gives up where the clock of its own processor time has not moved.
     create = f"{_OVERLAY} -b base/kvmfleet-guest.qcow2 {encryption} luks.qcow2"
@@ -236,7 +233,7 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
         assert host.sh(f"virsh list --all; sha256sum {' '.join(path for name, path in disk.items() if name != 'paused')}") == before
     finally:
         lab["kvm2"].virsh("undefine", "twin", check=False)
-        host.sh(f"rm -f {IMAGES}/deep-?.qcow2 {IMAGES}/base/rich.qcow2 /tmp/base.qcow2 {IMAGES}/base/data.qcow2; virsh destroy paused", check=False)
+        host.sh(f"rm -f /tmp/base.qcow2 {IMAGES}/base/data.qcow2; virsh destroy paused", check=False)
     expected = {
         "paused": ["paused", "kvm1", "running or shut off"],
         "sharing": ["sharing", "kvm1", "filesystem mount"],
@@ -245,8 +242,6 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
         "outside": ["outside", "kvm1", "/tmp/base.qcow2"],
         "datafile": ["datafile", "kvm1", "data"],
         "database": ["database", "kvm1", f"{IMAGES}/base/data.qcow2", "data"],
-        "richbase": ["richbase", "kvm1", "3 layers"],
-        "deep": ["deep", "kvm1", "4 layers"],
         "luks": ["luks", "kvm1", "encrypted"],
         "twin": ["twin", "2 hosts", "kvm1", "kvm2"],
     }

@@ -15,10 +15,13 @@ from support.lab import IMAGES, Host, Lab
 
 BASES = f"{IMAGES}/kinds"
 RAW_BASE, COMPRESSED_BASE = f"{BASES}/plain.raw", f"{BASES}/compressed.qcow2"
+LAYERED_BASE = f"{BASES}/high.qcow2"
 _MAKE_BASES = f"""
 mkdir {BASES} && cd {BASES} && qemu-img create -q -f raw plain.raw 64M && qemu-img create -q -f qcow2 full.qcow2 64M
 qemu-io -f raw -c 'write -q -P 17 1M 5M' plain.raw && qemu-io -f qcow2 -c 'write -q -P 18 2M 7M' full.qcow2
-qemu-img convert -q -c -f qcow2 -O qcow2 full.qcow2 compressed.qcow2 && rm full.qcow2 && chmod 444 *
+qemu-img convert -q -c -f qcow2 -O qcow2 full.qcow2 compressed.qcow2 && rm full.qcow2
+qemu-img create -q -f qcow2 -F raw -b plain.raw low.qcow2 && qemu-io -f qcow2 -c 'write -q -P 19 2M 8M' low.qcow2
+qemu-img create -q -f qcow2 -F qcow2 -b low.qcow2 high.qcow2 && qemu-io -f qcow2 -c 'write -q -P 20 7M 5M' high.qcow2 && chmod 444 *
 """
 KINDS = {
     "vdb": ("qcow2", "-o cluster_size=4k"),
@@ -28,6 +31,7 @@ KINDS = {
     "vdf": ("qcow2", "-o compat=0.10"),
     "vdg": ("qcow2", "-o compression_type=zstd"),
     "vdh": ("raw", ""),
+    "vdi": ("qcow2", f"-F qcow2 -b {LAYERED_BASE}"),
 }
 PLANTED = "/root/kvmfleet-secret"
 
@@ -63,14 +67,16 @@ def many_disks(lab: Lab, guests: Guests) -> Iterator[Guest]:
 
 
 def test_every_kind_of_image_moves(lab: Lab, fleet: Fleet, many_disks: Guest) -> None:
-    """Several disks at once: flat, raw with holes, on raw and on compressed bases, small and large clusters, old and new versions; there and back."""
+    """Several disks at once: flat, raw with holes, on raw, compressed and layered bases, small and large clusters, old and new versions; there and back."""
     source, destination = lab["kvm1"], lab["kvm2"]
     seen = {target: content(source, target) for target in KINDS}
     allocated = {target: source.allocated_bytes(image(target)) for target in KINDS}
     assert len(set(seen.values())) == len(KINDS)
 
     with never_read([source, destination], PLANTED):
-        assert fleet.play("migrate", instance="web", migrate_target_host="kvm2").ok().migration["destination"] == "kvm2"
+        moved = fleet.play("migrate", instance="web", migrate_target_host="kvm2").ok().migration
+    assert moved["destination"] == "kvm2"
+    assert [base["from"] for base in moved["bases"]] == ["kvm2", *["kvm1"] * 4]  # raw, compressed, and two layers on the raw one
     assert many_disks.hosts == ["kvm2"]
     assert {target: content(destination, target) for target in KINDS} == seen
     holes_kept = {target: destination.allocated_bytes(image(target)) <= size + 2**20 for target, size in allocated.items()}

@@ -242,6 +242,7 @@ def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[
 def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
     chain = disk["chain"]
     writable = disk["device"] == "disk" and not disk["readonly"]
+    bases = _bases(chain) if writable else []
     return {
         "target": disk["target"],
         "kind": "disk" if writable else "media",
@@ -252,9 +253,19 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
         "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
         "allocated_bytes": disk["allocated_bytes"],
         "virtual_size": disk["virtual_size"],
-        "base": {**chain[1]["identity"], "path": chain[1]["path"]} if writable and len(chain) > 1 else None,
+        "base": bases[-1] if bases else None,
+        "bases": bases,
         "grow_to": grown["disk"] * GIB if grown and disk["root"] and grown["disk"] * GIB > disk["virtual_size"] else None,
     }
+
+
+def _bases(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every layer that the guest only reads is a base image: the lowest first, since each `backing` is what the next one stands on."""
+    found: list[dict[str, Any]] = []
+    for layer in reversed(chain[1:]):
+        below = {key: value for key, value in found[-1].items() if key != "backing"} if found else None
+        found.append({**layer["identity"], "path": layer["path"], "backing": below})
+    return found
 
 
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -283,7 +294,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
 def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, Any]:
     """The requirements as far as the facts of a host can answer them, for the scheduler."""
     disks, firmware, cpu = [disk for disk in domain["disks"] if disk["path"]], domain["firmware"], domain.get("cpu")
-    bases = {base["sha256"]: base["size_bytes"] for disk in disks if (base := _disk(disk, None)["base"])}
+    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None)["bases"]}
     root = _root(domain)
     return {
         **{key: value for key, value in _requirements(domain).items() if key != "network_disks"},

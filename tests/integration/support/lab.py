@@ -23,8 +23,9 @@ IMAGES = "/var/lib/libvirt/images"
 _LEFTOVERS = f"""
 cd {STATE} 2>/dev/null && find claims exports -mindepth 1 ! -name '.*' 2>/dev/null
 grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
-find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
-find {IMAGES} -maxdepth 1 -type f
+find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' ! -path '*/_base/*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
+find {IMAGES} -maxdepth 1 -type f ! -name '*.kept'
+find {IMAGES} -maxdepth 1 -name '*.kept' | while read file; do grep -sqF "$file" {STATE}/kept/*.json || echo "$file"; done
 ps -eo comm= | grep -xE 'nbdkit|nbdcopy|qemu-storage-da'
 {{ virsh --quiet list --all --name || echo 'list unknown'; }} | sed '/^$/d; s/^/domain /'
 """
@@ -39,6 +40,9 @@ find {IMAGES} -maxdepth 1 -type f -delete
 rm -rf {IMAGES}/_base {STATE}
 """
 
+
+# What a copy that broke may leave for the next one, in the open.
+_FORGET_KEPT = f"rm -rf {IMAGES}/*.kept {STATE}/kept {IMAGES}/_base/*.part"
 
 _SNAPSHOT = f"""
 find {IMAGES} {STATE}/migrations {STATE}/claims {STATE}/exports /etc/libvirt/qemu /var/lib/libvirt/qemu/nvram -type f -printf '%p %s %T@\\n' 2>/dev/null | sort
@@ -112,6 +116,10 @@ class Host:
         """What there should not be on a host without guests or open operations."""
         return self.sh(_LEFTOVERS).splitlines()
 
+    def forget_kept(self) -> None:
+        """Remove what copies that broke have left for the next ones."""
+        self.sh(_FORGET_KEPT, check=False)
+
     def snapshot(self) -> str:
         """Every image, definition, record, claim and domain, such that a change of any shows."""
         return self.sh(_SNAPSHOT)
@@ -148,6 +156,9 @@ class Lab:
     def snapshot(self) -> dict[str, str]:
         """The snapshots of all hosts."""
         return self._on_all(Host.snapshot)
+
+    def forget_kept(self) -> None:
+        self._on_all(Host.forget_kept)
 
     def reset(self) -> None:
         self._on_all(Host.reset)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -37,9 +37,9 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read = _identity._sha256
     calls: list[str] = []
 
-    def counting(stream: Any) -> str:
+    def counting(stream: Any, *options: Any) -> str:
         calls.append(stream.name)
-        return read(stream)
+        return read(stream, *options)
 
     monkeypatch.setattr(_identity, "_sha256", counting)
     monkeypatch.setattr(_identity, "_SETTLED", -1.0)
@@ -48,7 +48,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_identity_is_content_format_and_size(state: StateDir, base: Path) -> None:
     size = 9 * 1024**2 + 512
-    assert _identity.identity(state, str(base), "raw") == {
+    assert _identity.identity(state, str(base), "raw", [str(base.parent)]) == {
         "sha256": hashlib.sha256(base.read_bytes()).hexdigest(),
         "format": "raw",
         "virtual_size": size,
@@ -93,8 +93,8 @@ def test_two_readers_read_once(state: StateDir, base: Path, readings: list[str])
 def test_a_file_that_changes_while_it_is_read_is_refused(state: StateDir, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = _identity._sha256
 
-    def and_then_somebody_writes(stream: Any) -> str:
-        value = read(stream)
+    def and_then_somebody_writes(stream: Any, *options: Any) -> str:
+        value = read(stream, *options)
         time.sleep(0.02)
         with open(base, "ab") as image:
             image.write(b"!")
@@ -108,20 +108,20 @@ def test_a_file_that_changes_while_it_is_read_is_refused(state: StateDir, base: 
 
 
 def test_a_base_of_the_same_name_and_size_with_other_content_is_refused(state: StateDir, base: Path) -> None:
-    expected = _identity.identity(state, str(base), "raw")
-    _identity.require(state, str(base), expected)
+    expected = _identity.identity(state, str(base), "raw", [str(base.parent)])
+    _identity.require(state, str(base), expected, [str(base.parent)])
     base.write_bytes(base.read_bytes()[::-1])
     with pytest.raises(KvmfleetError) as caught:
-        _identity.require(state, str(base), expected)
+        _identity.require(state, str(base), expected, [str(base.parent)])
     assert caught.value.code == "base_differs"
     assert caught.value.details["need"] == expected["sha256"]
 
 
 def test_a_base_of_another_virtual_size_is_refused(state: StateDir, images: Path, qemu_img: Callable[[str], str]) -> None:
     qemu_img("create -q -f qcow2 base.qcow2 1M")
-    expected = _identity.identity(state, f"{images}/base.qcow2", "qcow2")
+    expected = _identity.identity(state, f"{images}/base.qcow2", "qcow2", [str(images)])
     with pytest.raises(KvmfleetError, match="virtual_size"):
-        _identity.require(state, f"{images}/base.qcow2", {**expected, "virtual_size": 2 * 1024**2})
+        _identity.require(state, f"{images}/base.qcow2", {**expected, "virtual_size": 2 * 1024**2}, [str(images)])
 
 
 def test_an_image_that_somebody_writes_to_has_no_identity(state: StateDir, images: Path, qemu_img: Callable[[str], str]) -> None:
@@ -129,6 +129,70 @@ def test_an_image_that_somebody_writes_to_has_no_identity(state: StateDir, image
     with subprocess.Popen(["qemu-io", "-f", "qcow2", images / "base.qcow2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.read(1)
         with pytest.raises(KvmfleetError) as caught:
-            _identity.identity(state, f"{images}/base.qcow2", "qcow2")
+            _identity.identity(state, f"{images}/base.qcow2", "qcow2", [str(images)])
         process.communicate(b"quit\n")
     assert caught.value.code == "image_in_use"
+
+
+@pytest.fixture
+def layers(images: Path, qemu_img: Callable[[str], str]) -> list[str]:
+    """Three layers, the lowest last."""
+    qemu_img("create -q -f qcow2 low.qcow2 8M")
+    qemu_img("create -q -f qcow2 -b low.qcow2 -F qcow2 middle.qcow2")
+    qemu_img("create -q -f qcow2 -b middle.qcow2 -F qcow2 -o cluster_size=4k top.qcow2")
+    for number, name in enumerate(("low", "middle", "top")):
+        write(images / f"{name}.qcow2", number, f"0x1{number}")
+    return [f"{images}/{name}.qcow2" for name in ("top", "middle", "low")]
+
+
+def write(image: Path, mib: int, pattern: str) -> None:
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -P {pattern} {mib}M 1M", str(image)], check=True, capture_output=True)
+
+
+def sums(state: StateDir, path: str, images: Path) -> list[str]:
+    return [found["sha256"] for found in _identity.chain_identities(state, _qemu_img.chain(path, "qcow2", [str(images)]))]
+
+
+@pytest.mark.parametrize("name", ["elsewhere.qcow2", "a-much-longer-name-than-it-had-before-" + "x" * 150 + ".qcow2"])
+def test_a_layer_is_the_same_on_the_same_layers_whatever_their_names(
+    state: StateDir, images: Path, layers: list[str], qemu_img: Callable[[str], str], name: str
+) -> None:
+    before = sums(state, layers[0], images)
+    assert len(set(before)) == 3
+    os.rename(layers[1], images / name)
+    qemu_img(f"rebase -u -f qcow2 -b {images}/{name} -F qcow2 top.qcow2")
+    assert sums(state, layers[0], images) == before
+
+
+def test_what_is_written_below_changes_the_identity_of_every_layer_above(
+    state: StateDir, images: Path, layers: list[str], readings: list[str]
+) -> None:
+    before = sums(state, layers[0], images)
+    readings.clear()
+    write(images / "middle.qcow2", 5, "0x55")
+    after = sums(state, layers[0], images)
+    assert [old == new for old, new in zip(before, after)] == [False, False, True]
+    assert readings == [layers[1]]  # each file is still read once
+    assert {known["path"]: known["sha256"] for known in _identity.known(state)} == dict(zip(layers, after))
+
+
+def test_the_same_layer_on_another_base_is_another_image(state: StateDir, images: Path, layers: list[str], qemu_img: Callable[[str], str]) -> None:
+    before = sums(state, layers[0], images)
+    qemu_img("create -q -f qcow2 other.qcow2 8M")
+    qemu_img("rebase -u -f qcow2 -b other.qcow2 -F qcow2 middle.qcow2")
+    assert not set(sums(state, layers[0], images)) & set(before)
+
+
+def test_a_layer_with_bitmaps_is_refused(state: StateDir, images: Path, layers: list[str], qemu_img: Callable[[str], str]) -> None:
+    qemu_img("bitmap --add -f qcow2 middle.qcow2 backup")
+    with pytest.raises(KvmfleetError) as caught:
+        sums(state, layers[0], images)
+    assert caught.value.code == "image_has_bitmaps"
+
+
+@pytest.mark.parametrize("header", [b"", b"QFI", b"QFI\xfb" + bytes(108), b"QFI\xfb\0\0\0\3" + bytes(12) + b"\0\0\0\x3f", b"raw!" * 30])
+def test_a_header_that_is_none_is_refused(state: StateDir, images: Path, header: bytes) -> None:
+    (images / "bad").write_bytes(header)
+    with pytest.raises(KvmfleetError) as caught:
+        _identity.digest(state, str(images / "bad"), {"sha256": "0" * 64, "format": "raw"})
+    assert caught.value.code == "image_corrupt"

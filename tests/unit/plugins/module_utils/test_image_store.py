@@ -35,7 +35,7 @@ def content(request: pytest.FixtureRequest, tmp_path: Path, qemu_img: Callable[[
 @pytest.fixture
 def base(content: Path, state: Any) -> dict[str, Any]:
     image_format = "qcow2" if content.read_bytes()[:4] == b"QFI\xfb" else "raw"
-    return {**_identity.identity(state, str(content), image_format), "path": "/elsewhere/base.img"}
+    return {**_identity.identity(state, str(content), image_format, [str(content.parent)]), "path": "/elsewhere/base.img", "backing": None}
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_what_is_fetched_is_not_read_again_while_a_guest_is_down(
     store: ImageStore, base: dict[str, Any], content: Path, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _sent = store.fetch(base, copy_of(content, []))
-    monkeypatch.setattr(_identity, "_sha256", lambda stream: pytest.fail("was read again"))
-    _identity.require(state, path, base)
+    monkeypatch.setattr(_identity, "_sha256", lambda *options: pytest.fail("was read again"))
+    _identity.require(state, path, base, store.directories)
 
 
 def test_one_fetch_for_all_that_wait(store: ImageStore, base: dict[str, Any], content: Path) -> None:
@@ -106,27 +106,27 @@ def test_a_part_that_is_wrong_is_fetched_anew_and_a_right_one_is_continued(store
     part = images / "_base" / f"{base['sha256']}.{base['format']}.part"
     part.write_bytes(b"wrong")
     filled: list[str] = []
-    path, sent = store.fetch(base, copy_of(content, filled), resumable=True)
+    path, sent = store.fetch(base, copy_of(content, filled))
     assert len(filled) == 2
     assert sent == 2 * base["size_bytes"] - 5
     os.unlink(path)
 
     part.write_bytes(content.read_bytes()[:-100])
-    assert store.fetch(base, copy_of(content, filled), resumable=True) == (path, 100)
+    assert store.fetch(base, copy_of(content, filled)) == (path, 100)
     assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == base["sha256"]
     assert len(filled) == 3
 
 
 @pytest.mark.parametrize(
-    ("code", "resumable", "left"), [("download_broke", True, 1), ("download_refused", True, 0), ("no_space", True, 0), ("copy_failed", False, 0)]
+    ("code", "left"), [("download_broke", 1), ("copy_failed", 1), ("copy_stalled", 1), ("no_space", 1), ("download_refused", 0), ("verification_failed", 0)]
 )
-def test_only_a_broken_download_leaves_something(store: ImageStore, base: dict[str, Any], images: Path, code: str, resumable: bool, left: int) -> None:
+def test_only_what_broke_leaves_something(store: ImageStore, base: dict[str, Any], images: Path, code: str, left: int) -> None:
     def fill(path: str, _size: int) -> int:
         Path(path).write_bytes(b"begun")
         raise KvmfleetError(code, "no")
 
     with pytest.raises(KvmfleetError):
-        store.fetch(base, fill, resumable=resumable)
+        store.fetch(base, fill)
     assert len(in_store(images)) == left
     assert store.look(base) is None
 
@@ -138,4 +138,58 @@ def test_the_guest_must_see_the_same_too(store: ImageStore, base: dict[str, Any]
     with pytest.raises(KvmfleetError) as caught:
         store.fetch({**base, wrong: other[wrong]}, copy_of(content, []))
     assert caught.value.code in ("base_differs", "qemu_img_failed")
+    assert in_store(images) == []
+
+
+@pytest.fixture
+def layer(tmp_path: Path, state: Any, images: Path, qemu_img: Callable[[str], str]) -> tuple[Path, dict[str, Any]]:
+    """A layer on a base, elsewhere; the base is here too, under another name."""
+    elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
+    elsewhere.mkdir()
+    data.write_bytes(b"data" * 50_000)
+    qemu_img(f"convert -f raw -O qcow2 {data} {elsewhere}/low.qcow2")
+    qemu_img(f"create -q -f qcow2 -F qcow2 -b low.qcow2 {elsewhere}/high.qcow2")
+    (images / "ground.qcow2").write_bytes((elsewhere / "low.qcow2").read_bytes())
+    below = {**_identity.identity(state, f"{elsewhere}/low.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/low.qcow2"}
+    high = {**_identity.identity(state, f"{elsewhere}/high.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/high.qcow2", "backing": below}
+    return elsewhere / "high.qcow2", high
+
+
+def test_a_layer_is_put_on_the_file_that_is_below_it_here(store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path, qemu_img: Callable[[str], str]) -> None:
+    content, base = layer
+    assert store.look(base) is None
+    path, _sent = store.fetch(base, copy_of(content, []))
+    assert f"backing file: {images}/ground.qcow2" in qemu_img(f"info -f qcow2 {path}")
+    assert store.look(base) == path
+    assert os.stat(path).st_mode & 0o777 == 0o444
+
+
+def test_a_layer_is_not_fetched_before_what_it_stands_on(store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path) -> None:
+    content, base = layer
+    (images / "ground.qcow2").unlink()
+    with pytest.raises(KvmfleetError) as caught:
+        store.fetch(base, lambda path, size: pytest.fail("was fetched"))
+    assert caught.value.code == "base_missing"
+    assert in_store(images) == []
+
+
+def test_a_layer_that_is_here_on_another_base_is_not_the_one(
+    store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path, qemu_img: Callable[[str], str]
+) -> None:
+    content, base = layer
+    (images / "mine.qcow2").write_bytes(content.read_bytes())
+    qemu_img(f"create -q -f qcow2 {images}/other.qcow2 200000")
+    qemu_img(f"rebase -u -f qcow2 -F qcow2 -b {images}/other.qcow2 {images}/mine.qcow2")
+    assert store.look(base) is None
+    qemu_img(f"rebase -u -f qcow2 -F qcow2 -b {images}/ground.qcow2 {images}/mine.qcow2")
+    assert store.look(base) == f"{images}/mine.qcow2"
+
+
+def test_a_layer_with_another_content_is_thrown_away(store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path) -> None:
+    content, base = layer
+    spoilt = content.read_bytes()
+    content.write_bytes(spoilt[:-1] + bytes([spoilt[-1] ^ 1]))
+    with pytest.raises(KvmfleetError) as caught:
+        store.fetch(base, copy_of(content, []))
+    assert caught.value.code == "base_differs"
     assert in_store(images) == []

@@ -206,7 +206,7 @@ def test_silence_is_a_stall_and_a_slow_copy_is_none(tmp_path, server, key):
     assert time.monotonic() - began > 3
     proxy = Proxy(port, cut_at=4 * MIB, silent=True)
     with client(tmp_path, proxy.port, key, stall_timeout=2) as peer, pytest.raises(KvmfleetError) as caught:
-        peer.copy_persistently("vda", str(tmp_path / "copy"), 24 * MIB)
+        peer.copy_persistently("vda", str(tmp_path / "other"), 24 * MIB)
     assert caught.value.code == "copy_stalled"
 
 
@@ -267,3 +267,20 @@ def test_a_running_copy_can_be_watched(tmp_path, server, key):
 def _until(condition):
     while not condition():
         time.sleep(0.01)
+
+
+def test_what_an_earlier_operation_brought_does_not_travel_again(tmp_path, server, key):
+    """Half of it, then something that was written there since, then nothing."""
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    write(disk, 96 * MIB, tail=777)
+    proxy = Proxy(offer(server, disk, key))
+    content = bytearray(disk.read_bytes()[: 48 * MIB])
+    content[20 * MIB] ^= 1
+    copy.write_bytes(content)
+    with client(tmp_path, proxy.port, key) as peer:
+        peer.copy_persistently("vda", str(copy), 96 * MIB + 777)
+        spared = peer.spared
+    proxy.close()
+    assert copy.read_bytes() == disk.read_bytes()
+    assert 24 * MIB <= spared <= 32 * MIB  # a segment that is mostly a hole counts as one
+    assert proxy.bytes < 66 * MIB

@@ -50,7 +50,7 @@ def test_the_content_counts_and_no_other_file_is_read(tmp_path: Path) -> None:
 
 
 def disk(directory: Path, **more: Any) -> dict[str, Any]:
-    return {"target": "vda", "kind": "disk", "path": str(directory / "web.raw"), "format": "raw", "base": None, "grow_to": None, **more}
+    return {"target": "vda", "kind": "disk", "path": str(directory / "web.raw"), "format": "raw", "bases": [], "grow_to": None, **more}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_host_that_may_not_open_it_says_so_before_the_guest_stops(tmp_path: Pa
     assert caught.value.code == "image_outside_directories"
 
 
-@pytest.mark.parametrize(("more", "code"), [({"grow_to": 2**30}, "shared_growth"), ({"base": {"path": "/elsewhere/base.qcow2"}}, "base_not_shared")])
+@pytest.mark.parametrize(("more", "code"), [({"grow_to": 2**30}, "shared_growth"), ({"bases": [{"path": "/elsewhere/base.qcow2"}]}, "base_not_shared")])
 def test_what_would_have_to_be_changed_in_it_is_refused(tmp_path: Path, probes: dict[str, dict[str, str]], more: dict[str, Any], code: str) -> None:
     with pytest.raises(KvmfleetError) as caught:
         claim.here(None, disk(tmp_path, **more), disk(tmp_path)["path"], asked(tmp_path, probes))

@@ -130,6 +130,7 @@ class TestPlan:
             "virtual_size": GIB // 2,
             "size_bytes": 9,
             "path": "/var/lib/libvirt/images/base.qcow2",
+            "backing": None,
         }
         assert found["ratios"] == {"kvm2": {"cpu": 16.0, "ram": 1.5, "disk": 1.0}}
         assert found["requirements"]["bridges"] == ["br0"]
