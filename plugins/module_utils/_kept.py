@@ -20,7 +20,7 @@ from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writa
 from ._state_dir import StateDir
 
 _KIND = "kept"
-_WORTHWHILE = 16 * 1024 * 1024  # a segment: less is fetched anew as quickly
+_WORTHWHILE = 16 * 1024 * 1024  # less is fetched anew as quickly
 _RESERVE = 0.05
 
 
