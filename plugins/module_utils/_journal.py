@@ -113,17 +113,22 @@ class Journal:
     def take_over(self, uuid: str, owner: str, timeout: float, settled: bool = False) -> dict[str, Any]:
         """Become the owner of an operation once its lease has expired and no process of this host works on it.
 
+        A lease that is not renewed for as long as it was given has expired too: the clock may have been set back since it was written.
+
         :param timeout: seconds to wait for both.
         :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
         """
         deadline = time.monotonic() + timeout
+        seen: dict[float, float] = {}
         while True:
             # The lock is held for a look, not for the wait: the run that owns the operation needs it to go on.
             with self.state.lock(f"migration-{uuid}", timeout=timeout):
                 record = self.get(uuid)
                 if record["owner"] == owner or record["status"] in CLOSED:
                     return record
-                if settled or record["lease_until"] <= time.time():
+                since = seen.setdefault(record["lease_until"], time.monotonic())
+                unrenewed = time.monotonic() - since >= record["lease_until"] - record["updated_at"]
+                if settled or unrenewed or record["lease_until"] <= time.time():
                     record["owner"] = owner
                     return self._write(record, time.time(), note="taken over")
             if time.monotonic() >= deadline:
@@ -133,7 +138,7 @@ class Journal:
                     f"renewed within the {timeout:g} s waited. Let it finish.",
                     migration_uuid=uuid,
                 )
-            time.sleep(min(1.0, max(0.05, record["lease_until"] - time.time())))
+            time.sleep(min(1.0, max(0.05, min(record["lease_until"] - time.time(), deadline - time.monotonic()))))
 
     def _write(self, record: dict[str, Any], now: float, note: str | None) -> dict[str, Any]:
         record["updated_at"] = now

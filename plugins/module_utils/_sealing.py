@@ -60,9 +60,15 @@ def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
     """Stop the guest of the plan, prove that it is off and that its disks are what the plan says."""
     domain = require_unchanged(conn, record)
+    definition = _libvirt.inactive_xml(domain)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
-    stopped = _power.stop(domain, **shutdown)
+    try:
+        stopped = _power.stop(domain, **shutdown)
+    finally:
+        # Somebody may undefine a guest that is going down.
+        if _libvirt.find_domain(conn, record["instance_uuid"]) is None:
+            _libvirt.define(conn, definition)
     if _libvirt.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
     require_unchanged_chains(record)
@@ -133,6 +139,12 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
         raise KvmfleetError(
             "instance_vanished",
             f"Instance {record['instance_name']} ({record['instance_uuid']}) is not defined on this host any more.",
+            instance=record["instance_name"],
+        )
+    if not domain.isPersistent():
+        raise KvmfleetError(
+            "not_persistent",
+            f"Instance {record['instance_name']} was undefined while it runs: it would vanish when it stops. Define it again (virsh dumpxml, virsh define).",
             instance=record["instance_name"],
         )
     digest = _libvirt.xml_digest(domain)

@@ -122,8 +122,8 @@ stopped:
       type: float
 error_code:
   description:
-    - V(not_running), V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(channel_gone),
-      V(sealed_path_taken), V(wrong_status), V(not_owner) or V(unknown_migration).
+    - V(not_running), V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent),
+      V(channel_gone), V(sealed_path_taken), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """

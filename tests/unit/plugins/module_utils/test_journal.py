@@ -116,6 +116,15 @@ def test_an_expired_lease_is_taken_and_the_old_owner_is_out(tmp_path):
     assert code_of(lambda: journal.working(UUID, "run-1").__enter__()) == "not_owner"
 
 
+def test_a_lease_from_before_the_clock_was_set_back_expires(tmp_path):
+    journal = Journal(StateDir(str(tmp_path / "state")), lease=0.3)
+    written = journal.begin(record())
+    ahead = {key: written[key] + 3600 for key in ("lease_until", "updated_at")}
+    journal.state.write("migrations", UUID, {**written, **ahead})
+    assert code_of(journal.take_over, UUID, "run-2", timeout=0.1) == "operation_alive"
+    assert journal.take_over(UUID, "run-2", timeout=5)["owner"] == "run-2"
+
+
 def test_a_settled_operation_is_taken_at_once(journal):
     journal.begin(record())
     started = time.monotonic()
