@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from support.faults import QUICK, Subject, Task, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
+from support.faults import QUICK, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
 WEB = {"instance": "web", **QUICK}
 MOVE = {**WEB, "flavor": "medium", "resize_allow_resize_to_same_host": False}
+AHEAD = {**MOVE, "migrate_precopy": "always"}
 IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
 SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
 STARTED = "Move | Note at the source that it is finished"
@@ -37,13 +38,17 @@ class Scenario:
 SCENARIOS = {
     "resize": Scenario("resize", MOVE),
     "resize, stopped guest": Scenario("resize", MOVE, running=False),
+    "resize, pre-copy": Scenario("resize", AHEAD),
     "resize in place": Scenario("resize", IN_PLACE),
     "migrate": Scenario("migrate", WEB),
     "confirm": Scenario("confirm", WEB, MOVE),
     "confirm, in place": Scenario("confirm", WEB, IN_PLACE),
+    "confirm, pre-copy": Scenario("confirm", WEB, AHEAD),
     "revert": Scenario("revert", WEB, MOVE),
+    "revert, pre-copy": Scenario("revert", WEB, AHEAD),
     "revert, in place": Scenario("revert", WEB, IN_PLACE),
     "recover, back": Scenario("recover", WEB, MOVE, SEALED),
+    "recover, back, pre-copy": Scenario("recover", WEB, AHEAD, SEALED),
     "recover, forward": Scenario("recover", WEB, MOVE, STARTED),
     "recover, in place": Scenario("recover", WEB, IN_PLACE, CLAIMED_IN_PLACE),
 }
@@ -55,6 +60,7 @@ class Sweep:
     def __init__(self, lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> None:
         self.lab, self.guests, self.fleet, self.scenario = lab, guests, fleet, scenario
         self.subject: Subject | None = None
+        self.power_lost = False
 
     def begin(self) -> None:
         """Bring the guest to where the run starts."""
@@ -82,6 +88,8 @@ class Sweep:
 
     def _whole(self) -> None:
         guest = self.subject.guest
+        if self.power_lost and not self.subject.running_on:
+            guest.host.virsh("start", "web")
         if self.scenario.running:
             self.subject.runs_once_with_its_data()
             return
@@ -113,9 +121,27 @@ def _module(sweep: Sweep, task: Task) -> None:
     play_and_strike(sweep.fleet, task, lambda: kill_modules(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra)
 
 
+def _host(name: str) -> Callable[[Sweep, Task], None]:
+    """The whole host dies in the middle of the task, and comes back when the run has ended; a guest that ran there is off then."""
+
+    def dies(sweep: Sweep, task: Task) -> None:
+        if not sweep.power_lost:
+            impatient(sweep.lab, sweep.fleet)
+        sweep.power_lost = True
+        try:
+            play_and_strike(sweep.fleet, task, lambda: sweep.lab.call("host", "kill", name), sweep.scenario.verb, **sweep.scenario.extra)
+        finally:
+            sweep.lab.call("host", "start", name)
+
+    return dies
+
+
+DEATHS = {"controller": _controller, "connections": _connections, "module": _module, "source": _host("kvm1"), "destination": _host("kvm2")}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("dies", [_controller, _connections, _module], ids=["controller", "connections", "module"])
+@pytest.mark.parametrize("dies", DEATHS.values(), ids=DEATHS)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_crash_sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario, dies: Callable[[Sweep, Task], None], request: pytest.FixtureRequest) -> None:
     """After each, recover, or the same again, and then confirm or revert: one guest, once, with its data, and nothing left."""
