@@ -28,7 +28,6 @@ SYSTEM_MIB = 512
 PROBE_MIB = 4
 CHUNK = 16 * MIB
 IMAGES = "/var/lib/libvirt/images"
-PRISTINE = f"/var/lib/libvirt/{NAME}-pristine.qcow2"
 FILE = "/root/data"
 BOOT_TIMEOUT = 180.0
 
@@ -59,7 +58,7 @@ class Subject:
 
     @property
     def _pristine(self) -> Path:
-        return self.pair.on_machine(self.pair.destination, PRISTINE)
+        return self.pair.lab.directory / f"{NAME}-pristine.qcow2"
 
     def make(self) -> None:
         """Once: the base on both hosts, the overlay and the definition."""
@@ -76,7 +75,8 @@ class Subject:
         source.run(_writing(random, self.disk, SYSTEM_MIB + self.base_mib, self.overlay_mib))
         source.run(["rm", random])
         _copy(self.pair.on_machine(source, self.disk), self._pristine)
-        self._probes = [source.run(["sh", "-c", _checksum(self.disk, offset)]).stdout.split()[0] for offset in self._probed]
+        self._probes = [_checksum(source, self.disk, offset, PROBE_MIB) for offset in self._probed]
+        self._sum = _checksum(source, self.disk, SYSTEM_MIB, self.base_mib + self.overlay_mib)
 
     def restore(self) -> None:
         """The guest runs on the source as if it had never moved; what is copied is in memory and on disk."""
@@ -119,8 +119,8 @@ class Subject:
             raise RuntimeError("the guest sees other data than before it moved")
         self._shut_down(destination)
         destination.run(["qemu-img", "check", "-q", "-f", "qcow2", self.disk])
-        parts = [_part(path, SYSTEM_MIB, self.base_mib + self.overlay_mib) for path in (PRISTINE, self.disk)]
-        destination.run(["qemu-img", "compare", "-q", "--image-opts", *parts])
+        if _checksum(destination, self.disk, SYSTEM_MIB, self.base_mib + self.overlay_mib) != self._sum:
+            raise RuntimeError("the disk at the destination holds other data than before the guest moved")
 
     @property
     def _probed(self) -> tuple[int, int, int]:
@@ -182,5 +182,7 @@ def _writing(path: str, image: str, offset_mib: int, mib: int) -> list[str]:
     return ["qemu-img", "convert", "-n", "--image-opts", "--target-image-opts", f"driver=raw,file.driver=file,file.filename={path}", _part(image, offset_mib, mib)]
 
 
-def _checksum(image: str, offset_mib: int) -> str:
-    return f"qemu-img convert --image-opts -O raw {_part(image, offset_mib, PROBE_MIB)} /tmp/probe && sha256sum /tmp/probe && rm /tmp/probe"
+def _checksum(host: Host, image: str, offset_mib: int, mib: int) -> str:
+    """Of what a guest would read there. qemu-img compare takes what a base holds for a hole in a part of an image."""
+    read = f"nbdcopy --no-extents -- [ qemu-nbd --read-only --image-opts {_part(image, offset_mib, mib)} ] - | sha256sum"
+    return host.run(["bash", "-o", "pipefail", "-c", read]).stdout.split()[0]
