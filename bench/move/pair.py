@@ -28,6 +28,8 @@ class Pair:
         self.lab = existing_lab()
         self.source, self.destination = (host_named(self.lab, name) for name in self.lab.host_names[:2])
         self._let_in()
+        for host in (self.source, self.destination):
+            host.virsh("domcapabilities")  # libvirt asks QEMU for them once, which the first start would pay for
 
     @property
     def cable(self) -> Path:

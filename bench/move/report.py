@@ -63,17 +63,22 @@ def growth(moves: Sequence[Row]) -> Iterator[str]:
 
 def verdicts(moves: Sequence[Row]) -> Iterator[str]:
     """The goals."""
-    lines = [(goal.what, goal.where, _number(goal.have), goal.verdict + (f" ({goal.note})" if goal.note else "")) for goal in goals(moves)]
+    lines = [(goal.what, goal.where, _number(goal.have, 3), goal.verdict + (f" ({goal.note})" if goal.note else "")) for goal in goals(moves)]
     yield from table([("goal", "for", "have", "verdict"), *lines])
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns of text; what is a number stands to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    """Columns of text, those of numbers to the right; the first row holds the headings."""
+    columns = list(zip(*rows))
+    numeric = [all(_is_number(cell) for cell in column[1:]) for column in columns]
+    widths = [max(map(len, column)) for column in columns]
     for row in rows:
-        cells = (cell.rjust(width) if cell[:1].isdigit() or cell in ("-",) else cell.ljust(width) for cell, width in zip(row, widths))
-        yield "  " + "  ".join(cells).rstrip()
+        yield "  " + "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric)).rstrip()
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(".", "").replace(" - ", "").lstrip("-").isdigit()
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

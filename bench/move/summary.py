@@ -47,9 +47,9 @@ def summarize(overlay_mib: int, base_mib: int, way: str, runs: Sequence[Row]) ->
     spread = {}
     for figure in FIGURES:
         values = [run[figure] for run in runs if run[figure] is not None]
-        middle = statistics.median(values) if values else None
-        medians[figure] = round(middle) if figure.endswith("_bytes") else middle and round(middle, 3)
-        spread[figure] = [min(values), max(values)] if values else None
+        digits = None if figure.endswith("_bytes") else 3
+        medians[figure] = round(statistics.median(values), digits) if values else None
+        spread[figure] = [round(value, digits) for value in (min(values), max(values))] if values else None
     typical = min(runs, key=lambda run: abs(run["downtime_s"] - statistics.median(each["downtime_s"] for each in runs)))
     return {"overlay_mib": overlay_mib, "base_mib": base_mib, "way": way, **medians, "repeats": len(runs), "spread": spread, **typical["details"]}
 
