@@ -12,39 +12,48 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 
 from bench.move.summary import Row
 
 
 def plot(moves: list[Row], target: Path) -> None:
-    """A diagram for each size of base: lines, or bars where there is one size of overlay."""
+    """A diagram for each size of base."""
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "kvmfleet", "svg.fonttype": "none", "font.size": 9})
     bases, overlays = (sorted({row[name] for row in moves}) for name in ("base_mib", "overlay_mib"))
-    ways = list(dict.fromkeys(row["way"] for row in moves))
     figure, axes = pyplot.subplots(1, len(bases), figsize=(5.5 * len(bases), 4.2), sharey=True, squeeze=False)
     for axis, base in zip(axes[0], bases):
-        for position, way in enumerate(ways):
-            rows = sorted((row for row in moves if (row["way"], row["base_mib"]) == (way, base)), key=lambda row: row["overlay_mib"])
-            values = [row["downtime_s"] for row in rows]
-            away = list(zip(*((value - row["spread"]["downtime_s"][0], row["spread"]["downtime_s"][1] - value) for value, row in zip(values, rows))))
-            if len(overlays) == 1:
-                axis.bar([position], values, yerr=away, capsize=3, label=way)
-            else:
-                axis.errorbar([row["overlay_mib"] for row in rows], values, yerr=away, marker="o", capsize=3, label=way, linewidth=2 if "kvmfleet" in way else 1)
+        shown = [row for row in moves if row["base_mib"] == base]
+        (_lines if len(overlays) > 1 else _bars)(axis, shown)
         axis.set_title(f"base of {base} MiB")
         axis.set_ylim(bottom=0)
         axis.grid(axis="y", alpha=0.3)
-        if len(overlays) == 1:
-            axis.set_xticks(range(len(ways)), ways, rotation=40, ha="right")
-            axis.set_xlabel(f"overlay of {overlays[0]} MiB")
-        else:
-            axis.set_xlabel("overlay, MiB")
     axes[0][0].set_ylabel("downtime, seconds (median, least, most)")
-    if len(overlays) > 1:
-        axes[0][0].legend()
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
+
+
+def _lines(axis: Axes, rows: list[Row]) -> None:
+    for way in dict.fromkeys(row["way"] for row in rows):
+        points = sorted((row for row in rows if row["way"] == way), key=lambda row: row["overlay_mib"])
+        style = {"marker": "o", "capsize": 3, "linewidth": 2.5 if way.startswith("kvmfleet") else 1}
+        axis.errorbar([row["overlay_mib"] for row in points], [row["downtime_s"] for row in points], yerr=_spread(points), label=way, **style)
+    axis.set_xlabel("overlay, MiB")
+    axis.legend()
+
+
+def _bars(axis: Axes, rows: list[Row]) -> None:
+    colours = ["tab:blue" if row["way"].startswith("kvmfleet") else "silver" for row in rows]
+    axis.bar(range(len(rows)), [row["downtime_s"] for row in rows], yerr=_spread(rows), capsize=3, color=colours)
+    axis.set_xticks(range(len(rows)), [row["way"] for row in rows], rotation=40, ha="right")
+    axis.set_xlabel(f"overlay of {rows[0]['overlay_mib']} MiB")
+
+
+def _spread(rows: list[Row]) -> list[tuple[float, ...]]:
+    """How far the least and the most are from the median."""
+    ends = [(row["spread"]["downtime_s"], row["downtime_s"]) for row in rows]
+    return list(zip(*((median - least, most - median) for (least, most), median in ends)))
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ def _part(image: str, offset_mib: int, mib: int) -> str:
 
 def _writing(path: str, image: str, offset_mib: int, mib: int) -> list[str]:
     """The command that writes a file into an image."""
-    return ["qemu-img", "convert", "-n", "--image-opts", "--target-image-opts", f"driver=raw,file.driver=file,file.filename={path}", _part(image, offset_mib, mib)]
+    source = f"driver=raw,file.driver=file,file.filename={path}"
+    return ["qemu-img", "convert", "-n", "--image-opts", "--target-image-opts", source, _part(image, offset_mib, mib)]
 
 
 def _checksum(host: Host, image: str, offset_mib: int, mib: int) -> str:

@@ -94,7 +94,8 @@ def goals(moves: Sequence[Row]) -> list[Goal]:
         found.append(Goal("downtime <= 0.5 x nova-old", where, ratio(ours, ways["nova-old"], "downtime_s"), 0.5))
     for base in sorted({row["base_mib"] for row in moves}):
         growth = slope(moves, base, "kvmfleet-precopy")
-        found.append(Goal(f"pre-copy downtime grows <= {FLAT} s/GiB", f"base {base} MiB", growth, FLAT, "" if growth is not None else "needs two sizes of overlay"))
+        note = "needs two sizes of overlay" if growth is None else ""
+        found.append(Goal(f"pre-copy downtime grows <= {FLAT} s/GiB", f"base {base} MiB", growth, FLAT, note))
     return found
 
 
