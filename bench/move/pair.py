@@ -11,11 +11,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.move.scripts import INCOMING
 from lab import ssh
 from lab.fleet import existing_lab, host_named
 from lab.host import Host
 from lab.host.files import OPERATOR
+
+from bench.move.scripts import INCOMING
 
 STATE = "/var/lib/kvmfleet"
 TIMEOUT = 1800.0

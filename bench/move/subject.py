@@ -11,16 +11,16 @@ outside, since a guest without KVM would write for minutes.
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.move.pair import STATE, Pair
-from bench.move.scripts import INCOMING
 from lab import bases, guest
 from lab.host import Host
 from lab.shell import run
+
+from bench.move.pair import STATE, Pair
+from bench.move.scripts import INCOMING
 
 MIB = 2**20
 NAME = "bench"

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.fleet import CALLBACKS, Fleet
+from support.lab import Lab
+
 from bench.move import critical
 from bench.move.meters import Meter
 from bench.move.scripts import SCRIPTS, Move, marks
 from bench.move.subject import NAME, Subject
-from support.fleet import CALLBACKS, Fleet
-from support.lab import Lab
 
 PLAYBOOKS = {"kvmfleet": "never", "kvmfleet-precopy": "always"}
 WAYS = (*PLAYBOOKS, *SCRIPTS)

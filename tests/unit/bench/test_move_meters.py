@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.kvmfleet.compute.bench.move.meters import HEADERS, Busy, Process, Traffic, busy_share, spent
 
 STAT = "4711 ({name}) S 1 4711 4711 0 -1 4194560 1 2 3 4 {user} {system} {children_user} {children_system} 20 0 1 0 77 1 1 1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+
 from ansible_collections.kvmfleet.compute.bench.move import critical
 from ansible_collections.kvmfleet.compute.bench.move.scripts import SCRIPTS, Move, marks
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ansible_collections.kvmfleet.compute.bench.move import summary
 from ansible_collections.kvmfleet.compute.bench.move.report import report, table
 
