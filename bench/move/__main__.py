@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.errors import LabError
+
 from bench.move.pair import Pair
 from bench.move.report import report
-from bench.move.subject import Subject, room_needed
+from bench.move.subject import Subject, WrongData, room_needed
 from bench.move.summary import summarize
-from bench.move.ways import WAYS, Playing, move, playing
+from bench.move.ways import WAYS, Playing, Result, move, playing
 
 OVERLAYS, BASES, REPEATS = (64, 1024, 4096), (256, 1024), 5
 QUICK_OVERLAYS, QUICK_BASES, QUICK_REPEATS = (64,), (256,), 1
@@ -58,7 +60,7 @@ def _compare(subject: Subject, playbooks: Playing, ways: Sequence[str], repeats:
         playbooks.warm_up()
         for repeat in range(repeats):
             for way in ways[repeat % len(ways) :] + ways[: repeat % len(ways)]:
-                runs[way].append(run := vars(move(subject, way, playbooks)))
+                runs[way].append(run := vars(_move(subject, way, playbooks)))
                 print(
                     f"overlay {subject.overlay_mib} MiB, base {subject.base_mib} MiB, {repeat + 1} of {repeats}, {way}: copy {run['copy_s']:.2f} s, "
                     f"downtime {run['downtime_s']:.2f} s, agent after {run['agent_s']:.2f} s, CPU {run['cpu_s']:.2f} s, data right",
@@ -67,6 +69,17 @@ def _compare(subject: Subject, playbooks: Playing, ways: Sequence[str], repeats:
     finally:
         subject.remove()
     return [summarize(subject.overlay_mib, subject.base_mib, way, runs[way]) for way in ways]
+
+
+def _move(subject: Subject, way: str, playbooks: Playing) -> Result:
+    """A move that fails is said and done once more, since hours may lie behind it; wrong data ends everything."""
+    try:
+        return move(subject, way, playbooks)
+    except WrongData:
+        raise
+    except (AssertionError, LabError, RuntimeError) as error:
+        print(f"{way} failed and is tried once more: {error}", file=sys.stderr)
+        return move(subject, way, playbooks)
 
 
 def _arguments() -> argparse.Namespace:

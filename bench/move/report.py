@@ -12,7 +12,7 @@ from .summary import Row, find, goals, ratio, sizes, slope
 
 MIB = 2**20
 REFERENCE = "script"
-HEADINGS = ("way", "wire MiB", "/ allocated", "copy s", "min - max", "ratio", "downtime s", "min - max", "ratio", "agent s", "ratio", "CPU s", "ratio")
+HEADINGS = tuple("way|wire MiB|/ allocated|copy s|min - max|ratio|downtime s|min - max|ratio|agent s|ratio|CPU s|ratio|whole s".split("|"))
 
 
 def report(moves: Sequence[Row]) -> Iterator[str]:
@@ -38,7 +38,8 @@ def _line(row: Row, reference: Row | None) -> tuple[str, ...]:
         return (f"{row[figure]:.2f}", *between, _number(ratio(row, reference, figure)))
 
     wire = (f"{row['wire_bytes'] / MIB:.1f}", f"{row['wire_bytes'] / row['allocated_bytes']:.3f}")
-    return (row["way"], *wire, *compared("copy_s"), *compared("downtime_s"), *compared("agent_s", spread=False), *compared("cpu_s", spread=False))
+    rest = (*compared("agent_s", spread=False), *compared("cpu_s", spread=False), f"{row['total_s']:.1f}")
+    return (row["way"], *wire, *compared("copy_s"), *compared("downtime_s"), *rest)
 
 
 def critical_section(moves: Sequence[Row], overlay_mib: int, base_mib: int) -> Iterator[str]:

@@ -76,7 +76,7 @@ ssh {peer} "rm {incoming}/probe" </dev/null
 mv {disk} {disk}_resize
 scp -q -r {disk}_resize {peer}:{incoming}/{guest}.qcow2
 """
-# The same up to 2014: what travels is the overlay and its base in one.
+# The same before release 12.0: what travels is the overlay and its base in one.
 _NOVA_OLD = """\
 qemu-img convert -f qcow2 -O qcow2 {disk} {disk}_rbase
 scp -q {disk}_rbase {peer}:{incoming}/{guest}.qcow2

@@ -32,6 +32,10 @@ FILE = "/root/data"
 BOOT_TIMEOUT = 180.0
 
 
+class WrongData(RuntimeError):
+    """The guest is not what it was before it moved."""
+
+
 def room_needed(overlays: list[int], bases_mib: list[int]) -> int:
     """Bytes: the pristine overlay, that of each host and the random file; of each base that of each host; the merged file at both ends."""
     overlay, base = max(overlays), max(bases_mib)
@@ -113,14 +117,14 @@ class Subject:
         destination = self.pair.destination
         state = self.pair.source.virsh("domstate", NAME, check=False).stdout.strip()
         if state not in ("", "shut off"):
-            raise RuntimeError(f"the guest is {state} at the source")
+            raise WrongData(f"the guest is {state} at the source")
         looks = [f"dd if=/dev/vda bs=1M skip={offset} count={PROBE_MIB} 2>/dev/null | sha256sum" for offset in self._probed]
         if [self._inside(look, destination).split()[0] for look in looks] != self._probes or self._inside(f"sha256sum {FILE}", destination) != self._file_sum:
-            raise RuntimeError("the guest sees other data than before it moved")
+            raise WrongData("the guest sees other data than before it moved")
         self._shut_down(destination)
         destination.run(["qemu-img", "check", "-q", "-f", "qcow2", self.disk])
         if _checksum(destination, self.disk, SYSTEM_MIB, self.base_mib + self.overlay_mib) != self._sum:
-            raise RuntimeError("the disk at the destination holds other data than before the guest moved")
+            raise WrongData("the disk at the destination holds other data than before the guest moved")
 
     @property
     def _probed(self) -> tuple[int, int, int]:

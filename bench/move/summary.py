@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-FIGURES = ("wire_bytes", "sent_bytes", "received_bytes", "allocated_bytes", "copy_s", "downtime_s", "agent_s", "cpu_s", "busy")
+FIGURES = ("wire_bytes", "sent_bytes", "received_bytes", "allocated_bytes", "copy_s", "downtime_s", "agent_s", "cpu_s", "total_s", "busy")
 CPU_BOUND = 0.9
 """So busy are the processors of a machine whose processors are what limits a copy."""
 FLAT = 0.1

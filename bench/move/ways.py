@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Result:
     downtime_s: float
     agent_s: float
     cpu_s: float
+    total_s: float
     busy: float | None
     details: dict[str, Any]
 
@@ -67,6 +69,7 @@ def move(subject: Subject, way: str, playing: Playing) -> Result:
     subject.restore()
     meter = Meter(subject.pair.cable, subject.pair.namespaces)
     with meter.running():
+        began = time.time()
         times = playing.migrate(PLAYBOOKS[way]) if way in PLAYBOOKS else _run(subject, way)
     allocated = subject.allocated_bytes()
     subject.prove()
@@ -80,6 +83,7 @@ def move(subject: Subject, way: str, playing: Playing) -> Result:
         downtime_s=times.started - times.down,
         agent_s=times.agent - times.down,
         cpu_s=meter.cpu_s,
+        total_s=times.agent - began,
         busy=meter.busy(*times.copied),
         details=times.details,
     )

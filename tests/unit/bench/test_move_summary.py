@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 def run(downtime_s: float, *, copy_s: float = 1.0, wire_bytes: int = 100 * MIB, busy: float | None = 0.5, **details: Any) -> dict[str, Any]:
-    figures = {"sent_bytes": wire_bytes, "received_bytes": 0, "allocated_bytes": 100 * MIB, "agent_s": downtime_s + 3, "cpu_s": 2.0}
+    figures = {"sent_bytes": wire_bytes, "received_bytes": 0, "allocated_bytes": 100 * MIB, "agent_s": downtime_s + 3, "cpu_s": 2.0, "total_s": 20.0}
     return {**figures, "downtime_s": downtime_s, "copy_s": copy_s, "wire_bytes": wire_bytes, "busy": busy, "details": details}
 
 
