@@ -122,7 +122,7 @@ class Playing(Fleet):
         source, destination = (self._record(host) for host in list(self.lab.hosts)[:2])
         timings, down = destination["timings"], source["stopped"]["requested_at"]
         tasks = [json.loads(line) for line in self._tasks.read_text(encoding="utf-8").splitlines()]
-        trips = [float(line) for line in self._trips.read_text(encoding="utf-8").splitlines()]
+        trips = [float(line.replace(",", ".")) for line in self._trips.read_text(encoding="utf-8").splitlines()]
         return Times(
             down=down,
             started=timings["started_at"],
