@@ -56,7 +56,7 @@ class Process(NamedTuple):
 
     @classmethod
     def parse(cls, stat: str) -> Process:
-        before, _, after = stat.rpartition(")")
+        before, _end, after = stat.rpartition(")")
         user, system, children_user, children_system = (int(ticks) / _TICKS for ticks in after.split()[11:15])
         return cls(before.partition("(")[2], user + system, children_user + children_system)
 
