@@ -4,7 +4,7 @@
 
 """Digests of what a file contains, cheap on sparse files and the same for every way of storing the holes.
 
-A file is digested in segments of fixed length with a root over them: two files are equal exactly when their roots are (up to SHA-256), and
+A file is digested in segments of one length with a root over them: two files are equal exactly when their roots are (up to SHA-256), and
 where they differ, the segments say where, so that a copy that broke off can be mended instead of made again.
 """
 
@@ -18,19 +18,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 BLOCK = 64 * 1024
-SEGMENT = 16 * 1024 * 1024
+_SEGMENT = 1024 * 1024
+_MAX_SEGMENTS = 16384
 _ZERO = bytes(BLOCK)
 _MAX_THREADS = 4
 
 
-def tree(path: str, mode: str = "extents", *, segment_size: int = SEGMENT, on_progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+def tree(path: str, mode: str = "extents", *, segment_size: int | None = None, on_progress: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Digests of the segments of a file, and `sha256`, the root: over its length, the segment size and the segments' digests.
 
     The digest of a segment is over each 64 KiB block in it that is not all zero: its number in the segment, and its bytes. So zeros may be
     stored, punched out or never written.
 
     :param mode: `extents` reads data extents, through the page cache; `full` reads every byte, holes too, back from the disk.
-    :param segment_size: bytes, a multiple of 64 KiB.
+    :param segment_size: bytes, a multiple of 64 KiB; None for one that depends on the file's size alone.
     :param on_progress: called with the number of bytes of each segment that is done, from any thread.
     :returns: `size`, `segment_size`, `segments` (in order, hexadecimal), `sha256`.
     """
@@ -40,9 +41,10 @@ def tree(path: str, mode: str = "extents", *, segment_size: int = SEGMENT, on_pr
         if mode == "full":
             os.fsync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        step = segment_size or segment_for(size)
 
         def digest(start: int) -> str:
-            end = min(start + segment_size, size)
+            end = min(start + step, size)
             value = _segment(descriptor, start, end, size, holes=mode == "full")
             if on_progress:
                 on_progress(end - start)
@@ -50,10 +52,18 @@ def tree(path: str, mode: str = "extents", *, segment_size: int = SEGMENT, on_pr
 
         # hashlib and pread let other threads run.
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-            segments = list(pool.map(digest, range(0, size, segment_size)))
+            segments = list(pool.map(digest, range(0, size, step)))
     finally:
         os.close(descriptor)
-    return {"size": size, "segment_size": segment_size, "segments": segments, "sha256": root(size, segment_size, segments)}
+    return {"size": size, "segment_size": step, "segments": segments, "sha256": root(size, step, segments)}
+
+
+def segment_for(size: int) -> int:
+    """Bytes of a segment of a file: as small as is worth a copy of its own, and so large that a document holds the digests of all."""
+    segment = _SEGMENT
+    while segment * _MAX_SEGMENTS < size:
+        segment *= 2
+    return segment
 
 
 def root(size: int, segment_size: int, segments: list[str]) -> str:
@@ -64,15 +74,18 @@ def root(size: int, segment_size: int, segments: list[str]) -> str:
     return digest.hexdigest()
 
 
-def differing(have: dict[str, Any], want: dict[str, Any]) -> list[tuple[int, int]]:
-    """Ranges `(start, end)` in bytes of the wanted file that another tree of the same segment size lacks, neighbours joined."""
+def differing(have: dict[str, Any], want: dict[str, Any], *, gap: int = 0) -> list[tuple[int, int]]:
+    """Ranges `(start, end)` in bytes of the wanted file that another tree of the same segment size lacks.
+
+    :param gap: ranges with no more bytes than this between them are one.
+    """
     step, size = want["segment_size"], want["size"]
     ranges: list[tuple[int, int]] = []
     for number, digest in enumerate(want["segments"]):
         if number < len(have["segments"]) and have["segments"][number] == digest:
             continue
         start, end = number * step, min((number + 1) * step, size)
-        if ranges and ranges[-1][1] == start:
+        if ranges and start - ranges[-1][1] <= gap:
             ranges[-1] = (ranges[-1][0], end)
         else:
             ranges.append((start, end))

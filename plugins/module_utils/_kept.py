@@ -20,7 +20,7 @@ from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writa
 from ._state_dir import StateDir
 
 _KIND = "kept"
-_WORTHWHILE = 16 * 1024 * 1024  # a segment: less is fetched anew as quickly
+_WORTHWHILE = 16 * 1024 * 1024  # less is fetched anew as quickly
 _RESERVE = 0.05
 
 
@@ -76,7 +76,10 @@ def expired(state: StateDir) -> list[str]:
 
 def make_room(state: StateDir, but: str | None = None) -> bool:
     """Remove all that is kept, but for one instance; False where there is nothing."""
-    return any([drop(state, document["instance_uuid"]) for document in state.read_all(_KIND) if document["instance_uuid"] != but])
+    others = [document["instance_uuid"] for document in state.read_all(_KIND) if document["instance_uuid"] != but]
+    for instance_uuid in others:
+        drop(state, instance_uuid)
+    return bool(others)
 
 
 def listed(state: StateDir) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ _POLL = 0.1
 _RETRY = 1.0
 _DOCUMENT_LIMIT = 16 * 1024 * 1024
 _SECTOR = 512
+_GAP = 4 * 1024 * 1024  # what travels while qemu-img starts once more
 _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
 
 
@@ -106,7 +107,7 @@ class Client:
         while True:
             self.progress.resumed += 1
             _set_size(path, want["size"])
-            ranges = differing(tree(path, segment_size=want["segment_size"]), want)
+            ranges = differing(tree(path, segment_size=want["segment_size"]), want, gap=_GAP)
             missing = sum(end - start for start, end in ranges)
             if error is None and best is None:
                 self.spared += max(0, size - missing)

@@ -42,7 +42,7 @@ options:
   stall_timeout:
     description:
       - Seconds without progress after which a copy is given up, however long it takes in all.
-      - A copy that breaks goes on within them, and only segments of 16 MiB that differ from the source travel again.
+      - A copy that breaks goes on within them, and only segments that differ from the source travel again, and small gaps between them.
     type: float
     default: 60.0
   verify:

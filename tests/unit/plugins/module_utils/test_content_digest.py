@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import BLOCK, data_bytes, differing, tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import BLOCK, data_bytes, differing, segment_for, tree
 
 SEGMENT = 4 * BLOCK
 BLOCKS = st.lists(st.sampled_from([b"\0", b"a", b"b"]), min_size=1, max_size=40)
@@ -68,6 +68,19 @@ def test_a_shorter_file_lacks_its_end(tmp_path):
     assert differing(digest(str(tmp_path / "begun")), whole) == [(SEGMENT, 9 * BLOCK + 3)]
     assert differing(digest(str(tmp_path / "empty")), whole) == [(0, 9 * BLOCK + 3)]
     assert differing(whole, whole) == []
+
+
+def test_small_gaps_between_ranges_are_taken_along(tmp_path):
+    write(tmp_path / "whole", [b"a"] * 28, b"", sparse=False)
+    write(tmp_path / "begun", [b"b"] * 4 + [b"a"] * 4 + [b"b"] * 4 + [b"a"] * 8 + [b"b"] * 8, b"", sparse=False)
+    have, want = (digest(str(tmp_path / name)) for name in ("begun", "whole"))
+    assert differing(have, want) == [(0, SEGMENT), (2 * SEGMENT, 3 * SEGMENT), (5 * SEGMENT, 7 * SEGMENT)]
+    assert differing(have, want, gap=SEGMENT) == [(0, 3 * SEGMENT), (5 * SEGMENT, 7 * SEGMENT)]
+
+
+@pytest.mark.parametrize(("gib", "mib"), [(0, 1), (16, 1), (17, 2), (1024, 64)])
+def test_the_digests_of_a_large_file_fit_into_a_document(gib, mib):
+    assert segment_for(gib * 2**30) == mib * 2**20
 
 
 def test_all_of_the_file_is_counted(tmp_path):

@@ -155,7 +155,9 @@ def layer(tmp_path: Path, state: Any, images: Path, qemu_img: Callable[[str], st
     return elsewhere / "high.qcow2", high
 
 
-def test_a_layer_is_put_on_the_file_that_is_below_it_here(store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path, qemu_img: Callable[[str], str]) -> None:
+def test_a_layer_is_put_on_the_file_that_is_below_it_here(
+    store: ImageStore, layer: tuple[Path, dict[str, Any]], images: Path, qemu_img: Callable[[str], str]
+) -> None:
     content, base = layer
     assert store.look(base) is None
     path, _sent = store.fetch(base, copy_of(content, []))
