@@ -24,7 +24,9 @@ def report(moves: Sequence[Row]) -> Iterator[str]:
     """All of it, line by line."""
     for base, overlay in sizes(moves):
         yield from ("", *comparison(moves, overlay, base), "", *critical_section(moves, overlay, base))
-    yield from ("", *growth(moves), "", *verdicts(moves))
+    if len({row["overlay_mib"] for row in moves}) > 1:
+        yield from ("", *growth(moves))
+    yield from ("", *verdicts(moves))
 
 
 def comparison(moves: Sequence[Row], overlay_mib: int, base_mib: int) -> Iterator[str]:
