@@ -48,7 +48,7 @@ def plan(count: int, work: Path) -> dict[str, Any]:
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(work / f"facts-{count}"),
-        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "bench" / "callback_plugins"),
         "ANSIBLE_CALLBACKS_ENABLED": "durations",
         "ANSIBLE_NOCOLOR": "1",
         "KVMFLEET_DURATIONS": str(durations),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long each task of a playbook took, appended to the file KVMFLEET_DURATIONS as lines of JSON."""
+"""When each task of a playbook began and how long it took, appended to the file KVMFLEET_DURATIONS as lines of JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTATION = """
 name: durations
 type: notification
 short_description: Durations of tasks
-description: Appends a line of JSON with the name and the seconds of each task to the file KVMFLEET_DURATIONS.
+description: Appends a line of JSON with the name, the beginning (since the epoch) and the seconds of each task to the file KVMFLEET_DURATIONS.
 """
 
 
@@ -28,13 +28,13 @@ class CallbackModule(CallbackBase):
 
     def __init__(self):
         super().__init__()
-        self.task, self.started = "start", time.monotonic()
+        self.task, self.at, self.started = "start", time.time(), time.monotonic()
 
     def _next(self, name):
         now = time.monotonic()
         with open(os.environ["KVMFLEET_DURATIONS"], "a", encoding="utf-8") as log:
-            log.write(json.dumps({"task": self.task, "seconds": now - self.started}) + "\n")
-        self.task, self.started = name, now
+            log.write(json.dumps({"task": self.task, "at": self.at, "seconds": now - self.started}) + "\n")
+        self.task, self.at, self.started = name, time.time(), now
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         self._next(task.get_name())
