@@ -4,7 +4,8 @@
 
 """The destination's end of the channel: pulls files with nbdcopy, which reads only data extents over several connections.
 
-Where nbdcopy is missing, qemu-img does it over one connection.
+Of a file that it writes itself, nbdcopy removes from memory what it has written, and the digest had to read it back from the disk while the guest is
+down. So it writes through an nbdkit of this host, if there is one. Where nbdcopy is missing, qemu-img does it over one connection.
 
 A copy that broke is mended: the digests of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
 """
@@ -25,12 +26,15 @@ from ._content_digest import differing, tree
 from ._errors import KvmfleetError
 from ._progress import Progress, peer_directory
 from ._state_dir import StateDir
+from ._writeback import Writeback
 
 _POLL = 0.1
 _RETRY = 1.0
 _DOCUMENT_LIMIT = 16 * 1024 * 1024
 _SECTOR = 512
 _GAP = 4 * 1024 * 1024  # what travels while qemu-img starts once more
+_SOCKET_LIMIT = 107  # sun_path of Linux
+_INTO_SOCKET = 'exec nbdcopy --destination-is-zero "$KVMFLEET_EXPORT" "$uri"'
 _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
 
 
@@ -47,6 +51,7 @@ class Client:
         self.progress = Progress(self.directory)
         self.tool = "nbdcopy" if shutil.which("nbdcopy") else "qemu-img"
         self.spared = 0
+        self._writebacks: list[Writeback] = []
         self._done = 0
         self._key = key
 
@@ -56,22 +61,50 @@ class Client:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        for writeback in self._writebacks:
+            writeback.complete()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def settle(self) -> None:
+        """Return when all that was copied is on the disk."""
+        while self._writebacks:
+            self._writebacks.pop().wait()
+
     def copy(self, name: str, path: str, length: int | None = None) -> None:
-        """Copy an export into the file `path` (replaced), holes kept; it is on disk when this returns.
+        """Copy an export into the file `path` (replaced), holes kept.
 
         :param length: the length of the file, which QEMU's server and client round up to a sector.
         """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        if self.tool == "nbdcopy":
+        if self.tool == "nbdcopy" and length is not None and self._through_nbdkit:
+            self._copy_through_nbdkit(name, path, length)
+        elif self.tool == "nbdcopy":
             self._run(["nbdcopy", "--flush", self._uri(name), path], name)
         else:
             source = {"driver": "raw", **_below(self._node(name))}
             self._run([*self._convert, "-t", "writeback", "--image-opts", "-O", "raw", _options(source), path], name)
         if length is not None:
             _set_size(path, length)
+
+    def _copy_through_nbdkit(self, name: str, path: str, length: int) -> None:
+        _set_size(path, _whole_sectors(length))
+        writeback = Writeback(path)
+        self._writebacks.append(writeback)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._socket)
+        try:
+            self._run(["nbdkit", "--unix", self._socket, "file", f"file={path}", "--run", _INTO_SOCKET], name, KVMFLEET_EXPORT=self._uri(name))
+        finally:
+            writeback.complete()
+
+    @property
+    def _through_nbdkit(self) -> bool:
+        return len(self._socket) <= _SOCKET_LIMIT and shutil.which("nbdkit") is not None
+
+    @property
+    def _socket(self) -> str:
+        return os.path.join(self.directory, "nbd")
 
     def copy_persistently(self, name: str, path: str, size: int, length: int | None = None) -> None:
         """Copy an export whose digest is offered too, and go on with what is there already.
@@ -112,6 +145,8 @@ class Client:
             if error is None and best is None:
                 self.spared += max(0, size - missing)
             if not missing:
+                self._writebacks.append(writeback := Writeback(path))
+                writeback.complete()
                 return
             if best is None or missing < best:
                 best, since = missing, time.monotonic()
@@ -127,17 +162,17 @@ class Client:
                 time.sleep(_RETRY)
 
     def _copy_ranges(self, name: str, path: str, ranges: list[tuple[int, int]], size: int) -> None:
-        padded = -(-size // _SECTOR) * _SECTOR
+        padded = _whole_sectors(size)
         _set_size(path, padded)
         for start, end in ranges:
             # Bytes behind the end of the file, which qemu-img rounds up to a sector, are zeros on both sides.
-            extent = {"driver": "raw", "offset": start, "size": min(-(-end // _SECTOR) * _SECTOR, padded) - start}
+            extent = {"driver": "raw", "offset": start, "size": _whole_sectors(end) - start}
             source, target = ({**extent, **_below(file)} for file in (self._node(name), {"driver": "file", "filename": path}))
             self._run([*self._convert, "-n", "--image-opts", "--target-image-opts", _options(source), _options(target)], name)
             self._done += end - start
         _set_size(path, size)
 
-    def _run(self, command: list[str], name: str) -> None:
+    def _run(self, command: list[str], name: str, **variables: str) -> None:
         """Run a tool that copies; it dies with this process."""
         errors = os.path.join(self.directory, "copy.log")
         with open(errors, "wb") as log:
@@ -148,7 +183,7 @@ class Client:
                 stderr=log,
                 preexec_fn=die_with_parent,
                 umask=0o077,
-                env=dict(os.environ, LC_ALL="C"),
+                env=dict(os.environ, LC_ALL="C", **variables),
             )
         try:
             self._wait(process, name)
@@ -235,6 +270,10 @@ def _written(pid: int) -> int:
             if line.startswith("wchar:"):
                 return int(line.split()[1])
     return 0
+
+
+def _whole_sectors(size: int) -> int:
+    return -(-size // _SECTOR) * _SECTOR
 
 
 def _set_size(path: str, size: int) -> None:

@@ -210,9 +210,10 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
     if client.progress.resumed:
         record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
     if verify != "none":
-        digests = {name: client.digest(name) for name in incoming}
-        for name, path in incoming.items():
-            _verify(name, path, digests[name], verify)
+        here = {name: tree(path, verify) for name, path in incoming.items()}
+        for name, digest in here.items():
+            _compare(name, digest, client.digest(name))
+    client.settle()
     timings["verified_at"] = time.time()
     return record
 
@@ -222,10 +223,9 @@ def _rate(record: dict[str, Any], copied: int, timings: dict[str, float]) -> int
     return max(record.get("copy_rate", 0), round(copied / max(timings["copied_at"] - timings["began_at"], 0.001)))
 
 
-def _verify(name: str, path: str, there: dict[str, Any], mode: str) -> None:
+def _compare(name: str, here: dict[str, Any], there: dict[str, Any]) -> None:
     if "error" in there:
         raise KvmfleetError("verification_failed", f"The source could not read its own copy of {name}: {there['error']}.")
-    here = tree(path, mode)
     if here["sha256"] != there.get("sha256"):
         raise KvmfleetError(
             "verification_failed",

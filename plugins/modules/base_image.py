@@ -215,6 +215,7 @@ def fetch(params, state, store, base):
         def fill(part, size):
             client.progress.begin(size)
             client.copy_persistently(f"base-{base['sha256']}", part, size, size)
+            client.settle()
             return max(0, data_bytes(part) - client.spared)
 
         return store.fetch(base, fill)

@@ -125,6 +125,19 @@ def test_a_copy_that_broke_in_the_middle_sends_the_other_half(tmp_path, server, 
     assert proxy.bytes < 1.25 * size
 
 
+def test_what_was_copied_is_in_memory_for_the_digest(tmp_path, server, key):
+    """Nobody has to read it back from the disk while the guest is down; how long it takes to get there is waited for at the end."""
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    write(disk, 64 * MIB, tail=777)
+    with client(tmp_path, offer(server, disk, key), key) as peer:
+        peer.copy("vda", str(copy), disk.stat().st_size)
+        with open(copy, "rb", buffering=0) as stream:
+            in_memory = sum(os.preadv(stream.fileno(), [bytearray(4096)], offset, os.RWF_NOWAIT) for offset in range(0, 64 * MIB, MIB))
+        peer.settle()
+    assert in_memory == 64 * 4096
+    assert copy.read_bytes() == disk.read_bytes()
+
+
 @pytest.mark.parametrize("tail", [0, 1, 512, 513])
 def test_segments_are_mended_in_place(tmp_path, server, key, tail):
     """What differs is fetched and nothing else, zeros over data too, whatever the length."""
