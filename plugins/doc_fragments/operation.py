@@ -28,6 +28,17 @@ options:
     default: 30.0
 """
 
+    AUDIT = r"""
+options:
+  requested_by:
+    description: Who asks, for the audit trail, as C(user) and C(job).
+    type: dict
+    default: {}
+  reason:
+    description: Why, for the audit trail.
+    type: str
+"""
+
     SHUTDOWN = r"""
 options:
   shutdown_timeout:

@@ -72,7 +72,7 @@ class Journal:
                 )
             now = time.time()
             fresh = dict(record, status="pre-migrating", step="begun", created_at=now, history=[], error=None)
-            return self._write(fresh, now, note="begun")
+            return self._write(fresh, now, note="begun", **_who(record.get("requested_by"), record.get("reason")))
 
     def update(self, record: dict[str, Any], *, status: str | None = None, step: str | None = None, note: str | None = None, **changes: Any) -> dict[str, Any]:
         """Write the next state of a record; a transition that the table does not know is a defect and raises."""
@@ -110,13 +110,16 @@ class Journal:
                 )
             yield record
 
-    def take_over(self, uuid: str, owner: str, timeout: float, settled: bool = False) -> dict[str, Any]:
+    def take_over(
+        self, uuid: str, owner: str, timeout: float, settled: bool = False, by: dict[str, Any] | None = None, reason: str | None = None
+    ) -> dict[str, Any]:
         """Become the owner of an operation once its lease has expired and no process of this host works on it.
 
         A lease that is not renewed for as long as it was given has expired too: the clock may have been set back since it was written.
 
         :param timeout: seconds to wait for both.
         :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
+        :param by: who wants it, as `user` and `job`; :param reason: what for. Both are for the audit trail.
         """
         deadline = time.monotonic() + timeout
         seen: dict[float, float] = {}
@@ -129,8 +132,9 @@ class Journal:
                 since = seen.setdefault(record["lease_until"], time.monotonic())
                 unrenewed = time.monotonic() - since >= record["lease_until"] - record["updated_at"]
                 if settled or unrenewed or record["lease_until"] <= time.time():
-                    record["owner"] = owner
-                    return self._write(record, time.time(), note="taken over")
+                    who = _who(by, reason)
+                    record.update(owner=owner, taken_over_by=who)
+                    return self._write(record, time.time(), note="taken over", **who)
             if time.monotonic() >= deadline:
                 raise KvmfleetError(
                     "operation_alive",
@@ -140,10 +144,10 @@ class Journal:
                 )
             time.sleep(min(1.0, max(0.05, min(record["lease_until"] - time.time(), deadline - time.monotonic()))))
 
-    def _write(self, record: dict[str, Any], now: float, note: str | None) -> dict[str, Any]:
+    def _write(self, record: dict[str, Any], now: float, note: str | None, **who: Any) -> dict[str, Any]:
         record["updated_at"] = now
         record["lease_until"] = now + self.lease
-        entry = {"at": now, "status": record["status"], "step": record["step"]}
+        entry = {"at": now, "status": record["status"], "step": record["step"], **who}
         if note:
             entry["note"] = note
         record["history"] = (record["history"] + [entry])[-_HISTORY_LIMIT:]
@@ -167,6 +171,12 @@ def copy_rates(records: Iterable[dict[str, Any]]) -> dict[str, int]:
     """Source host -> bytes a second of the latest copy from there that was large enough to say something."""
     told = [record for record in records if record.get("copy_rate") and record.get("bytes_transferred", 0) >= _TELLING_BYTES]
     return {record["source_host"]: record["copy_rate"] for record in sorted(told, key=lambda record: record["created_at"])}
+
+
+def _who(by: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
+    """`by` and `reason` of an entry of the history; what is not known is left out."""
+    known = {key: value for key, value in (by or {}).items() if value not in (None, "")}
+    return {**({"by": known} if known else {}), **({"reason": reason} if reason else {})}
 
 
 def _end(record: dict[str, Any]) -> tuple[float, bool] | None:

@@ -15,6 +15,10 @@ OPERATION_ARGS: dict[str, Any] = {
     "owner": {"type": "str", "required": True},
     "lease": {"type": "float", "default": 30.0},
 }
+AUDIT_ARGS: dict[str, Any] = {
+    "requested_by": {"type": "dict", "default": {}},
+    "reason": {"type": "str"},
+}
 SHUTDOWN_ARGS: dict[str, Any] = {
     "shutdown_timeout": {"type": "float", "default": 60.0},
     "shutdown_retry_interval": {"type": "float", "default": 10.0},

@@ -92,6 +92,7 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.audit
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
@@ -147,7 +148,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state impor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
@@ -204,6 +205,8 @@ def new_record(conn, params):
         destination_host=params["destination_host"],
         image_directories=directories(params),
         disks=disks,
+        requested_by=params["requested_by"],
+        reason=params["reason"],
     )
 
 
@@ -240,6 +243,7 @@ def main():
         act,
         dict(
             OPERATION_ARGS,
+            **AUDIT_ARGS,
             **STATE_ARGS,
             **LIBVIRT_ARGS,
             role={"type": "str", "choices": ["destination", "in_place"], "default": "destination"},

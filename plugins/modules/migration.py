@@ -46,10 +46,6 @@ options:
     type: list
     elements: path
     default: [/var/lib/libvirt/images]
-  requested_by:
-    description: Who asked, for the audit trail. For example C(user) and C(job).
-    type: dict
-    default: {}
   wait:
     description: Seconds to wait for another run's lease with O(state=taken_over).
     type: float
@@ -71,6 +67,7 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.audit
   - kvmfleet.compute.state
 author: kvmfleet contributors (@kvmfleet)
 """
@@ -118,7 +115,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _shared_st
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
@@ -142,6 +139,7 @@ def begin(module, journal):
             destination_host=params["plan"]["source_host"] if params["role"] == "in_place" else None,
             image_directories=params["image_directories"],
             requested_by=params["requested_by"],
+            reason=params["reason"],
         )
     )
     _shared_storage.write(probes)
@@ -167,10 +165,12 @@ def share(module, journal):
 
 
 def take_over(module, journal):
-    before = journal.get(module.params["migration_uuid"])
-    if module.check_mode or before["owner"] == module.params["owner"]:
+    params = module.params
+    before = journal.get(params["migration_uuid"])
+    if module.check_mode or before["owner"] == params["owner"]:
         return {"changed": False, "migration": summary(before)}
-    return {"changed": False, "migration": summary(journal.take_over(before["uuid"], module.params["owner"], module.params["wait"], module.params["settled"]))}
+    taken = journal.take_over(before["uuid"], params["owner"], params["wait"], params["settled"], by=params["requested_by"], reason=params["reason"])
+    return {"changed": False, "migration": summary(taken)}
 
 
 def main():
@@ -184,6 +184,7 @@ def main():
         act,
         dict(
             OPERATION_ARGS,
+            **AUDIT_ARGS,
             **STATE_ARGS,
             state={"type": "str", "choices": ["present", "shared", "taken_over"], "default": "present"},
             role={"type": "str", "choices": ["source", "in_place"], "default": "source"},
@@ -192,7 +193,6 @@ def main():
             shared={"type": "list", "elements": "str"},
             probes={"type": "dict"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
-            requested_by={"type": "dict", "default": {}},
             wait={"type": "float", "default": 120.0},
             settled={"type": "bool", "default": False},
         ),

@@ -19,6 +19,9 @@ options:
   instance:
     description: Name or UUID of an instance. Without it, the records of all instances are returned.
     type: str
+  migration_uuid:
+    description: UUID of an operation. Without it, the records of all operations are returned.
+    type: str
   history:
     description: Include the audit trail of each record.
     type: bool
@@ -43,6 +46,11 @@ RETURN = r"""
 migrations:
   description:
     - The records without what only recovery needs.
+    - C(uuid) is the same at all hosts of an operation. C(status) is confirmed, reverted or error once it has ended, with the C(error) that it ended in.
+    - C(requested_by) has the C(user) and the C(job) that began it, C(reason) what for, and C(taken_over_by) the C(by) and the C(reason) of the latest run that
+      confirmed, reverted or recovered it.
+    - With O(history), C(history) has each step with the time (C(at), in seconds since the epoch), C(status), C(step), a C(note), and, where a run began to
+      act, C(by) and C(reason).
     - While a copy runs, the one of its destination has C(progress) with C(percent), C(bytes_done), C(bytes_total), C(rate) in bytes a second, C(eta) in
       seconds (V(null) while there is no rate), C(resumed) (how often it was mended) and C(updated_at).
   type: list
@@ -55,6 +63,10 @@ migrations:
       step: finished
       source_host: kvm1
       destination_host: kvm2
+      requested_by:
+        user: alice
+        job: "42"
+      reason: CHG-1042, more memory
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, public, summary
@@ -70,7 +82,9 @@ def main():
         wanted = [
             record
             for record in Journal(state).all()
-            if not (params["open_only"] and record["status"] in CLOSED) and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
+            if not (params["open_only"] and record["status"] in CLOSED)
+            and params["instance"] in (None, record["instance_name"], record["instance_uuid"])
+            and params["migration_uuid"] in (None, record["uuid"])
         ]
         return {"changed": False, "migrations": [added(state, (public if params["history"] else summary)(record)) for record in wanted]}
 
@@ -80,6 +94,7 @@ def main():
             STATE_ARGS,
             open_only={"type": "bool", "default": True},
             instance={"type": "str"},
+            migration_uuid={"type": "str"},
             history={"type": "bool", "default": False},
         ),
         needs_libvirt=False,

@@ -125,6 +125,18 @@ def test_a_lease_from_before_the_clock_was_set_back_expires(tmp_path):
     assert journal.take_over(UUID, "run-2", timeout=5)["owner"] == "run-2"
 
 
+def test_the_history_tells_who_began_and_who_took_over(journal):
+    journal.begin(dict(record(), requested_by={"user": "alice", "job": ""}, reason="CHG-7"))
+    taken = journal.take_over(UUID, "run-2", timeout=5, settled=True, by={"user": "bob", "job": "42"}, reason="approved")
+    journal.update(taken, step="more")
+    begun, taken_over, more = [{key: value for key, value in entry.items() if key != "at"} for entry in journal.get(UUID)["history"]]
+    common = {"status": "pre-migrating", "step": "begun"}
+    assert begun == {**common, "note": "begun", "by": {"user": "alice"}, "reason": "CHG-7"}
+    assert taken_over == {**common, "note": "taken over", "by": {"user": "bob", "job": "42"}, "reason": "approved"}
+    assert more == {**common, "step": "more"}
+    assert journal.get(UUID)["taken_over_by"] == {"by": {"user": "bob", "job": "42"}, "reason": "approved"}
+
+
 def test_a_settled_operation_is_taken_at_once(journal):
     journal.begin(record())
     started = time.monotonic()
