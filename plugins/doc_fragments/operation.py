@@ -39,6 +39,17 @@ options:
     type: str
 """
 
+    HISTORY = r"""
+options:
+  history_days:
+    description:
+      - Days for which this host remembers operations that have ended. Older records, and lock files that nobody has used since, are removed when an
+        operation ends. V(0) keeps them all.
+      - A record of an operation that was ended without a host that was given up as lost is kept until that host has been seen without anything of it.
+    type: float
+    default: 90.0
+"""
+
     SHUTDOWN = r"""
 options:
   shutdown_timeout:

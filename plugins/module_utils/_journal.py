@@ -187,6 +187,11 @@ def _end(record: dict[str, Any]) -> tuple[float, bool] | None:
     return (finished[0], True) if finished else None
 
 
+def may_be_needed(record: dict[str, Any]) -> bool:
+    """Whether an operation was ended without a host that was given up as lost and has not been seen clean since."""
+    return bool(record.get("forced")) and not record["forced"].get("released_at")
+
+
 def public(record: dict[str, Any]) -> dict[str, Any]:
     """The record without what is only for recovery on this host (the archived definition may hold passwords)."""
     return {key: value for key, value in record.items() if key not in PRIVATE}

@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import _libvirt, _module
-from ._journal import Journal
-from ._options import OPERATION_ARGS
+from . import _libvirt, _module, _retention
+from ._errors import KvmfleetError
+from ._journal import CLOSED, Journal
+from ._options import HISTORY_ARGS, OPERATION_ARGS
 from ._state_dir import StateDir
 
 Action = Callable[[dict[str, Any], Any, Journal, dict[str, Any]], dict[str, Any]]
 
 
 def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argument_spec: dict[str, Any], **kwargs: Any) -> None:
-    """Run the action of the wanted state on the operation's record, unless the record says that it is done.
+    """Run the action of the wanted state on the operation's record, unless the record says that it is done; what ended long ago goes with its end.
 
     :param actions: state -> function of the parameters, the libvirt connection, the journal and the record.
     :param done: state -> statuses of the record in which there is nothing (left) to do.
@@ -32,7 +34,11 @@ def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argu
         if module.check_mode:
             return {"changed": True}
         with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
-            return actions[params["state"]](params, conn, journal, record)
+            result = actions[params["state"]](params, conn, journal, record)
+        if journal.get(params["migration_uuid"])["status"] in CLOSED:
+            with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal
+                _retention.prune(journal.state, params["history_days"])
+        return result
 
     state = {"type": "str", "choices": list(actions), "required": True}
-    _module.run(act, {**OPERATION_ARGS, **_module.STATE_ARGS, **_module.LIBVIRT_ARGS, **argument_spec, "state": state}, **kwargs)
+    _module.run(act, {**OPERATION_ARGS, **HISTORY_ARGS, **_module.STATE_ARGS, **_module.LIBVIRT_ARGS, **argument_spec, "state": state}, **kwargs)

@@ -15,6 +15,9 @@ OPERATION_ARGS: dict[str, Any] = {
     "owner": {"type": "str", "required": True},
     "lease": {"type": "float", "default": 30.0},
 }
+HISTORY_ARGS: dict[str, Any] = {
+    "history_days": {"type": "float", "default": 90.0},
+}
 AUDIT_ARGS: dict[str, Any] = {
     "requested_by": {"type": "dict", "default": {}},
     "reason": {"type": "str"},

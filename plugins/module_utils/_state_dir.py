@@ -24,6 +24,7 @@ from ._errors import KvmfleetError
 
 DEFAULT_STATE_PATH = "/var/lib/kvmfleet"
 SCHEMA_VERSION = 1
+_LOCK_SUFFIX = ".lock"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
 
 
@@ -96,28 +97,32 @@ class StateDir:
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float = 60.0) -> Iterator[None]:
-        """Hold the exclusive flock `locks/NAME`; it dies with the process that holds it.
+        """Hold the exclusive flock `locks/NAME`; it dies with the process that holds it. The file's time tells when that was last.
 
         :param timeout: seconds to wait before KvmfleetError `locked` is raised.
         """
         self.ensure("locks")
-        path = self.file("locks", name, ".lock")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        path = self.file("locks", name, _LOCK_SUFFIX)
+        deadline = time.monotonic() + timeout
+        while (descriptor := _locked(path, os.O_CREAT)) is None:
+            if time.monotonic() >= deadline:
+                raise KvmfleetError("locked", f"{path} has been held by another process for more than {timeout:g} s.", path=path)
+            time.sleep(0.05)
         try:
-            deadline = time.monotonic() + timeout
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as exc:
-                    if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                        raise
-                    if time.monotonic() >= deadline:
-                        raise KvmfleetError("locked", f"{path} has been held by another process for more than {timeout:g} s.", path=path) from exc
-                    time.sleep(0.05)
+            os.utime(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def remove_unused_locks(self, before: float, *, dry_run: bool = False) -> list[str]:
+        """Remove the files of locks that nobody has held since a time (in seconds since the epoch), or only say which; their names."""
+        directory = os.path.join(self.path, "locks")
+        removed = []
+        for entry in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+            path = os.path.join(directory, entry)
+            if entry.endswith(_LOCK_SUFFIX) and _is_older(path, before) and (dry_run or _remove_lock(path, before)):
+                removed.append(entry[: -len(_LOCK_SUFFIX)])
+        return removed
 
     @staticmethod
     def _load(path: str) -> dict[str, Any] | None:
@@ -140,6 +145,42 @@ class StateDir:
                 need=SCHEMA_VERSION,
             )
         return record
+
+
+def _locked(path: str, flags: int = 0) -> int | None:
+    """The descriptor of a lock file that is now held, None where another process holds it or has just removed it."""
+    descriptor = os.open(path, os.O_RDWR | flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever removes the file of a lock holds it meanwhile: what was locked here may have lost its name before that.
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except OSError as exc:
+        if exc.errno not in (errno.EAGAIN, errno.EACCES, errno.ENOENT):
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
+    return None
+
+
+def _remove_lock(path: str, before: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = _locked(path)
+        if descriptor is not None:
+            try:
+                if _is_older(path, before):
+                    os.unlink(path)
+                    return True
+            finally:
+                os.close(descriptor)
+    return False
+
+
+def _is_older(path: str, before: float) -> bool:
+    try:
+        return os.stat(path).st_mtime < before
+    except FileNotFoundError:
+        return False
 
 
 def sync_directory(path: str) -> None:

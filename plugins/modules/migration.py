@@ -19,9 +19,19 @@ options:
       - V(present) begins an operation.
       - V(shared) proves that this host sees what the destination wrote into directories that it shares with it, and notes which disks are there.
       - V(taken_over) makes O(owner) the owner of an existing one, once no process works on it and its lease has expired.
+      - V(pruned) removes the records of operations that ended more than O(history_days) ago, and lock files that nobody has used since. It is about no single
+        operation.
     type: str
-    choices: [present, shared, taken_over]
+    choices: [present, shared, taken_over, pruned]
     default: present
+  migration_uuid:
+    description: UUID of the operation, the same in the journals of both hosts. Required unless O(state=pruned).
+    type: str
+  owner:
+    description:
+      - Identity of the run that carries out the operation. Required unless O(state=pruned).
+      - A run whose operation was taken over by another one is refused with the error code V(not_owner).
+    type: str
   role:
     description: The part of this host in the operation.
     type: str
@@ -68,6 +78,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.audit
+  - kvmfleet.compute.operation.history
   - kvmfleet.compute.state
 author: kvmfleet contributors (@kvmfleet)
 """
@@ -92,13 +103,23 @@ EXAMPLES = r"""
     state: taken_over
     migration_uuid: 6f1c2f6e-6f0e-4f0e-8b5c-0a7f4c1f6a51
     owner: run-2
+
+- name: Say what would be forgotten
+  kvmfleet.compute.migration:
+    state: pruned
+    history_days: 30
+  check_mode: true
 """
 
 RETURN = r"""
 migration:
   description: The public part of the record. V(null) in check mode for an operation that would begin.
   type: dict
-  returned: success
+  returned: unless O(state=pruned)
+pruned:
+  description: C(records), the UUIDs of the operations that this host has forgotten, and C(locks), the names of the locks whose files it has removed.
+  type: dict
+  returned: when O(state=pruned)
 probes:
   description: For each directory of a disk or base image the name and content of a file that this host wrote there, for the destination to find.
   type: dict
@@ -111,11 +132,11 @@ error_code:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _retention, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, HISTORY_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
@@ -173,20 +194,29 @@ def take_over(module, journal):
     return {"changed": False, "migration": summary(taken)}
 
 
+def prune(module, journal):
+    found = _retention.prune(journal.state, module.params["history_days"], dry_run=module.check_mode)
+    names = [f"{kind}/{name}" for kind, named in (("migrations", found["records"]), ("locks", found["locks"])) for name in named]
+    return {"changed": bool(names), "pruned": found, "diff": {"before": "".join(f"{name}\n" for name in names), "after": ""}}
+
+
+STATES = {"present": begin, "shared": share, "taken_over": take_over, "pruned": prune}
+
+
 def main():
     def act(module):
         if module.params["plan"] is not None and not {"instance_uuid", "instance_name", "source_host", "disks"} <= set(module.params["plan"]):
             raise KvmfleetError("invalid_value", "plan: expected the record of a plan made by the filter plan_migration.")
         journal = Journal(StateDir(module.params["state_path"]), module.params["lease"])
-        return {"present": begin, "shared": share, "taken_over": take_over}[module.params["state"]](module, journal)
+        return STATES[module.params["state"]](module, journal)
 
     run(
         act,
         dict(
-            OPERATION_ARGS,
-            **AUDIT_ARGS,
-            **STATE_ARGS,
-            state={"type": "str", "choices": ["present", "shared", "taken_over"], "default": "present"},
+            {**OPERATION_ARGS, **AUDIT_ARGS, **HISTORY_ARGS, **STATE_ARGS},
+            migration_uuid={"type": "str"},
+            owner={"type": "str"},
+            state={"type": "str", "choices": list(STATES), "default": "present"},
             role={"type": "str", "choices": ["source", "in_place"], "default": "source"},
             plan={"type": "dict"},
             diff={"type": "dict"},
@@ -197,7 +227,11 @@ def main():
             settled={"type": "bool", "default": False},
         ),
         needs_libvirt=False,
-        required_if=[("state", "present", ["plan"]), ("state", "shared", ["shared", "probes"])],
+        required_if=[
+            ("state", "present", ["migration_uuid", "owner", "plan"]),
+            ("state", "shared", ["migration_uuid", "owner", "shared", "probes"]),
+            ("state", "taken_over", ["migration_uuid", "owner"]),
+        ],
     )
 
 
