@@ -50,6 +50,15 @@ options:
     default: 90.0
 """
 
+    LOST = r"""
+options:
+  lost_host:
+    description:
+      - Inventory name of the other host of the operation if that is gone for good and the operation is brought to an end without it. It is noted in the
+        record before anything is done.
+    type: str
+"""
+
     SHUTDOWN = r"""
 options:
   shutdown_timeout:

@@ -11,8 +11,9 @@ version_added: 0.1.0
 description:
   - Looks at the journals of all hosts and at what their libvirt says, and decides for each open operation whether it is to be confirmed, reverted,
     brought forward or taken back.
+  - Decides too about operations that were ended without a lost host, should that host come back.
   - What is wrong is returned as RV(_value.error), not raised.
-positional: verb, instance, migration_uuid
+positional: verb, instance, migration_uuid, lost_host
 options:
   _input:
     description: The facts C(kvmfleet_host) of the hosts. A host without facts is given as C(host), C(up=false) and C(down_reason).
@@ -31,6 +32,11 @@ options:
     type: str
   migration_uuid:
     description: Only this operation.
+    type: str
+  lost_host:
+    description:
+      - Name of a host that is gone for good, so that operations are brought to an end without it. It must not answer, and it must be the source or the
+        destination.
     type: str
 author: kvmfleet contributors (@kvmfleet)
 """
@@ -51,9 +57,11 @@ _value:
       type: dict
     decisions:
       description:
-        - One mapping for each open operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert) or
-          V(discard)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
+        - One mapping for each operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert), V(discard) or
+          V(release)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
           C(status), C(updated_at) (seconds since the epoch), C(settled) and C(stray).
+        - C(lost_host) is the host without which it is acted, C(survivor) the host that ended the operation, or began to, without the other one,
+          which answers again, and C(settled_as) the status that it ended with there. Each is V(null) otherwise.
       type: list
       elements: dict
 """
@@ -65,13 +73,15 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer i
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
 
 
-def decide_migrations(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None) -> dict[str, Any]:
+def decide_migrations(
+    hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None, lost_host: str | None = None
+) -> dict[str, Any]:
     """See DOCUMENTATION."""
 
     def decide() -> dict[str, Any]:
         unnamed = instance in (None, "") and (verb == "recover" or migration_uuid is not None)
         name = None if unnamed else check_request({"instance": instance}, [])["instance"]
-        return {"decisions": recovery.decide(hosts, str(verb), name, migration_uuid)}
+        return {"decisions": recovery.decide(hosts, str(verb), name, migration_uuid, str(lost_host) if lost_host else None)}
 
     return answer(decide, decisions=[])
 

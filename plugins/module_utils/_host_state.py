@@ -135,6 +135,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),
         "pools": [_pools.facts(pool) for pool in _libvirt.all_pools(connection)],
         "migrations": unfinished,
+        "forced_migrations": [_journal.summary(record) for record in migrations if record["status"] in _journal.CLOSED and _journal.may_be_needed(record)],
         "claims": state.read_all("claims"),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _journal.failures_in_a_row(migrations),

@@ -24,7 +24,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "migrating": frozenset({"migrating", "post-migrating", "finished", "error"}),
     "post-migrating": frozenset({"post-migrating", "finished", "error"}),
     "finished": frozenset({"finished", "confirming", "reverting"}),
-    "confirming": frozenset({"confirming", "confirmed"}),
+    "confirming": frozenset({"confirming", "confirmed", "reverting"}),  # back only where the source was brought back without this host
     "reverting": frozenset({"reverting", "reverted"}),
     "confirmed": frozenset(),
     "reverted": frozenset(),
@@ -144,9 +144,31 @@ class Journal:
                 )
             time.sleep(min(1.0, max(0.05, min(record["lease_until"] - time.time(), deadline - time.monotonic()))))
 
+    def give_up(self, record: dict[str, Any], lost_host: str) -> dict[str, Any]:
+        """Note, before anything else is done, that the operation is brought to an end without its other host, and who says so."""
+        if (record.get("forced") or {}).get("lost_host") == lost_host:
+            return record
+        now, who = time.time(), record.get("taken_over_by") or {}
+        record["forced"] = {"lost_host": lost_host, "at": now, **who}
+        return self._write(record, now, note=f"{lost_host} was given up as lost", **who)
+
+    def release(self, uuid: str) -> bool:
+        """Note that the host without which an operation was ended has come back and holds nothing of it; False where there is nothing to note."""
+        with self.state.lock(f"migration-{uuid}"):
+            record = self.get(uuid)
+            if record["status"] not in CLOSED or not may_be_needed(record):
+                return False
+            now = time.time()
+            record["forced"]["released_at"] = now
+            # When it ended stays what it was, so no `_write`.
+            record["history"].append({"at": now, "status": record["status"], "step": record["step"], "note": f"{record['forced']['lost_host']} was seen clean"})
+            self.state.write("migrations", uuid, record)
+            return True
+
     def _write(self, record: dict[str, Any], now: float, note: str | None, **who: Any) -> dict[str, Any]:
         record["updated_at"] = now
         record["lease_until"] = now + self.lease
+        record["boot_id"] = _boot_id()
         entry = {"at": now, "status": record["status"], "step": record["step"], **who}
         if note:
             entry["note"] = note
@@ -185,6 +207,22 @@ def _end(record: dict[str, Any]) -> tuple[float, bool] | None:
         return record["updated_at"], False
     finished = [entry["at"] for entry in record["history"] if entry["status"] == "finished"]
     return (finished[0], True) if finished else None
+
+
+def require_same_boot(record: dict[str, Any]) -> None:
+    """This host has not been restarted since a run acted on the record: meanwhile it may have been given up as lost, and the guest be elsewhere."""
+    if record.get("boot_id") not in (None, _boot_id()):
+        raise KvmfleetError(
+            "host_restarted",
+            f"This host was restarted while migration {record['uuid']} of {record['instance_name']} was at work, and may have been given up as lost: "
+            "nothing is started here. Run kvmfleet.compute.recover.",
+            migration_uuid=record["uuid"],
+        )
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
 
 
 def may_be_needed(record: dict[str, Any]) -> bool:

@@ -34,6 +34,8 @@ def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argu
         if module.check_mode:
             return {"changed": True}
         with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
+            if params.get("lost_host"):
+                record = journal.give_up(record, params["lost_host"])
             result = actions[params["state"]](params, conn, journal, record)
         if journal.get(params["migration_uuid"])["status"] in CLOSED:
             with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal

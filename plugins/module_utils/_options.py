@@ -18,6 +18,9 @@ OPERATION_ARGS: dict[str, Any] = {
 HISTORY_ARGS: dict[str, Any] = {
     "history_days": {"type": "float", "default": 90.0},
 }
+LOST_ARGS: dict[str, Any] = {
+    "lost_host": {"type": "str"},
+}
 AUDIT_ARGS: dict[str, Any] = {
     "requested_by": {"type": "dict", "default": {}},
     "reason": {"type": "str"},

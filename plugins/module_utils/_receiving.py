@@ -133,8 +133,10 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
 
     :returns: whether a domain had to be undefined.
     """
-    if record["status"] in ("finished", "reverting"):
+    if record["status"] in ("finished", "confirming", "reverting"):
         record = journal.update(record, status="reverting", step="reverting")
+    elif not record.get("withdrawing"):
+        record = journal.update(record, withdrawing=True)
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         return False

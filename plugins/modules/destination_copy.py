@@ -74,6 +74,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.history
+  - kvmfleet.compute.operation.lost
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.operation.watch
   - kvmfleet.compute.state
@@ -147,16 +148,17 @@ agent_answered:
 error_code:
   description:
     - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(base_missing),
-      V(base_differs), V(chain_changed), V(did_not_come_up), V(destination_not_proven), V(foreign_definition), V(shutdown_timeout), V(wrong_status),
-      V(not_owner) or V(unknown_migration).
+      V(base_differs), V(chain_changed), V(did_not_come_up), V(host_restarted), V(destination_not_proven), V(foreign_definition), V(shutdown_timeout),
+      V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import require_same_boot
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {
     "precopied": (),
@@ -177,6 +179,7 @@ def precopy(params, conn, journal, record):
 
 
 def start(params, conn, journal, record):
+    require_same_boot(record)
     if params["address"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
@@ -216,6 +219,7 @@ def main():
         _DONE,
         dict(
             SHUTDOWN_ARGS,
+            **LOST_ARGS,
             **WATCH_ARGS,
             address={"type": "str"},
             port={"type": "int"},

@@ -350,6 +350,11 @@ ansible_facts:
           type: list
           elements: dict
           returned: success
+        forced_migrations:
+          description: Records of operations that were ended without a host that was given up as lost and has not been seen without anything of them since.
+          type: list
+          elements: dict
+          returned: success
         claims:
           description: Capacity that operations have claimed on this host.
           type: list

@@ -19,19 +19,22 @@ options:
       - V(present) begins an operation.
       - V(shared) proves that this host sees what the destination wrote into directories that it shares with it, and notes which disks are there.
       - V(taken_over) makes O(owner) the owner of an existing one, once no process works on it and its lease has expired.
+      - V(released) notes that the host without which an operation was ended has come back and holds nothing of it.
       - V(pruned) removes the records of operations that ended more than O(history_days) ago, and lock files that nobody has used since. It is about no single
         operation.
     type: str
-    choices: [present, shared, taken_over, pruned]
+    choices: [present, shared, taken_over, released, pruned]
     default: present
   migration_uuid:
     description: UUID of the operation, the same in the journals of both hosts. Required unless O(state=pruned).
     type: str
+    required: false
   owner:
     description:
       - Identity of the run that carries out the operation. Required unless O(state=pruned).
       - A run whose operation was taken over by another one is refused with the error code V(not_owner).
     type: str
+    required: false
   role:
     description: The part of this host in the operation.
     type: str
@@ -134,7 +137,7 @@ import os
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _retention, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, may_be_needed, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, HISTORY_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -194,13 +197,21 @@ def take_over(module, journal):
     return {"changed": False, "migration": summary(taken)}
 
 
+def release(module, journal):
+    uuid = module.params["migration_uuid"]
+    if module.check_mode:
+        record = journal.get(uuid)
+        return {"changed": record["status"] in CLOSED and may_be_needed(record), "migration": summary(record)}
+    return {"changed": journal.release(uuid), "migration": summary(journal.get(uuid))}
+
+
 def prune(module, journal):
     found = _retention.prune(journal.state, module.params["history_days"], dry_run=module.check_mode)
     names = [f"{kind}/{name}" for kind, named in (("migrations", found["records"]), ("locks", found["locks"])) for name in named]
     return {"changed": bool(names), "pruned": found, "diff": {"before": "".join(f"{name}\n" for name in names), "after": ""}}
 
 
-STATES = {"present": begin, "shared": share, "taken_over": take_over, "pruned": prune}
+STATES = {"present": begin, "shared": share, "taken_over": take_over, "released": release, "pruned": prune}
 
 
 def main():
@@ -231,6 +242,7 @@ def main():
             ("state", "present", ["migration_uuid", "owner", "plan"]),
             ("state", "shared", ["migration_uuid", "owner", "shared", "probes"]),
             ("state", "taken_over", ["migration_uuid", "owner"]),
+            ("state", "released", ["migration_uuid"]),
         ],
     )
 

@@ -54,6 +54,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.history
+  - kvmfleet.compute.operation.lost
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
@@ -133,7 +134,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _p
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, shutdown
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
 
 _DONE = {"frozen": (), "sealed": (), "finished": ("finished",), "restored": ("reverted", "error"), "absent": ("confirmed",)}
 
@@ -185,6 +186,8 @@ def restore(params, conn, journal, record):
 
 def discard(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
+    if (record["status"], record["step"]) == ("migrating", "sealed"):  # this host was lost before it could note that the destination had taken over
+        record = journal.update(record, status="finished", step="finished")
     changed = _sealing.discard(journal, record)
     _pools.sync(conn, record["disks"])
     return {"changed": changed}
@@ -199,6 +202,7 @@ def main():
         _DONE,
         dict(
             SHUTDOWN_ARGS,
+            **LOST_ARGS,
             destination_host={"type": "str"},
             rate={"type": "float", "default": 0.0},
             downtime={"type": "float", "default": 1.0},

@@ -64,6 +64,14 @@ class Fleet:
     def all_open_migrations(self) -> list[dict[str, Any]]:
         return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get("migrations", [])]
 
+    def forced_migrations(self) -> list[dict[str, Any]]:
+        """Every closed record of an operation that was ended without a lost host, which has not been seen clean since; with `host` as above."""
+        return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get("forced_migrations", [])]
+
+    def defined_on(self, instance_uuid: str) -> list[str]:
+        """The hosts that define the instance."""
+        return sorted({name for name, _entry in self._definitions(instance_uuid)})
+
     def _definitions(self, key: str) -> list[tuple[str, dict[str, Any]]]:
         return [(name, entry) for name, state in self.hosts.items() for entry in state.get("domains", []) if key in (entry["name"], entry["uuid"])]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
@@ -20,49 +21,71 @@ VERBS = ("recover", "confirm", "revert")
 _UNSEALED_STEPS = frozenset({"begun", "precopying", "stopping", "stopped"})
 
 
-def decide(hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None) -> list[dict[str, Any]]:
-    """One decision for each open migration that is meant.
+def decide(
+    hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None, lost_host: str | None = None
+) -> list[dict[str, Any]]:
+    """One decision for each migration that is meant and that is open, or was ended without a lost host that may still come back.
 
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
-    :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard), `reason`, `migration_uuid`, `instance_name`,
+    :param lost_host: name of a host that is gone for good, without which operations are to be brought to an end.
+    :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard, release), `reason`, `migration_uuid`, `instance_name`,
         `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends),
         `settled` (finished at both ends), `stray` (the host that holds a claim whose answer was lost, so that the operation went on with another
-        destination; else None).
-    :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance.
+        destination; else None), `lost_host` (the host without which it is acted, else None), `survivor` and `settled_as` (the host that ended
+        it, or began to, without the other one, which answers again, and the status that it ended with there; else None).
+    :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance; a lost host that answers or has no part in it.
     """
     fleet = Fleet(hosts)
-    records = fleet.open_migrations(instance) if instance is not None else fleet.all_open_migrations()
+    if lost_host is not None:
+        lost.require_lost(fleet, lost_host)
+
+    def meant(record: dict[str, Any]) -> bool:
+        return instance in (None, record["instance_name"], record["instance_uuid"]) and migration_uuid in (None, record["uuid"])
+
     operations: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        if migration_uuid in (None, record["uuid"]):
-            operations.setdefault(record["uuid"], []).append(record)
+    for record in filter(meant, fleet.all_open_migrations()):
+        operations.setdefault(record["uuid"], []).append(record)
+    ended: dict[str, list[dict[str, Any]]] = {}
+    for record in filter(meant, fleet.forced_migrations()):
+        ended.setdefault(record["uuid"], []).append(record)
+        if verb == "recover":
+            operations.setdefault(record["uuid"], [])
     if not operations and instance is not None and migration_uuid is None:
         fleet.locate(instance)
-    return [decision for operation in operations.values() for decision in _decide_operation(fleet, verb, operation)]
+    decisions = [decision for uuid, records in operations.items() for decision in _decide_operation(fleet, verb, records, ended.get(uuid, []), lost_host)]
+    if lost_host is not None and (instance is not None or verb != "recover"):
+        for decision in decisions:
+            lost.require_party(decision, lost_host)
+    return decisions
 
 
-def _decide_operation(fleet: Fleet, verb: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _decide_operation(
+    fleet: Fleet, verb: str, records: list[dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None
+) -> list[dict[str, Any]]:
     group = {record["role"]: record for record in records if record["role"] != "destination"}
-    taken = group["source"]["destination_host"] if "source" in group else None
+    taken = next((record["destination_host"] for record in [*group.values(), *ended] if record["role"] == "source"), None)
     destinations = sorted(
         (record for record in records if record["role"] == "destination"),
         key=lambda record: (record["host"] == taken, list(TRANSITIONS).index(record["status"])),
     )
     if destinations and taken in (None, destinations[-1]["host"]):
         group["destination"] = destinations.pop()
-    decisions = [_decide(fleet, verb, group)] if group else []
+    decisions = [_decide(fleet, verb, group, ended, lost_host)] if group or not records else []
     for record in destinations:
-        stray = _decide(fleet, "recover", {"destination": record})
+        stray = _decide(fleet, "recover", {"destination": record}, [], None)
         if record["status"] == "pre-migrating":
             stray.update(action="discard", reason="the operation does not need this destination's claim")
         decisions.append({**stray, "stray": record["host"]})
     return decisions
 
 
-def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    any_record = next(iter(group.values()))
+def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> dict[str, Any]:
+    records = [*group.values(), *ended]
+    any_record = records[0]
     source, destination, in_place = group.get("source"), group.get("destination"), group.get("in_place")
+    taken = any_record["source_host"] if in_place else next((record["destination_host"] for record in records if record["destination_host"]), None)
+    parties = (any_record["source_host"], taken)
     decision = {
         "migration_uuid": any_record["uuid"],
         "instance_name": any_record["instance_name"],
@@ -70,39 +93,67 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]]) -> dict[s
         "migration_type": any_record["migration_type"],
         "in_place": in_place is not None,
         "stray": None,
-        "source": any_record["source_host"],
-        "destination": any_record["source_host"] if in_place else next((r["destination_host"] for r in group.values() if r["destination_host"]), None),
+        "source": parties[0],
+        "destination": parties[1],
         "source_open": source is not None or in_place is not None,
         "destination_open": destination is not None or in_place is not None,
         "status": any_record["status"],
-        "updated_at": max(record["updated_at"] for record in group.values()),
+        "updated_at": max(record["updated_at"] for record in records),
         "settled": {record["status"] for record in group.values()} == {"finished"} and (in_place is not None or len(group) == 2),
         "old_flavor": any_record["old_flavor"],
         "new_flavor": any_record["new_flavor"],
+        "lost_host": lost_host if lost_host in parties else None,
+        "survivor": next((record["host"] for record in [*ended, *group.values()] if lost.may_be_back(fleet, record)), None),
+        "settled_as": ended[0]["status"] if ended else None,
     }
-    action, reason = _in_place(fleet, in_place) if in_place else _between(fleet, decision, source, destination)
+    action, reason = _answer(fleet, decision, group, ended)
     if verb != "recover":
-        down = [name for name in (decision["source"], decision["destination"]) if name in fleet.down]
-        if down:
-            raise Refusal(
-                "host_unreachable",
-                f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {down[0]} is unreachable "
-                f"({fleet.down[down[0]]}). Nothing was changed; repeat when it is back.",
-                hosts=down,
-            )
+        _require_answers(fleet, decision, verb)
         if action == "none":
-            action, reason = verb, f"it is finished and {verb} was asked for"
-        elif action != verb:
+            action, reason = verb, f"it is finished and {verb} was asked for" + (f" without {lost_host}, which is lost" if decision["lost_host"] else "")
+        elif action != verb and (action, verb, bool(ended)) != ("discard", "revert", True):
+            with_it = f" with lost_host={lost_host}" if decision["lost_host"] else ""
             raise Refusal(
                 "not_finished",
                 f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {reason}. "
-                "Run kvmfleet.compute.recover for it first.",
+                f"Run kvmfleet.compute.recover for it first{with_it}.",
                 migration_uuid=decision["migration_uuid"],
             )
     return {**decision, "action": action, "reason": reason}
 
 
 _PAST = {"confirm": "confirmed", "revert": "reverted"}
+
+
+def _require_answers(fleet: Fleet, decision: dict[str, Any], verb: str) -> None:
+    """Both hosts answer, or the one that does not is lost and its copy is not the one that would be left."""
+    what = f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}"
+    needed = decision["destination" if verb == "confirm" else "source"]
+    if decision["lost_host"] == needed:
+        raise Refusal("copy_lost", f"{what} without {needed}: the copy there is the one that would be left. Nothing was changed.", hosts=[needed])
+    down = [name for name in (decision["source"], decision["destination"]) if name in fleet.down and name != decision["lost_host"]]
+    if down:
+        hint = "" if needed in down else f", or with lost_host={down[0]} if that is gone for good"
+        raise Refusal(
+            "host_unreachable",
+            f"{what}: {down[0]} is unreachable ({fleet.down[down[0]]}). Nothing was changed; repeat when it is back{hint}.",
+            hosts=down,
+        )
+
+
+def _answer(fleet: Fleet, decision: dict[str, Any], group: dict[str, dict[str, Any]], ended: list[dict[str, Any]]) -> tuple[str, str]:
+    source, destination, lost_host = group.get("source"), group.get("destination"), decision["lost_host"]
+    if not group:
+        return lost.without_open_record(fleet, ended)
+    if "in_place" in group:
+        return _in_place(fleet, group["in_place"])
+    if ended and (answer := lost.of_a_returned_host(next(iter(group.values())), ended[0])):
+        return answer
+    if destination is not None and lost_host == decision["source"]:
+        return lost.without_source(lost_host, destination)
+    if source is not None and lost_host is not None:
+        return lost.without_destination(lost_host, source)
+    return _between(fleet, decision, source, destination)
 
 
 def _in_place(fleet: Fleet, record: dict[str, Any]) -> tuple[str, str]:
@@ -123,6 +174,8 @@ def _between(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any] | No
         return _destination_alone(fleet, decision, destination)
     if source is None:
         raise AssertionError("a group has at least one record")
+    if source.get("forced") and source["status"] == "migrating":
+        return "back", f"it was being taken back, since {source['forced']['lost_host']} had been given up as lost"
     statuses = {source["status"], destination["status"] if destination else None}
     if "confirming" in statuses:
         if decision["destination"] in fleet.down:
@@ -150,7 +203,7 @@ def _source_alone(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any]
     if peer not in fleet.hosts or peer in fleet.down:
         return "wait", (
             f"the source copy on {decision['source']} is sealed and the destination {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}): "
-            "the guest may run there, so nothing is started here until it answers"
+            "the guest may run there, so nothing is started here until it answers; if it is gone for good, name it as lost_host"
         )
     if source["status"] == "finished":
         return "wait", f"the source says finished, but the journal of {peer} knows nothing of it: look at the guest there before you decide"
@@ -160,7 +213,10 @@ def _source_alone(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any]
 def _destination_alone(fleet: Fleet, decision: dict[str, Any], destination: dict[str, Any]) -> tuple[str, str]:
     peer = decision["source"]
     if peer not in fleet.hosts or peer in fleet.down:
-        return "wait", f"the source {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}), so it is unknown what it holds of the guest"
+        return "wait", (
+            f"the source {peer} is unreachable ({fleet.down.get(peer, 'not in this inventory')}), so it is unknown what it holds of the guest; "
+            "if it is gone for good, name it as lost_host"
+        )
     if destination["status"] == "confirming":
         return "confirm", "the source copy is gone, only the destination's record is open"
     if destination["status"] == "reverting":

@@ -40,7 +40,7 @@ def _host_row(fleet: Fleet, name: str, state: Mapping[str, Any]) -> tuple[str, .
 
 
 def _migration_row(fleet: Fleet, decision: Mapping[str, Any], now: float) -> tuple[str, ...]:
-    records = [record for record in fleet.all_open_migrations() if record["uuid"] == decision["migration_uuid"]]
+    records = [record for record in [*fleet.all_open_migrations(), *fleet.forced_migrations()] if record["uuid"] == decision["migration_uuid"]]
     latest = max(records, key=lambda record: record["updated_at"])
     way = f"{decision['source']} in place" if decision["in_place"] else f"{decision['source']} -> {decision['destination'] or 'undecided'}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(latest["updated_at"]))
@@ -61,7 +61,7 @@ def copy_progress(progress: Mapping[str, Any]) -> str:
 
 def _waits_for(decision: Mapping[str, Any], latest: Mapping[str, Any], now: float) -> str:
     if decision["action"] == "none":
-        return "confirm or revert"
+        return "confirm or revert" if latest["status"] == "finished" else decision["reason"]
     if latest["status"] != "finished" and latest["lease_until"] > now:
         return "the run that works on it"
     if decision["action"] == "wait":

@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS, Journal, failures_in_a_row, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import (
+    CLOSED,
+    TRANSITIONS,
+    Journal,
+    failures_in_a_row,
+    may_be_needed,
+    public,
+    require_same_boot,
+    summary,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import SCHEMA_VERSION, StateDir
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -135,6 +144,36 @@ def test_the_history_tells_who_began_and_who_took_over(journal):
     assert taken_over == {**common, "note": "taken over", "by": {"user": "bob", "job": "42"}, "reason": "approved"}
     assert more == {**common, "step": "more"}
     assert journal.get(UUID)["taken_over_by"] == {"by": {"user": "bob", "job": "42"}, "reason": "approved"}
+
+
+def test_a_run_that_spans_a_restart_of_the_host_has_to_take_over_before_it_starts_anything(journal):
+    begun = journal.begin(record())
+    require_same_boot(begun)
+    journal.state.write("migrations", UUID, dict(begun, boot_id="earlier"))
+    assert code_of(require_same_boot, journal.get(UUID)) == "host_restarted"
+    require_same_boot(journal.take_over(UUID, "run-2", timeout=5, settled=True))
+
+
+class TestWithoutALostHost:
+    """What stays in the journal of the host that is left."""
+
+    def test_who_gave_it_up_is_noted_first_and_once(self, journal):
+        journal.begin(record())
+        taken = journal.take_over(UUID, "run-2", timeout=5, settled=True, by={"user": "bob"}, reason="burnt")
+        given_up = journal.give_up(taken, "kvm2")
+        assert {key: value for key, value in given_up["forced"].items() if key != "at"} == {"lost_host": "kvm2", "by": {"user": "bob"}, "reason": "burnt"}
+        assert given_up["history"][-1]["note"] == "kvm2 was given up as lost"
+        assert journal.give_up(journal.get(UUID), "kvm2")["history"] == given_up["history"]
+
+    def test_it_may_be_needed_until_the_host_was_seen_clean(self, journal):
+        given_up = journal.give_up(journal.begin(record()), "kvm2")
+        assert journal.release(UUID) is False
+        closed = journal.close(given_up, "error")
+        assert may_be_needed(closed)
+        assert journal.release(UUID) is True
+        released = journal.get(UUID)
+        assert (may_be_needed(released), released["updated_at"], released["history"][-1]["note"]) == (False, closed["updated_at"], "kvm2 was seen clean")
+        assert journal.release(UUID) is False
 
 
 def test_a_settled_operation_is_taken_at_once(journal):
