@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from . import _ciphers
 from ._channel import KEY_FILE, die_with_parent, last_line
 from ._errors import KvmfleetError
 
@@ -78,6 +79,7 @@ class Program:
                 pass_fds=(listener.fileno(),),
                 preexec_fn=die_with_parent,
                 cwd=self.directory,
+                env=dict(os.environ, **_ciphers.variables(self.directory)),
             )
         while not os.path.exists(pidfile):
             if process.poll() is not None:
