@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from . import _libvirt, _module, _retention
@@ -19,11 +19,19 @@ from ._state_dir import StateDir
 Action = Callable[[dict[str, Any], Any, Journal, dict[str, Any]], dict[str, Any]]
 
 
-def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argument_spec: dict[str, Any], **kwargs: Any) -> None:
+def run(
+    actions: Mapping[str, Action],
+    done: Mapping[str, tuple[str, ...]],
+    argument_spec: dict[str, Any],
+    *,
+    changes_nothing: Collection[str] = (),
+    **kwargs: Any,
+) -> None:
     """Run the action of the wanted state on the operation's record, unless the record says that it is done; what ended long ago goes with its end.
 
     :param actions: state -> function of the parameters, the libvirt connection, the journal and the record.
     :param done: state -> statuses of the record in which there is nothing (left) to do.
+    :param changes_nothing: states that only look.
     """
 
     def act(module: Any) -> dict[str, Any]:
@@ -32,7 +40,7 @@ def run(actions: Mapping[str, Action], done: Mapping[str, tuple[str, ...]], argu
         if journal.get(params["migration_uuid"])["status"] in done[params["state"]]:
             return {"changed": False}
         if module.check_mode:
-            return {"changed": True}
+            return {"changed": params["state"] not in changes_nothing}
         with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
             if params.get("lost_host"):
                 record = journal.give_up(record, params["lost_host"])

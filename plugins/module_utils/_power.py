@@ -14,7 +14,7 @@ from . import _libvirt
 from ._errors import KvmfleetError
 
 SHUTDOWN_MODES = ("agent", "acpi")
-_POLL = 0.1
+_POLL = 0.02  # while the guest is down nobody should wait for us
 
 
 def stop(

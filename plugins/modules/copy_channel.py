@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: copy_channel
-short_description: Open, reach or close the encrypted channel of an operation
+short_description: Open or close the encrypted channel of an operation
 version_added: 0.1.0
 description:
   - Serves files of one operation read-only over NBD with TLS and a one-time key, to be pulled by the destination.
@@ -17,21 +17,14 @@ description:
 options:
   state:
     description:
-      - V(present) opens the channel, V(absent) closes it. Both are for the source.
-      - V(reached) looks at the destination whether it can reach the channel at O(address) and O(port).
+      - V(present) opens the channel, V(absent) closes it.
+      - The destination sees with M(kvmfleet.compute.destination_copy) whether it reaches the channel.
     type: str
-    choices: [present, reached, absent]
+    choices: [present, absent]
     default: present
   address:
-    description: Address of the source at which the channel is served. Required unless O(state=absent).
+    description: Address of the source at which the channel is served. Required for O(state=present).
     type: str
-  port:
-    description: TCP port of the channel to be reached. Required for O(state=reached).
-    type: int
-  connect_timeout:
-    description: Seconds that the channel has to answer for O(state=reached).
-    type: float
-    default: 5.0
   tunnel:
     description: Whether a tunnel leads to the channel. It is noted in the record of the source.
     type: bool
@@ -87,7 +80,7 @@ attributes:
   idempotent:
     support: none
     details:
-      - Opening a channel replaces the one of an earlier run. O(state=reached) changes nothing.
+      - Opening a channel replaces the one of an earlier run.
   platform:
     support: full
     platforms: linux
@@ -108,15 +101,6 @@ EXAMPLES = r"""
     bandwidth_limit: 100M
     key: "{{ one_time_key }}"
   register: channel
-
-- name: Can the destination reach it?
-  kvmfleet.compute.copy_channel:
-    state: reached
-    migration_uuid: "{{ migration_uuid }}"
-    owner: "{{ owner }}"
-    address: 192.0.2.11
-    port: "{{ channel.port }}"
-  register: way
 
 - name: Lend a base image to the destination of an operation of other hosts
   kvmfleet.compute.copy_channel:
@@ -148,14 +132,6 @@ transport:
   description: The program taken, V(nbdkit) or V(qemu-nbd). It is in the record of the source too.
   type: str
   returned: when O(state=present) and not in check mode
-reachable:
-  description: Whether the channel answered.
-  type: bool
-  returned: when O(state=reached) and not in check mode
-reason:
-  description: Why it did not. V(null) if it did.
-  type: str
-  returned: when O(state=reached) and not in check mode
 error_code:
   description: V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
   type: str
@@ -167,7 +143,6 @@ import os
 import re
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -210,16 +185,11 @@ def part_in(params, state):
             yield journal, record
 
 
-def reach(params, journal, record, server):
-    reason = unreachable(params["address"], params["port"], params["connect_timeout"])
-    return {"changed": False, "reachable": reason is None, "reason": reason}
-
-
 def close(params, journal, record, server):
     return {"changed": server.close()}
 
 
-ACTIONS = {"present": open_channel, "reached": reach, "absent": close}
+ACTIONS = {"present": open_channel, "absent": close}
 
 
 def main():
@@ -228,7 +198,7 @@ def main():
         state = StateDir(params["state_path"])
         if module.check_mode:
             there = os.path.isdir(Server(state, params["migration_uuid"]).directory)
-            return {"changed": {"present": True, "reached": False, "absent": there}[params["state"]]}
+            return {"changed": there or params["state"] == "present"}
         with part_in(params, state) as (journal, record):
             return ACTIONS[params["state"]](params, journal, record, Server(state, record["uuid"]))
 
@@ -239,8 +209,6 @@ def main():
             **STATE_ARGS,
             state={"type": "str", "choices": list(ACTIONS), "default": "present"},
             address={"type": "str"},
-            port={"type": "int"},
-            connect_timeout={"type": "float", "default": 5.0},
             tunnel={"type": "bool", "default": False},
             ports={"type": "str", "default": DEFAULT_PORTS},
             peer={"type": "str"},
@@ -252,7 +220,7 @@ def main():
             idle_timeout={"type": "float", "default": 180.0},
         ),
         needs_libvirt=False,
-        required_if=[("state", "present", ["address", "key"]), ("state", "reached", ["address", "port"])],
+        required_if=[("state", "present", ["address", "key"])],
     )
 
 

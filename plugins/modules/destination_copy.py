@@ -16,6 +16,7 @@ description:
 options:
   state:
     description:
+      - V(reached) looks whether this host reaches the channel at O(address) and O(port), and changes nothing.
       - V(precopied) receives what M(kvmfleet.compute.source_copy) has frozen while the guest runs at its source, and merges it into what came before.
       - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
         complete.
@@ -24,7 +25,7 @@ options:
       - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
       - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record.
     type: str
-    choices: [precopied, started, proven, confirmed, undefined, absent]
+    choices: [reached, precopied, started, proven, confirmed, undefined, absent]
     required: true
   address:
     description: Address of the source at which the channel is served.
@@ -33,8 +34,12 @@ options:
     description: TCP port of the channel.
     type: int
   key:
-    description: One-time key of the channel.
+    description: One-time key of the channel. Required with O(address), except for O(state=reached).
     type: str
+  connect_timeout:
+    description: Seconds that the channel has to answer for O(state=reached).
+    type: float
+    default: 5.0
   bases:
     description: SHA-256 digest of each base image of the operation, and its path on this host.
     type: dict
@@ -93,6 +98,15 @@ EXAMPLES = r"""
     key: "{{ one_time_key }}"
     bases: "{{ {base.sha256: base.path} }}"
 
+- name: Does this host reach the channel?
+  kvmfleet.compute.destination_copy:
+    state: reached
+    migration_uuid: "{{ migration_uuid }}"
+    owner: "{{ owner }}"
+    address: 192.0.2.11
+    port: "{{ channel.port }}"
+  register: way
+
 - name: Receive and start the guest
   kvmfleet.compute.destination_copy:
     state: started
@@ -113,6 +127,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reachable:
+  description: Whether the channel answered.
+  type: bool
+  returned: when O(state=reached) and not in check mode
+reason:
+  description: Why it did not. V(null) if it did.
+  type: str
+  returned: when O(state=reached) and not in check mode
 bytes:
   description: Bytes of data that travelled in this round.
   type: int
@@ -155,12 +177,14 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import require_same_boot
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {
+    "reached": (),
     "precopied": (),
     "started": ("finished",),
     "proven": ("confirming", "confirmed"),
@@ -174,13 +198,18 @@ def channel(params):
     return {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
 
 
+def reach(params, conn, journal, record):
+    reason = unreachable(params["address"], params["port"], params["connect_timeout"])
+    return {"changed": False, "reachable": reason is None, "reason": reason}
+
+
 def precopy(params, conn, journal, record):
     return dict(_receiving.receive_round(journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"]), changed=True)
 
 
 def start(params, conn, journal, record):
     require_same_boot(record)
-    if params["address"] is None and record["step"] in _incoming.UNCOPIED:
+    if params["key"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
     received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
     record = journal.get(record["uuid"])
@@ -210,7 +239,7 @@ def withdraw(params, conn, journal, record):
     return {"changed": withdrawn or undefined}
 
 
-ACTIONS = {"precopied": precopy, "started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
+ACTIONS = {"reached": reach, "precopied": precopy, "started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
 
 
 def main():
@@ -224,6 +253,7 @@ def main():
             address={"type": "str"},
             port={"type": "int"},
             key={"type": "str", "no_log": True},
+            connect_timeout={"type": "float", "default": 5.0},
             bases={"type": "dict", "default": {}},
             stall_timeout={"type": "float", "default": 60.0},
             verify={"type": "str", "choices": ["extents", "full", "none"], "default": "extents"},
@@ -231,8 +261,10 @@ def main():
             keep_partial={"type": "float", "default": 0},
             error={"type": "str"},
         ),
-        required_together=[("address", "port", "key")],
-        required_if=[("state", "precopied", ["address"])],
+        required_together=[("address", "port")],
+        required_by={"key": ["address"]},
+        required_if=[("state", "reached", ["address"]), ("state", "precopied", ["address", "key"])],
+        changes_nothing=("reached",),
     )
 
 

@@ -162,6 +162,7 @@ def goes_on(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_a_copy_whose_run_died_goes_on_in_the_next_one(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Its controller and the module at the destination are killed; recover undoes the move, and keeps what has come."""
     subject = Subject(lab, subject.guest, subject.guest.write(3 * MIB))
