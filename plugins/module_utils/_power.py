@@ -14,7 +14,8 @@ from . import _libvirt
 from ._errors import KvmfleetError
 
 SHUTDOWN_MODES = ("agent", "acpi")
-_POLL = 0.02  # while the guest is down nobody should wait for us
+_POLL = 0.02  # a guest that is off waits for us
+_WATCH_POLL = 0.1
 
 
 def stop(
@@ -108,5 +109,5 @@ def watch(domain: Any, *, settle: float, agent_timeout: float) -> dict[str, Any]
             agent_at = time.time()
         if time.monotonic() >= settled and (not agent_timeout or agent_at is not None):
             break
-        time.sleep(_POLL)
+        time.sleep(_WATCH_POLL)
     return {"came_up": _libvirt.is_active(domain), "agent_answered": None if not agent_timeout else agent_at is not None, "agent_at": agent_at}
