@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from ._domain_xml import METADATA_NAMESPACE, flavor_in_force, memory_kib, metadata_element, own_record
+from ._domain_xml import METADATA_NAMESPACE, flavor_in_force, integer, memory_kib, metadata_element, own_record
 from ._errors import KvmfleetError
 
 _PREFIX = "kvmfleet"
@@ -105,7 +105,7 @@ def _set_vcpus(root: ET.Element, vcpus: int) -> None:
     _set_topology(root, vcpus)
     tune = root.find("cputune")
     for pin in [] if tune is None else tune.findall("vcpupin"):
-        if int(pin.get("vcpu", "0")) >= vcpus:
+        if integer(pin.get("vcpu", "0"), "vcpupin") >= vcpus:
             _remove(tune, pin)
 
 
@@ -134,7 +134,7 @@ def _set_individual_vcpus(root: ET.Element, vcpus: int) -> None:
     for number, element in known.items():
         element.set("enabled", "yes")
         element.attrib.pop("order", None)
-        if int(number or 0) >= vcpus:
+        if integer(number, "vcpu id") >= vcpus:
             _remove(listed, element)
 
 
@@ -149,8 +149,8 @@ def _set_topology(root: ET.Element, vcpus: int) -> None:
     kept = own_record(root, "topology")
     shape = {name: value for name, value in (topology if kept is None else kept).attrib.items() if name in _INNER}
     inner = 1
-    for value in shape.values():
-        inner *= int(value)
+    for name, value in shape.items():
+        inner *= integer(value, f"topology {name}", least=1)
     fits = vcpus % inner == 0
     topology.attrib.update({name: value if fits else "1" for name, value in shape.items()})
     topology.set("sockets", str(vcpus // inner if fits else vcpus))

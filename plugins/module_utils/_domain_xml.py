@@ -163,7 +163,7 @@ def network_disks(root: ET.Element) -> list[NetworkDisk]:
                     target=_attribute(element, "target", "dev") or "",
                     protocol=source.get("protocol", ""),
                     name=source.get("name"),
-                    hosts=[{"name": server.get("name"), "port": _integer(server.get("port"), "port") if server.get("port") else None} for server in servers],
+                    hosts=[{"name": server.get("name"), "port": integer(server.get("port"), "port") if server.get("port") else None} for server in servers],
                     secrets=[{key: secret.get(key) for key in ("type", "uuid", "usage")} for secret in secrets],
                     files=[config.get("file", "") for config in source.findall("config")],
                 )
@@ -220,7 +220,7 @@ def memory_kib(element: ET.Element) -> int:
 def flavor_in_force(root: ET.Element) -> FlavorInForce:
     """vCPUs and memory as defined, with the flavor's name if our metadata recorded one for exactly these."""
     vcpu, memory = root.find("vcpu"), root.find("memory")
-    vcpus = 1 if vcpu is None else _integer(vcpu.get("current") or vcpu.text, "vcpu")
+    vcpus = 1 if vcpu is None else integer(vcpu.get("current") or vcpu.text, "vcpu")
     ram = 0 if memory is None else memory_kib(memory) // 1024
     flavor = own_record(root, "flavor")
     agrees = flavor is not None and (flavor.get("vcpus"), flavor.get("ram")) == (str(vcpus), str(ram))
@@ -330,7 +330,7 @@ def _disk(element: ET.Element, is_root: bool) -> Disk:
         shareable=element.find("shareable") is not None,
         bus=_attribute(element, "target", "bus"),
         serial=_text(element.find("serial")),
-        boot_order=None if order is None else _integer(order, "boot order"),
+        boot_order=None if order is None else integer(order, "boot order"),
         is_root=is_root,
     )
 
@@ -356,11 +356,15 @@ def _text(element: ET.Element | None) -> str | None:
     return None if element is None else (element.text or "").strip() or None
 
 
-def _integer(text: str | None, what: str) -> int:
+def integer(text: str | None, what: str, least: int = 0) -> int:
+    """A number of a definition; KvmfleetError `invalid_domain_xml` for anything else, or less than `least`."""
     try:
-        return int(text or "")
+        number = int(text or "")
     except ValueError as exc:
-        raise KvmfleetError("invalid_domain_xml", f"{text!r} is not a number of {what}.") from exc
+        raise KvmfleetError("invalid_domain_xml", f"{what}: {text!r} is not a number.") from exc
+    if number < least:
+        raise KvmfleetError("invalid_domain_xml", f"{what}: {number} is less than {least}.")
+    return number
 
 
 def _refuse_doctype(*_declaration: object) -> None:

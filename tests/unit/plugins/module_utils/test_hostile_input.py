@@ -1,0 +1,186 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whatever the bytes are that a guest, an admin or a torn write has left: an answer, or an error of ours, and nothing else is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _image_use, _journal, _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+HEADER = 112  # bytes of a qcow2 header of version 3
+TEXTS = ("", "0", "-1", "9" * 40, "1e9", "/etc/shadow", "../../etc/shadow", "nbd://192.0.2.1/x", "qcow2", "\u202e", "yes", " ", "NaN")
+DOCUMENTS = st.recursive(
+    st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9) | st.just("schema_version"), inner)
+).map(lambda value: json.dumps(value).encode())
+READ = (
+    _domain_xml.machine_and_arch,
+    _domain_xml.disks,
+    _domain_xml.network_disks,
+    _domain_xml.root_disk,
+    _domain_xml.interfaces,
+    _domain_xml.firmware,
+    _domain_xml.flavor_in_force,
+    _domain_xml.migration_uuid,
+    _domain_xml.references,
+)
+EDITS: tuple[Callable[[ET.Element], None], ...] = (
+    lambda root: _domain_edit.apply_flavor(root, 3, 768),
+    lambda root: _domain_edit.set_disk_source(root, "vda", "/var/lib/libvirt/images/moved.qcow2", "qcow2"),
+    lambda root: _domain_edit.set_disk_volume(root, "vda", "pool", "volume"),
+    lambda root: _domain_edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),
+    lambda root: _domain_edit.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
+)
+
+
+def mutated(text: str, chance: random.Random) -> str:
+    """A definition in which a few elements were removed, doubled, emptied, renamed or given other texts."""
+    root = ET.fromstring(text)  # noqa: S314 - a fixture
+    for _ in range(chance.randint(1, 6)):
+        parent = chance.choice([element for element in root.iter() if len(element)])
+        child = chance.choice(list(parent))
+        change = chance.randrange(6)
+        if change == 0:
+            parent.remove(child)
+        elif change == 1:
+            parent.append(child)
+        elif change == 2:
+            child.attrib.clear()
+        elif change == 3 and child.attrib:
+            child.set(chance.choice(list(child.attrib)), chance.choice(TEXTS))
+        elif change == 4:
+            child.text = chance.choice(TEXTS)
+        else:
+            child.tag = chance.choice([element.tag for element in root.iter()])
+    return ET.tostring(root, encoding="unicode")
+
+
+def ours(call: Callable[[], Any]) -> Any:
+    """The result; an error has to be one of ours, which is no result."""
+    with contextlib.suppress(KvmfleetError):
+        return call()
+    return None
+
+
+@pytest.mark.parametrize("seed", range(0, 1000, 100))
+def test_mutated_definitions(definitions: dict[str, str], seed: int) -> None:
+    for number in range(seed, seed + 100):
+        read_and_edit(definitions, random.Random(number))  # noqa: S311 - no secret
+
+
+def read_and_edit(definitions: dict[str, str], chance: random.Random) -> None:
+    text = mutated(definitions[chance.choice(sorted(definitions))], chance)
+    root = ours(lambda: _domain_xml.parse(text))
+    if root is None:
+        return
+    for read in READ:
+        ours(lambda read=read: read(root))
+    for edit in EDITS:
+        ours(lambda edit=edit: edit(root))
+    assert ours(lambda: _domain_xml.parse(_domain_edit.to_string(root))) is not None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda value: value.decode("latin-1"))))
+def test_what_is_no_definition(text: str) -> None:
+    ours(lambda: _domain_xml.parse(text))
+    ours(lambda: _domain_xml.parse(f"<domain>{text}</domain>"))
+
+
+def test_a_definition_that_would_fill_the_memory() -> None:
+    """Entities are not expanded, a document is bounded."""
+    entities = "".join(f'<!ENTITY e{number} "{f"&e{number - 1};" * 10}">' for number in range(1, 10))
+    with pytest.raises(KvmfleetError, match="DOCTYPE"):
+        _domain_xml.parse(f'<!DOCTYPE d [<!ENTITY e0 "x">{entities}]><domain>&e9;</domain>')
+    with pytest.raises(KvmfleetError, match="bytes, more than"):
+        _domain_xml.parse("<domain>" + "<!-- x -->" * 2_000_000 + "</domain>")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=300), DOCUMENTS))
+def test_a_journal_with_any_bytes(tmp_path: Path, content: bytes) -> None:
+    state = StateDir(str(tmp_path / "state"))
+    path = Path(state.ensure("migrations")) / "m-1.json"
+    path.write_bytes(content)
+    record = ours(lambda: _journal.Journal(state).get("m-1"))
+    assert record is None or record["schema_version"] == 1
+
+
+@pytest.fixture
+def corpus(images: Path, qemu_img: Callable[[str], str]) -> list[Path]:
+    """One of each kind of image that there is to mutate."""
+    qemu_img("create -q -f raw base.raw 1M")
+    for name, options in {
+        "flat": "",
+        "overlay": f"-b {images}/base.raw -F raw",
+        "old": "-o compat=0.10",
+        "extended": "-o extended_l2=on,cluster_size=128k",
+        "compressed": "-o compression_type=zstd",
+    }.items():
+        qemu_img(f"create -q -f qcow2 {options} {name}.qcow2 1M")
+    qemu_img("snapshot -c one flat.qcow2")
+    return sorted(images.glob("*.qcow2"))
+
+
+def naming(image: bytes, path: str) -> bytearray:
+    """The image with another backing file in its header."""
+    content, name = bytearray(image), path.encode()
+    offset = int.from_bytes(content[8:16], "big")
+    content[16:20] = len(name).to_bytes(4, "big")
+    content[offset : offset + len(name)] = name
+    return content
+
+
+def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path) -> None:
+    """Neither qemu-img nor we crash, hang, or read a file that a header names outside of the image directories."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    os.utime(secret, (1e9, 1e9))
+    chance = random.Random(1)  # noqa: S311 - no secret
+    victim = images / "victim.qcow2"
+    began = time.monotonic()
+    answers: set[str] = set()
+    for number in range(250):
+        content = bytearray(chance.choice(corpus).read_bytes())
+        for _ in range(chance.randint(1, 4)):
+            content[chance.randrange(HEADER)] = chance.choice((0, 1, 2, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        if number % 5 == 0:
+            content = naming((images / "overlay.qcow2").read_bytes(), str(secret))
+        if number % 7 == 0:
+            del content[chance.randrange(len(content)) :]
+        victim.write_bytes(content)
+        for call in (
+            lambda: _qemu_img.chain(str(victim), "qcow2", [str(images)]),
+            lambda: _qemu_img.check(str(victim), "qcow2"),
+        ):
+            try:
+                call()
+                answers.add("read")
+            except KvmfleetError as exc:
+                answers.add(exc.code)
+        try:
+            _image_use.backing_name(str(victim))
+        except OSError:
+            answers.add("unreadable")
+    assert time.monotonic() - began < 120
+    assert {"read", "qemu_img_failed", "backing_outside_directories", "image_has_data_file"} <= answers, answers
+    assert os.stat(secret).st_atime == 1e9
+    assert secret.read_text() == "secret"
+    if os.stat(secret).st_atime == 1e9:
+        pytest.skip("the file system of the temporary files does not note an access, so nothing is proven about the secret")
