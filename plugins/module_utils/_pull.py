@@ -4,8 +4,7 @@
 
 """The destination's end of the channel: pulls files with nbdcopy, which reads only data extents over several connections.
 
-Of a file that it writes itself, nbdcopy removes from memory what it has written, and the digest had to read it back from the disk while the guest is
-down. So it writes through an nbdkit of this host, if there is one. Where nbdcopy is missing, qemu-img does it over one connection.
+It writes through an nbdkit of this host, if there is one (`_cached_file`). Where nbdcopy is missing, qemu-img does it over one connection.
 
 A copy that broke is mended: the digests of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
 """
@@ -21,6 +20,7 @@ import subprocess
 import time
 from typing import Any
 
+from . import _cached_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, die_with_parent, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
@@ -33,8 +33,6 @@ _RETRY = 1.0
 _DOCUMENT_LIMIT = 16 * 1024 * 1024
 _SECTOR = 512
 _GAP = 4 * 1024 * 1024  # what travels while qemu-img starts once more
-_SOCKET_LIMIT = 107  # sun_path of Linux
-_INTO_SOCKET = 'exec nbdcopy --destination-is-zero "$KVMFLEET_EXPORT" "$uri"'
 _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
 
 
@@ -77,7 +75,7 @@ class Client:
         """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        if self.tool == "nbdcopy" and length is not None and self._through_nbdkit:
+        if self.tool == "nbdcopy" and length is not None and _cached_file.available(self.directory):
             self._copy_through_nbdkit(name, path, length)
         elif self.tool == "nbdcopy":
             self._run(["nbdcopy", "--flush", self._uri(name), path], name)
@@ -91,20 +89,11 @@ class Client:
         _set_size(path, _whole_sectors(length))
         writeback = Writeback(path)
         self._writebacks.append(writeback)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._socket)
         try:
-            self._run(["nbdkit", "--unix", self._socket, "file", f"file={path}", "--run", _INTO_SOCKET], name, KVMFLEET_EXPORT=self._uri(name))
+            with _cached_file.served(path, self.directory) as (uri, writer):
+                self._run(["nbdcopy", "--destination-is-zero", self._uri(name), uri], name, writer)
         finally:
             writeback.complete()
-
-    @property
-    def _through_nbdkit(self) -> bool:
-        return len(self._socket) <= _SOCKET_LIMIT and shutil.which("nbdkit") is not None
-
-    @property
-    def _socket(self) -> str:
-        return os.path.join(self.directory, "nbd")
 
     def copy_persistently(self, name: str, path: str, size: int, length: int | None = None) -> None:
         """Copy an export whose digest is offered too, and go on with what is there already.
@@ -172,8 +161,11 @@ class Client:
             self._done += end - start
         _set_size(path, size)
 
-    def _run(self, command: list[str], name: str, **variables: str) -> None:
-        """Run a tool that copies; it dies with this process."""
+    def _run(self, command: list[str], name: str, writer: int | None = None) -> None:
+        """Run a tool that copies; it dies with this process.
+
+        :param writer: the process that writes the file, where it is not the tool itself.
+        """
         errors = os.path.join(self.directory, "copy.log")
         with open(errors, "wb") as log:
             process = subprocess.Popen(
@@ -183,10 +175,10 @@ class Client:
                 stderr=log,
                 preexec_fn=die_with_parent,
                 umask=0o077,
-                env=dict(os.environ, LC_ALL="C", **variables),
+                env=dict(os.environ, LC_ALL="C"),
             )
         try:
-            self._wait(process, name)
+            self._wait(process, name, writer or process.pid)
         except BaseException:
             process.kill()
             process.wait()
@@ -240,13 +232,13 @@ class Client:
     def _key_file(self) -> str:
         return os.path.join(self.directory, KEY_FILE)
 
-    def _wait(self, process: subprocess.Popen[bytes], name: str) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], name: str, writer: int) -> None:
         marked, since = 0, time.monotonic()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_POLL)
                 return
-            written = _written(process.pid)
+            written = _written(writer)
             self.progress.reached(self._done + written)
             if written >= marked + _PROGRESS:
                 marked, since = written, time.monotonic()

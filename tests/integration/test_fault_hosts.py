@@ -125,6 +125,7 @@ def test_the_door_closes_behind_a_dead_controller(lab: Lab, fleet: Fleet, subjec
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_the_door_closes_behind_a_dead_peer(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """It vanishes without a word, with its connections open."""
     with slow_link(lab["kvm2"]):

@@ -84,6 +84,7 @@ def pruned_at(run: Run) -> list[str]:
     return [name for name in ("kvm1", "kvm2") if run.ok().recap[name]["changed"]]
 
 
+@pytest.mark.slow
 def test_revert_without_a_lost_destination(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Its copy is stopped and removed when it is back, even if somebody has started it; the guest at the source does not notice."""
     fleet.resize(**RESIZE).ok()

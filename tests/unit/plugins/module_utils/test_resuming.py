@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -115,7 +117,7 @@ def test_a_copy_that_broke_in_the_middle_sends_the_other_half(tmp_path, server, 
     proxy = Proxy(offer(server, disk, key), cut_at=size // 2)
     with client(tmp_path, proxy.port, key) as peer:
         peer.progress.begin(size + 777)
-        peer.copy_persistently("vda", str(copy), size + 777)
+        peer.copy_persistently("vda", str(copy), size + 777, disk.stat().st_size)
         assert peer.progress.resumed > 0
     proxy.close()
     assert proxy.cuts == 1
@@ -215,12 +217,39 @@ def test_silence_is_a_stall_and_a_slow_copy_is_none(tmp_path, server, key):
     port = offer(server, disk, key, bandwidth_limit=4 * MIB)
     began = time.monotonic()
     with client(tmp_path, port, key, stall_timeout=2) as peer:
-        peer.copy_persistently("vda", str(tmp_path / "copy"), 24 * MIB)
+        peer.copy_persistently("vda", str(tmp_path / "copy"), 24 * MIB, 24 * MIB)
     assert time.monotonic() - began > 3
     proxy = Proxy(port, cut_at=4 * MIB, silent=True)
     with client(tmp_path, proxy.port, key, stall_timeout=2) as peer, pytest.raises(KvmfleetError) as caught:
-        peer.copy_persistently("vda", str(tmp_path / "other"), 24 * MIB)
+        peer.copy_persistently("vda", str(tmp_path / "other"), 24 * MIB, 24 * MIB)
     assert caught.value.code == "copy_stalled"
+
+
+def test_nothing_writes_any_more_when_the_client_is_killed(tmp_path, server, key):
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    write(disk, 64 * MIB)
+    port = offer(server, disk, key, bandwidth_limit=4 * MIB)
+    child = os.fork()
+    if not child:
+        try:
+            with client(tmp_path, port, key) as peer:
+                peer.copy_persistently("vda", str(copy), 64 * MIB, 64 * MIB)
+        finally:
+            os._exit(1)
+    _until(lambda: copy.exists() and copy.stat().st_blocks)
+    assert _tools(str(tmp_path / "destination"))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    deadline = time.monotonic() + 5
+    while _tools(str(tmp_path / "destination")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _tools(mention):
+    """Processes of a copy whose command line mentions something."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "comm=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.startswith(("nbdkit", "nbdcopy")) and mention in line]
 
 
 def test_a_full_disk_is_not_tried_again(tmp_path, key, monkeypatch):
@@ -266,7 +295,7 @@ def test_a_running_copy_can_be_watched(tmp_path, server, key):
     watcher.start()
     with client(tmp_path, port, key) as peer:
         peer.progress.begin(size)
-        peer.copy_persistently("vda", str(tmp_path / "copy"), size)
+        peer.copy_persistently("vda", str(tmp_path / "copy"), size, size)
     watcher.join(10)
     assert len(seen) >= 3
     done = [progress["bytes_done"] for progress in seen]
