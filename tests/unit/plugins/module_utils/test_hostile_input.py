@@ -52,7 +52,7 @@ EDITS: tuple[Callable[[ET.Element], None], ...] = (
 def mutated(text: str, chance: random.Random) -> str:
     """A definition in which a few elements were removed, doubled, emptied, renamed or given other texts."""
     root = ET.fromstring(text)  # noqa: S314 - a fixture
-    for _ in range(chance.randint(1, 6)):
+    for _change in range(chance.randint(1, 6)):
         parent = chance.choice([element for element in root.iter() if len(element)])
         child = chance.choice(list(parent))
         change = chance.randrange(6)
@@ -158,7 +158,7 @@ def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path) -> Non
     answers: set[str] = set()
     for number in range(250):
         content = bytearray(chance.choice(corpus).read_bytes())
-        for _ in range(chance.randint(1, 4)):
+        for _change in range(chance.randint(1, 4)):
             content[chance.randrange(HEADER)] = chance.choice((0, 1, 2, 0x7F, 0x80, 0xFF, chance.randrange(256)))
         if number % 5 == 0:
             content = naming((images / "overlay.qcow2").read_bytes(), str(secret))
