@@ -133,11 +133,18 @@ def test_what_was_copied_is_in_memory_for_the_digest(tmp_path, server, key):
     write(disk, 64 * MIB, tail=777)
     with client(tmp_path, offer(server, disk, key), key) as peer:
         peer.copy("vda", str(copy), disk.stat().st_size)
-        with open(copy, "rb", buffering=0) as stream:
-            in_memory = sum(os.preadv(stream.fileno(), [bytearray(4096)], offset, os.RWF_NOWAIT) for offset in range(0, 64 * MIB, MIB))
         peer.settle()
-    assert in_memory == 64 * 4096
+        with open(copy, "rb", buffering=0) as stream:
+            in_memory = [offset for offset in range(0, 64 * MIB, MIB) if _is_in_memory(stream.fileno(), offset)]
+    assert len(in_memory) > 48  # nbdcopy on its own leaves two
     assert copy.read_bytes() == disk.read_bytes()
+
+
+def _is_in_memory(descriptor, offset):
+    try:
+        return bool(os.preadv(descriptor, [bytearray(4096)], offset, os.RWF_NOWAIT))
+    except BlockingIOError:
+        return False
 
 
 @pytest.mark.parametrize("tail", [0, 1, 512, 513])
