@@ -61,7 +61,7 @@ def require(state: StateDir, path: str, expected: dict[str, Any], directories: S
 
 def digest(state: StateDir, path: str, below: dict[str, Any] | None = None) -> str:
     """SHA-256 of an image that stands on nothing, or of a layer on `below`, an identity."""
-    return _combined(content(state, path, below), below)
+    return combined(content(state, path, below), below)
 
 
 def content(state: StateDir, path: str, below: dict[str, Any] | None = None) -> str:
@@ -73,7 +73,7 @@ def content(state: StateDir, path: str, below: dict[str, Any] | None = None) -> 
         cached = state.read("digests", name)
         if cached and {key: cached.get(key) for key in ("layered", *_stamp(before))} == {"layered": layered, **_stamp(before)}:
             value = cached["content"]
-            if cached["sha256"] != _combined(value, below):
+            if cached["sha256"] != combined(value, below):
                 state.write("digests", name, _record(real, value, below, before))
             return value
         started = time.time()
@@ -122,12 +122,13 @@ def _locked(state: StateDir, real: str) -> Iterator[str]:
         yield name
 
 
-def _combined(value: str, below: dict[str, Any] | None) -> str:
+def combined(value: str, below: dict[str, Any] | None) -> str:
+    """The `digest` of an image whose `content` is known."""
     return value if below is None else hashlib.sha256(f"{value} on {below['sha256']} {below['format']}".encode()).hexdigest()
 
 
 def _record(real: str, value: str, below: dict[str, Any] | None, status: os.stat_result) -> dict[str, Any]:
-    return {"path": real, "sha256": _combined(value, below), "content": value, "layered": below is not None, **_stamp(status)}
+    return {"path": real, "sha256": combined(value, below), "content": value, "layered": below is not None, **_stamp(status)}
 
 
 def _sha256(stream: Any, path: str, layered: bool) -> str:

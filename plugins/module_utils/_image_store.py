@@ -88,12 +88,13 @@ class ImageStore:
             continued = os.path.lexists(part)
             try:
                 sent = fill(part, base["size_bytes"])
-                if continued and _identity.digest(self.state, part, base["backing"]) != base["sha256"]:
+                content = _identity.content(self.state, part, base["backing"])
+                if continued and _identity.combined(content, base["backing"]) != base["sha256"]:
                     # What an earlier fetch left was not what this source has, or a crash has spoilt it.
                     os.unlink(part)
                     sent += fill(part, base["size_bytes"])
-                content = _identity.content(self.state, part, base["backing"])
-                self._prove(part, _identity.digest(self.state, part, base["backing"]), base, below)
+                    content = _identity.content(self.state, part, base["backing"])
+                self._prove(part, _identity.combined(content, base["backing"]), base, below)
                 # Read-only for everyone: no tool may commit an overlay into a file that other guests stand on.
                 os.chmod(part, 0o444)
                 os.rename(part, path)
