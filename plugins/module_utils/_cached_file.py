@@ -12,12 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
 
-from ._channel import die_with_parent, last_line
+from ._channel import start_server
 from ._errors import KvmfleetError
 
 _SOCKET_LIMIT = 107  # sun_path of Linux
@@ -36,23 +34,16 @@ def served(path: str, directory: str) -> Iterator[tuple[str, int]]:
     :returns: its URI, and the process that writes it, which is gone afterwards.
     """
     socket, pidfile, log = (os.path.join(directory, name) for name in (_SOCKET, _PIDFILE, _LOG))
-    for stale in (socket, pidfile):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(stale)
-    with open(log, "wb") as stream:
-        server = subprocess.Popen(
-            ["nbdkit", "--foreground", "--unix", socket, "--pidfile", pidfile, "file", f"file={path}"],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            preexec_fn=die_with_parent,
-            umask=0o077,
-        )
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)
+    server = start_server(
+        ["nbdkit", "--foreground", "--unix", socket, "--pidfile", pidfile, "file", f"file={path}"],
+        pidfile=pidfile,
+        log=log,
+        failure=lambda said: KvmfleetError("copy_failed", f"nbdkit cannot serve {path}: {said}", path=path),
+        umask=0o077,
+    )
     try:
-        while not os.path.exists(pidfile):
-            if server.poll() is not None:
-                raise KvmfleetError("copy_failed", f"nbdkit cannot serve {path}: {last_line(log)}", path=path)
-            time.sleep(0.005)
         yield f"nbd+unix:///?socket={urllib.parse.quote(socket)}", server.pid
     finally:
         server.kill()

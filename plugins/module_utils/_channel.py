@@ -9,11 +9,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import socket
+import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
+
+from ._errors import KvmfleetError
 
 USER = "kvmfleet"
 KEY_FILE = "keys.psk"  # the name that QEMU looks for
@@ -50,6 +56,22 @@ def unreachable(address: str, port: int, timeout: float) -> str | None:
 def die_with_parent() -> None:
     """In a child, before it becomes another program: be killed when the thread ends that started it."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start_server(command: list[str], *, pidfile: str, log: str, failure: Callable[[str], KvmfleetError], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a server that writes its pidfile once it answers, and wait for that; it dies with the thread that starts it.
+
+    :param failure: the error to raise, given its last words, if it ends instead; :param options: those of Popen.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pidfile)
+    with open(log, "wb") as stream:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, preexec_fn=die_with_parent, **options)
+    while not os.path.exists(pidfile):
+        if process.poll() is not None:
+            raise failure(last_line(log))
+        time.sleep(0.005)
+    return process
 
 
 def last_line(path: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import _ciphers
-from ._channel import KEY_FILE, die_with_parent, last_line
+from ._channel import KEY_FILE, start_server
 from ._errors import KvmfleetError
 
 TRANSPORTS = ("nbdkit", "qemu-nbd")
@@ -67,25 +67,15 @@ class Program:
 
     def _run(self, command: list[str], listener: socket.socket) -> subprocess.Popen[bytes]:
         """Run the program with the socket and the directory for its own, until its file `server.pid` says that it is ready."""
-        log, pidfile = os.path.join(self.directory, "server.log"), os.path.join(self.directory, "server.pid")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(pidfile)
-        with open(log, "wb") as stream:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=(listener.fileno(),),
-                preexec_fn=die_with_parent,
-                cwd=self.directory,
-                env=dict(os.environ, **_ciphers.variables(self.directory)),
-            )
-        while not os.path.exists(pidfile):
-            if process.poll() is not None:
-                raise KvmfleetError("channel_failed", last_line(log))
-            time.sleep(0.01)
-        return process
+        return start_server(
+            command,
+            pidfile=os.path.join(self.directory, "server.pid"),
+            log=os.path.join(self.directory, "server.log"),
+            failure=lambda said: KvmfleetError("channel_failed", said),
+            pass_fds=(listener.fileno(),),
+            cwd=self.directory,
+            env=dict(os.environ, **_ciphers.variables(self.directory)),
+        )
 
 
 class Nbdkit(Program):
