@@ -59,8 +59,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer i
 
 def migration_history(journals: list[dict[str, Any]], detailed: bool = False) -> dict[str, Any]:
     """See DOCUMENTATION."""
-    read = [journal for journal in journals if journal.get("up", True)]
-    found = answer(lambda: {"operations": history.operations(read), "text": history.history(journals, bool(detailed))})
+    found = answer(lambda: {"operations": history.operations(journals), "text": history.history(journals, bool(detailed))})
     return {key: found[key] for key in ("operations", "text")}
 
 

@@ -43,8 +43,7 @@ def admit(
     """
     state = journal.state
     with state.lock(LOCK):
-        for instance_uuid in _kept.expired(state):
-            _kept.drop(state, instance_uuid)
+        _kept.drop(state, *_kept.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)

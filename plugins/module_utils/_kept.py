@@ -58,15 +58,15 @@ def adopt(state: StateDir, record: dict[str, Any]) -> None:
     drop(state, record["instance_uuid"])
 
 
-def drop(state: StateDir, instance_uuid: str) -> bool:
-    """Remove what is kept of an instance; False where nothing is."""
-    document = state.read(_KIND, instance_uuid)
-    if document is None:
-        return False
-    for path in document["files"]:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    return state.remove(_KIND, instance_uuid)
+def drop(state: StateDir, *instance_uuids: str) -> bool:
+    """Remove what is kept of instances; False where nothing is."""
+    documents = [document for instance_uuid in instance_uuids if (document := state.read(_KIND, instance_uuid))]
+    for document in documents:
+        for path in document["files"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        state.remove(_KIND, document["instance_uuid"])
+    return bool(documents)
 
 
 def expired(state: StateDir) -> list[str]:
@@ -76,10 +76,7 @@ def expired(state: StateDir) -> list[str]:
 
 def make_room(state: StateDir, but: str | None = None) -> bool:
     """Remove all that is kept, but for one instance; False where there is nothing."""
-    others = [document["instance_uuid"] for document in state.read_all(_KIND) if document["instance_uuid"] != but]
-    for instance_uuid in others:
-        drop(state, instance_uuid)
-    return bool(others)
+    return drop(state, *(document["instance_uuid"] for document in state.read_all(_KIND) if document["instance_uuid"] != but))
 
 
 def listed(state: StateDir) -> list[dict[str, Any]]:

@@ -59,8 +59,6 @@ class Client:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        for writeback in self._writebacks:
-            writeback.complete()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def settle(self) -> None:

@@ -182,8 +182,7 @@ def list_and_remove(conn, module):
     expired = _kept.expired(state) if wanted else []
     kept = [one for one in _kept.listed(state) if one["instance_uuid"] not in expired]
     if not module.check_mode:
-        for instance_uuid in expired:
-            _kept.drop(state, instance_uuid)
+        _kept.drop(state, *expired)
     left = [image for image in images if image not in going]
     return {
         "changed": bool(going or expired),

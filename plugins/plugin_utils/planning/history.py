@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED
@@ -21,26 +21,27 @@ _ROLES = ("source", "in_place", "destination")
 def operations(journals: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One mapping for each operation, oldest first.
 
-    :param journals: for each host `host` and `migrations` (records with their history).
+    :param journals: for each host `host` and `migrations` (records with their history); one that could not be read has `up` false.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for journal in journals:
+    for journal in filter(_is_read, journals):
         for record in journal["migrations"]:
             found.setdefault(record["uuid"], []).append({**record, "host": journal["host"]})
     return sorted(map(_operation, found.values()), key=lambda operation: operation["began_at"])
 
 
-def history(journals: Iterable[Mapping[str, Any]], detailed: bool) -> str:
+def history(journals: Collection[Mapping[str, Any]], detailed: bool) -> str:
     """The operations as a table, each with its steps if `detailed`; and whose journal could not be read."""
-    answered, silent = [], []
-    for journal in journals:
-        (answered if journal.get("up", True) else silent).append(journal)
-    found = operations(answered)
+    found, silent = operations(journals), [journal for journal in journals if not _is_read(journal)]
     table = aligned([_OPERATION_COLUMNS, *map(_operation_row, found)]).splitlines() if found else ["No operations."]
     parts = ["\n".join(table)] if not (detailed and found) else [_detail(table[0], row, one) for row, one in zip(table[1:], found)]
     if silent:
         parts.append("Not read: " + "; ".join(f"{journal['host']} ({_one_line(journal.get('down_reason'))})" for journal in silent) + ".")
     return "\n\n".join(parts)
+
+
+def _is_read(journal: Mapping[str, Any]) -> bool:
+    return journal.get("up", True)
 
 
 def _operation(records: list[dict[str, Any]]) -> dict[str, Any]:
