@@ -229,51 +229,57 @@ def test_storage_that_the_destination_cannot_use(lab: Lab, fleet: Fleet, guests:
     assert guest.hosts == ["kvm1"]
 
 
-SHARED = "/srv/kvmfleet-shared"
+@pytest.fixture
+def shared(lab: Lab) -> Iterator[str]:
+    """A directory that all hosts of the lab have in common, with each other and with this machine."""
+    directory = f"/srv/kvmfleet-shared-{lab.prefix}"
+    host = lab["kvm1"]
+    host.sh(f"rm -rf {directory} && mkdir {directory}")
+    yield directory
+    host.run("rm", "-rf", directory)
 
 
 @pytest.fixture
-def on_shared(lab: Lab, guests: Guests) -> Iterator[Guest]:
-    """A guest that runs on an overlay and a base image in a directory that all hosts of the lab have in common."""
+def on_shared(lab: Lab, guests: Guests, shared: str) -> Iterator[Guest]:
+    """A guest that runs on an overlay and a base image in that directory."""
     guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
-    host.sh(f"mkdir {SHARED} && cp {IMAGES}/base/kvmfleet-guest.qcow2 {SHARED}/base.qcow2 && mv {guest.disk} {SHARED}/web.qcow2")
-    host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {SHARED}/base.qcow2 {SHARED}/web.qcow2")
+    host.sh(f"cp {IMAGES}/base/kvmfleet-guest.qcow2 {shared}/base.qcow2 && mv {guest.disk} {shared}/web.qcow2")
+    host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {shared}/base.qcow2 {shared}/web.qcow2")
     host.virsh("detach-disk", "web", "vda", "--config")
-    attach(host, "web", disk("vda", f"file='{SHARED}/web.qcow2'"))
+    attach(host, "web", disk("vda", f"file='{shared}/web.qcow2'"))
     host.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()
-    host.run("rm", "-rf", SHARED)
 
 
-def test_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, on_shared: Guest) -> None:
+def test_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, shared: str, on_shared: Guest) -> None:
     """Nothing is copied, renamed or deleted; a disk there is not grown; confirm and revert leave it where it is."""
     subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
-    fleet.vars["kvmfleet_image_directories"] = [IMAGES, SHARED]
-    files, inode = host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, shared]
+    files, inode = host.sh(f"ls -A {shared}"), host.run("stat", "--format=%i", f"{shared}/web.qcow2")
     boot_id = subject.boot_id
     error = fleet.resize("web", "large").refused()
-    assert "vda, /srv/kvmfleet-shared/web.qcow2, lies on storage that the source shares with this host; growing it" in error
-    assert (host.sh(f"ls -A {SHARED}"), subject.boot_id, on_shared.hosts) == (files, boot_id, ["kvm1"])
+    assert f"vda, {shared}/web.qcow2, lies on storage that the source shares with this host; growing it" in error
+    assert (host.sh(f"ls -A {shared}"), subject.boot_id, on_shared.hosts) == (files, boot_id, ["kvm1"])
 
     for verb, where in (("revert", "kvm1"), ("confirm", "kvm2")):
         moved = fleet.play("migrate", instance="web").ok().migration
         assert (moved["shared_disks"], moved["overlay_bytes"], moved["base_bytes"]) == (["vda"], 0, 0)
         assert subject.runs_once_with_its_data() == "kvm2"
-        assert (host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")) == (files, inode)
+        assert (host.sh(f"ls -A {shared}"), host.run("stat", "--format=%i", f"{shared}/web.qcow2")) == (files, inode)
         fleet.play(verb, instance="web").ok()
         assert subject.runs_once_with_its_data() == where
-        assert (host.sh(f"ls -A {SHARED}"), host.run("stat", "--format=%i", f"{SHARED}/web.qcow2")) == (files, inode)
+        assert (host.sh(f"ls -A {shared}"), host.run("stat", "--format=%i", f"{shared}/web.qcow2")) == (files, inode)
 
 
-def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fleet, on_shared: Guest) -> None:
+def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fleet, shared: str, on_shared: Guest) -> None:
     """The source is sealed although its disk keeps its name: it does not start the guest until recover says so, and nothing is left."""
     subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
-    fleet.vars["kvmfleet_image_directories"] = [IMAGES, SHARED]
-    files = host.sh(f"ls -A {SHARED}")
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, shared]
+    files = host.sh(f"ls -A {shared}")
     assert play_to_death(fleet, "Move | Copy, verify, rebase, grow, define and start at the destination", "migrate", instance="web", migrate_lease=3)
     assert (on_shared.hosts, subject.running_on) == ([], [])
-    assert host.sh(f"ls -A {SHARED}") == files
+    assert host.sh(f"ls -A {shared}") == files
     fleet.play("recover", instance="web", migrate_lease=3).ok()
     assert subject.runs_once_with_its_data() == "kvm1"
-    assert host.sh(f"ls -A {SHARED}") == files
+    assert host.sh(f"ls -A {shared}") == files

@@ -95,7 +95,7 @@ def wait(lab: Lab, name: str, host: str | None, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not agent.answers(place, name):
         if time.monotonic() > deadline:
-            raise LabError(f"the agent of guest {name} on {place.name} does not answer within {timeout:.0f} s")
+            raise LabError(f"the agent of guest {name} on {place.name} does not answer within {timeout:.0f} s; {_condition(place, name)}")
         time.sleep(0.2)
 
 
@@ -109,7 +109,7 @@ def delete(lab: Lab, name: str) -> None:
         disks = [fields[3] for fields in (line.split(maxsplit=3) for line in lines) if fields[:2] == ["file", "disk"] and Path(fields[3]).parent == IMAGES]
         host.virsh("destroy", name, check=False)
         host.virsh("undefine", name, "--nvram", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata")
-        host.run(["rm", "--force", "--", *disks, f"/var/log/libvirt/qemu/{name}-console.log"])
+        host.run(["rm", "--force", "--", *disks, str(_console(name))])
 
 
 def _living_hosts(lab: Lab) -> list[Host]:
@@ -123,6 +123,18 @@ def _host_running(lab: Lab, name: str, host: str | None) -> Host:
         places = ", ".join(candidate.name for candidate in running) or "no host"
         raise LabError(f"guest {name} runs on {places}, expected exactly one")
     return running[0]
+
+
+def _condition(host: Host, name: str) -> str:
+    """What there is to be known of a guest whose agent is silent."""
+    processors = host.virsh("domstats", name, "--state", "--vcpu", check=False).stdout
+    console = host.run(["tail", "--lines=20", str(_console(name))], check=False).stdout
+    agent = host.virsh("qemu-agent-command", name, '{"execute": "guest-ping"}', "--timeout", "5", check=False).stderr
+    return "\n".join(("libvirt says:", processors.strip(), agent.strip(), "its console ends with:", console.strip()))
+
+
+def _console(name: str) -> Path:
+    return Path(f"/var/log/libvirt/qemu/{name}-console.log")
 
 
 def _state(host: Host, name: str) -> str:
