@@ -21,7 +21,7 @@ from lab.errors import LabError
 from bench.move.pair import Pair
 from bench.move.report import report
 from bench.move.subject import Subject, WrongData, room_needed
-from bench.move.summary import summarize
+from bench.move.summary import is_complete, summarize
 from bench.move.ways import WAYS, Playing, Result, move, playing
 
 OVERLAYS, BASES, REPEATS = (64, 1024, 4096), (256, 1024), 5
@@ -40,15 +40,23 @@ def main() -> int:
     if free < needed:
         print("script/bench: there is not enough room; choose smaller sizes with --overlay and --base, or another KVMFLEET_LAB_DIR", file=sys.stderr)
         return 1
-    moves: list[dict[str, Any]] = []
+    moves: list[dict[str, Any]] = _known(given) if given.carry_on else []
     with playing() as playbooks:
         for base in given.base:
             for overlay in given.overlay:
+                if is_complete(moves, overlay, base, given.way, given.repeats):
+                    continue
                 moves += _compare(Subject(pair, overlay, base), playbooks, given.way, given.repeats)
                 if given.json:
                     given.json.write_text(json.dumps({"moves": moves}, indent=2) + "\n", encoding="utf-8")
     print(*report(moves), sep="\n")
     return 0
+
+
+def _known(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the file has. A size that it has in part is measured anew: ways are compared within one run only."""
+    rows = json.loads(given.json.read_text(encoding="utf-8"))["moves"] if given.json.exists() else []
+    return [row for row in rows if is_complete(rows, row["overlay_mib"], row["base_mib"], given.way, given.repeats)]
 
 
 def _compare(subject: Subject, playbooks: Playing, ways: Sequence[str], repeats: int) -> list[dict[str, Any]]:
@@ -85,6 +93,7 @@ def _move(subject: Subject, way: str, playbooks: Playing) -> Result:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="script/bench move")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--continue", dest="carry_on", action="store_true", help="leave out the sizes that FILE has already, and add the others to it")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_REPEATS} move a way of a guest with {QUICK_OVERLAYS[0]} MiB, for a first look")
     parser.add_argument("--repeats", type=int, metavar="N", help=f"moves in each way, of which the median counts ({REPEATS})")
     for name, default in (("overlay", OVERLAYS), ("base", BASES)):
@@ -94,6 +103,8 @@ def _arguments() -> argparse.Namespace:
     given.overlay = given.overlay or list(QUICK_OVERLAYS if given.quick else OVERLAYS)
     given.base = given.base or list(QUICK_BASES if given.quick else BASES)
     given.repeats = given.repeats or (QUICK_REPEATS if given.quick else REPEATS)
+    if given.carry_on and not given.json:
+        parser.error("--continue needs --json FILE")
     if min(*given.overlay, *given.base, 16) < 16 or given.repeats < 1:
         parser.error("sizes are 16 MiB at least, and repeats 1")
     return given

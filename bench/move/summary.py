@@ -54,6 +54,11 @@ def summarize(overlay_mib: int, base_mib: int, way: str, runs: Sequence[Row]) ->
     return {"overlay_mib": overlay_mib, "base_mib": base_mib, "way": way, **medians, "repeats": len(runs), "spread": spread, **typical["details"]}
 
 
+def is_complete(moves: Iterable[Row], overlay_mib: int, base_mib: int, ways: Iterable[str], repeats: int) -> bool:
+    """Whether these sizes were measured in all of the ways, as often as that."""
+    return set(ways) <= {row["way"] for row in moves if (row["overlay_mib"], row["base_mib"]) == (overlay_mib, base_mib) and row["repeats"] >= repeats}
+
+
 def find(moves: Iterable[Row], overlay_mib: int, base_mib: int, way: str) -> Row | None:
     wanted = (overlay_mib, base_mib, way)
     return next((row for row in moves if (row["overlay_mib"], row["base_mib"], row["way"]) == wanted), None)

@@ -52,6 +52,15 @@ def test_a_ratio_needs_both() -> None:
     assert summary.ratio(None, theirs, "downtime_s") is None
 
 
+def test_sizes_are_complete_when_every_way_was_measured_often_enough() -> None:
+    runs = [run(1.0), run(2.0)]
+    moves = [summary.summarize(64, 256, way, runs) for way in ("kvmfleet", "script")]
+    assert summary.is_complete(moves, 64, 256, ["script", "kvmfleet"], 2)
+    assert not summary.is_complete(moves, 64, 256, ["script", "kvmfleet"], 3)
+    assert not summary.is_complete(moves, 64, 256, ["script", "rsync"], 2)
+    assert not summary.is_complete(moves, 1024, 256, ["script"], 2)
+
+
 def test_growth_is_that_of_each_gib_of_overlay() -> None:
     moves = [row("script", 2 + size / 1024 * 3, size) for size in (64, 1024, 4096)] + [row("script", 9.0, 64, 1024)]
     assert summary.slope(moves, 256, "script") == pytest.approx(3, abs=0.001)
