@@ -55,9 +55,12 @@ def of_definitions(definitions: Iterable[ET.Element]) -> Bindings:
 
 
 def pci_address(numbers: dict[str, str | None]) -> PciAddress | None:
-    """An address by the names of its parts, decimal or (with 0x) hexadecimal; None where one is missing."""
+    """An address by the names of its parts, decimal or (with 0x) hexadecimal; None where one is missing, or is no number."""
     parts = [part for part in map(numbers.get, _PCI_ADDRESS) if part is not None]
-    return tuple(int(part, 0) for part in parts) if len(parts) == len(_PCI_ADDRESS) else None
+    try:
+        return tuple(int(part, 0) for part in parts) if len(parts) == len(_PCI_ADDRESS) else None
+    except ValueError:
+        return None
 
 
 def _definitions(connection: Any, stored: Mapping[str | None, ET.Element]) -> Iterator[ET.Element]:

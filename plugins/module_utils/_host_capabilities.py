@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host can offer a guest besides capacity: CPU features, firmware, TPM, NUMA cells, PCI devices, cgroups, base images."""
+"""What a host is, and can offer a guest besides capacity: CPU features, firmware, TPM, NUMA cells, PCI devices, cgroups, base images."""
 
 from __future__ import annotations
 
@@ -45,6 +45,35 @@ def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _h
     }
 
 
+def platform_facts(root: ET.Element) -> dict[str, Any]:
+    """Who the host is, its CPU, and what machines it can be for a guest, from the root of its capabilities."""
+    cpu = root.find("host/cpu")
+    address = root.find("host/cpu/maxphysaddr")
+    topology = None if cpu is None else cpu.find("topology")
+    guests = [(guest.findtext("os_type", ""), arch) for guest in root.findall("guest") for arch in guest.findall("arch")]
+    triples = [(arch.get("name", ""), domain.get("type", ""), os_type) for os_type, arch in guests for domain in arch.findall("domain")]
+    model = root.findtext("host/cpu/model")
+    return {
+        "machine_id": root.findtext("host/uuid") or _machine_id(),
+        "arch": root.findtext("host/cpu/arch", ""),
+        "cpu_model": model,
+        "emulators": {arch.get("name", ""): arch.findtext("emulator", "") for _os_type, arch in guests},
+        "virt_types": sorted({virt_type for _arch, virt_type, _os_type in triples}),
+        "supported_instances": [list(triple) for triple in sorted(set(triples))],
+        "machine_types": sorted({machine.text or "" for _os_type, arch in guests for machine in arch.findall("machine")}),
+        "capabilities": {
+            "cpu_info": {
+                "arch": root.findtext("host/cpu/arch", ""),
+                "model": model,
+                "vendor": root.findtext("host/cpu/vendor"),
+                "topology": {} if topology is None else {name: _domain_xml.integer(value, f"topology {name}") for name, value in topology.attrib.items()},
+                "maxphysaddr": {} if address is None else {"mode": address.get("mode"), "bits": _number(address, "bits")},
+                "features": [feature.get("name", "") for feature in root.findall("host/cpu/feature")],
+            }
+        },
+    }
+
+
 def cgroup_version(root: str = "/sys/fs/cgroup") -> int | None:
     """2 for the unified hierarchy, 1 for controllers that are mounted one by one, None without cgroups."""
     if os.path.exists(os.path.join(root, "cgroup.controllers")):
@@ -57,12 +86,17 @@ def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]], 
     return [
         {
             "cpus": len(cell.findall("cpus/cpu")),
-            "pinned_cpus": sum(int(cpu.get("id", "-1")) in own_cpus for cpu in cell.findall("cpus/cpu")),
+            "pinned_cpus": sum(_number(cpu, "id") in own_cpus for cpu in cell.findall("cpus/cpu")),
             "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
-            "free_pages": free_pages.get(int(cell.get("id", "0")), {}),
+            "free_pages": free_pages.get(_number(cell, "id"), {}),
         }
         for cell in capabilities.findall("host/topology/cells/cell")
     ]
+
+
+def page_sizes(capabilities: ET.Element) -> list[int]:
+    """Sizes of memory pages in KiB that the host has."""
+    return sorted({_number(pages, "size") for pages in capabilities.findall("host/topology/cells/cell/pages")})
 
 
 def pci_devices(connection: Any) -> list[ET.Element]:
@@ -77,7 +111,7 @@ def pci_pools(devices: Iterable[ET.Element], taken: Collection[_host_bindings.Pc
         capability = device.find("capability[@type='pci']")
         if capability is not None and device.findtext("driver/name") == _PASSTHROUGH_DRIVER and _address_of(capability) not in taken:
             node = capability.find("numa")
-            number = None if node is None else int(node.get("node", "0"))
+            number = None if node is None else _number(node, "node")
             pools[_hex(capability.find("vendor")), _hex(capability.find("product")), number] += 1
     kinds = sorted(pools.items(), key=str)
     return [{"vendor_id": vendor, "product_id": product, "numa_node": node, "count": count} for (vendor, product, node), count in kinds]
@@ -135,12 +169,17 @@ def _required(element: ET.Element) -> list[str]:
 
 
 def _free_pages(connection: Any, capabilities: ET.Element) -> dict[int, dict[str, int]]:
-    cells = [int(cell.get("id", "0")) for cell in capabilities.findall("host/topology/cells/cell")]
-    sizes = sorted({int(pages.get("size", "0")) for pages in capabilities.findall("host/topology/cells/cell/pages")})
+    cells = [_number(cell, "id") for cell in capabilities.findall("host/topology/cells/cell")]
+    sizes = page_sizes(capabilities)
     if not cells or not sizes:
         return {}
     found = _libvirt.supported(lambda: connection.getFreePages(sizes, cells[0], cells[-1] - cells[0] + 1, 0), {})
     return {cell: {str(size): count for size, count in pages.items()} for cell, pages in found.items()}
+
+
+def _machine_id() -> str:
+    with open("/etc/machine-id", encoding="ascii") as stream:
+        return stream.read().strip()
 
 
 def _address() -> str | None:
@@ -158,6 +197,10 @@ def _listed(directory: str, pattern: re.Pattern[str]) -> list[str]:
         return sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
     except FileNotFoundError:
         return []
+
+
+def _number(element: ET.Element, name: str) -> int:
+    return _domain_xml.integer(element.get(name, "0"), f"{element.tag} {name}")
 
 
 def _values(element: ET.Element | None, name: str) -> list[str]:

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import subprocess
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -124,7 +123,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "hypervisor_version": connection.getVersion(),
         "hypervisor_type": connection.getType(),
         "python_version": platform.python_version(),
-        **_capabilities(capabilities),
+        **_host_capabilities.platform_facts(capabilities),
         **_host_capabilities.offers(connection, state, capabilities, bound),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "macs": sorted(bound.macs),
@@ -228,39 +227,6 @@ def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str
             promised += capacity / _MIB
             growth += max(0, capacity - status.st_blocks * 512) / _MIB
     return promised, growth
-
-
-def _capabilities(root: ET.Element) -> dict[str, Any]:
-    cpu = root.find("host/cpu")
-    address = root.find("host/cpu/maxphysaddr")
-    topology = None if cpu is None else cpu.find("topology")
-    guests = [(guest.findtext("os_type", ""), arch) for guest in root.findall("guest") for arch in guest.findall("arch")]
-    triples = [(arch.get("name", ""), domain.get("type", ""), os_type) for os_type, arch in guests for domain in arch.findall("domain")]
-    model = root.findtext("host/cpu/model")
-    return {
-        "machine_id": root.findtext("host/uuid") or _machine_id(),
-        "arch": root.findtext("host/cpu/arch", ""),
-        "cpu_model": model,
-        "emulators": {arch.get("name", ""): arch.findtext("emulator", "") for _os_type, arch in guests},
-        "virt_types": sorted({virt_type for _arch, virt_type, _os_type in triples}),
-        "supported_instances": [list(triple) for triple in sorted(set(triples))],
-        "machine_types": sorted({machine.text or "" for _os_type, arch in guests for machine in arch.findall("machine")}),
-        "capabilities": {
-            "cpu_info": {
-                "arch": root.findtext("host/cpu/arch", ""),
-                "model": model,
-                "vendor": root.findtext("host/cpu/vendor"),
-                "topology": {} if topology is None else {name: int(value) for name, value in topology.attrib.items()},
-                "maxphysaddr": {} if address is None else {"mode": address.get("mode"), "bits": int(address.get("bits", "0"))},
-                "features": [feature.get("name", "") for feature in root.findall("host/cpu/feature")],
-            }
-        },
-    }
-
-
-def _machine_id() -> str:
-    with open("/etc/machine-id", encoding="ascii") as stream:
-        return stream.read().strip()
 
 
 def _bridges() -> list[str]:

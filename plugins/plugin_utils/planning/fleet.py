@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.facts import checked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 
@@ -21,7 +22,7 @@ class Fleet:
     def __init__(self, hosts: Iterable[dict[str, Any]]) -> None:
         self.hosts: dict[str, dict[str, Any]] = {}
         for state in hosts:
-            self.hosts[str(state["host"])] = dict(state)
+            self.hosts[str(state["host"])] = checked(state)
         if not self.hosts:
             raise Refusal(
                 "no_compute_hosts", "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."

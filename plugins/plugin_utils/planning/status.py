@@ -35,8 +35,12 @@ def _host_row(fleet: Fleet, name: str, state: Mapping[str, Any]) -> tuple[str, .
     zone = str(state.get("availability_zone") or "-")
     if name in fleet.down:
         return (name, zone, "-", "-", "-", "-", f"down: {_one_line(fleet.down[name])}")
-    used = (f"{state[f'{key}_used']:.{digits}f}/{state[key]:.{digits}f}" for key, digits in (("vcpus", 0), ("memory_mb", 0), ("local_gb", 1)))
-    return (name, zone, *used, str(state["num_instances"]), "up" if state.get("enabled", True) else "disabled")
+    used = (_used(state.get(f"{key}_used"), state.get(key), digits) for key, digits in (("vcpus", 0), ("memory_mb", 0), ("local_gb", 1)))
+    return (name, zone, *used, str(state.get("num_instances", "-")), "up" if state.get("enabled", True) else "disabled")
+
+
+def _used(used: float | None, total: float | None, digits: int) -> str:
+    return "-" if used is None or total is None else f"{used:.{digits}f}/{total:.{digits}f}"
 
 
 def _migration_row(fleet: Fleet, decision: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ def copy_progress(progress: Mapping[str, Any]) -> str:
 def _waits_for(decision: Mapping[str, Any], latest: Mapping[str, Any], now: float) -> str:
     if decision["action"] == "none":
         return "confirm or revert" if latest["status"] == "finished" else decision["reason"]
-    if latest["status"] != "finished" and latest["lease_until"] > now:
+    if latest["status"] != "finished" and (latest.get("lease_until") or 0) > now:
         return "the run that works on it"
     if decision["action"] == "wait":
         return _one_line(decision["reason"])

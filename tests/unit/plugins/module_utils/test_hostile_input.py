@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -14,7 +13,6 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,9 +21,9 @@ from hypothesis import strategies as st
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _image_use, _journal, _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.mutation import mutated, ours
 
 HEADER = 112  # bytes of a qcow2 header of version 3
-TEXTS = ("", "0", "-1", "9" * 40, "1e9", "/etc/shadow", "../../etc/shadow", "nbd://192.0.2.1/x", "qcow2", "\u202e", "yes", " ", "NaN")
 DOCUMENTS = st.recursive(
     st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9) | st.just("schema_version"), inner)
 ).map(lambda value: json.dumps(value).encode())
@@ -47,35 +45,6 @@ EDITS: tuple[Callable[[ET.Element], None], ...] = (
     lambda root: _domain_edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),
     lambda root: _domain_edit.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
 )
-
-
-def mutated(text: str, chance: random.Random) -> str:
-    """A definition in which a few elements were removed, doubled, emptied, renamed or given other texts."""
-    root = ET.fromstring(text)  # noqa: S314 - a fixture
-    for _change in range(chance.randint(1, 6)):
-        parent = chance.choice([element for element in root.iter() if len(element)])
-        child = chance.choice(list(parent))
-        change = chance.randrange(6)
-        if change == 0:
-            parent.remove(child)
-        elif change == 1:
-            parent.append(child)
-        elif change == 2:
-            child.attrib.clear()
-        elif change == 3 and child.attrib:
-            child.set(chance.choice(list(child.attrib)), chance.choice(TEXTS))
-        elif change == 4:
-            child.text = chance.choice(TEXTS)
-        else:
-            child.tag = chance.choice([element.tag for element in root.iter()])
-    return ET.tostring(root, encoding="unicode")
-
-
-def ours(call: Callable[[], Any]) -> Any:
-    """The result; an error has to be one of ours, which is no result."""
-    with contextlib.suppress(KvmfleetError):
-        return call()
-    return None
 
 
 @pytest.mark.parametrize("seed", range(0, 1000, 100))

@@ -212,6 +212,7 @@ class TestRefusals:
 
     def test_waiting_for_confirm(self):
         waiting = {"uuid": "m", "instance_uuid": "i-1", "instance_name": "web1", "source_host": "kvm9", "migration_type": "resize", "status": "finished"}
+        waiting.update(role="destination", step="finished", updated_at=1.0)
         error = refused(hosts=[host("kvm1", domains=[DOMAIN], migrations=[waiting]), host("kvm2")])
         assert error["code"] == "unconfirmed_migration"
 
