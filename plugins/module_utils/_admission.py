@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _kept, _libvirt, _network_disks
+from . import _claims, _domain_xml, _kept, _libvirt, _network_disks, _tpm_state
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
@@ -95,7 +95,9 @@ def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) 
         for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
             reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
     paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
-    reasons += [_reason("path_taken", f"the file {path} exists here already") for path in paths if os.path.lexists(path)]
+    if record.get("tpm"):
+        paths.append(_tpm_state.directory(record["instance_uuid"]))
+    reasons += [_reason("path_taken", f"{path} exists here already") for path in paths if os.path.lexists(path)]
     reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
     return reasons
 

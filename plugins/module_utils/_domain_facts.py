@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qemu_img, _references
+from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qemu_img, _references, _snapshots
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -46,7 +46,7 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.isPersistent() and domain.autostart()),
         "managed_save": bool(domain.isPersistent() and _libvirt.supported(domain.hasManagedSaveImage, 0)),
-        "has_snapshots": bool(_libvirt.supported(domain.snapshotNum, 0)),
+        "snapshots": _snapshots.facts(domain),
         "has_checkpoints": bool(_libvirt.supported(domain.listAllCheckpoints, [])),
         "flavor": {**asdict(flavor), "disk": -(-root_size // _GIB)},
         "machine": machine,
@@ -64,7 +64,9 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
     }
-    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in _refusals(domain.connect(), facts, root, live)]
+    images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
+    reasons = [*_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
+    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
 
 
@@ -84,8 +86,6 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
         yield "managed_save", "The memory of the guest is saved (managed save): start it, or remove the saved image."
-    if facts["has_snapshots"]:
-        yield "has_snapshots", "libvirt knows snapshots of the domain, which are not carried yet: delete them."
     if facts["has_checkpoints"]:
         yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
     if facts["virt_type"] not in _VIRT_TYPES:

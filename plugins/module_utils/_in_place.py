@@ -16,7 +16,7 @@ import os
 import shutil
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing
+from . import _claims, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing, _tpm_state
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -29,7 +29,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if record["step"] == "stopped":
-        private = {"domain_xml": _libvirt.inactive_xml(domain)}
+        private = {"domain_xml": _libvirt.inactive_xml(domain), "tpm": _tpm_state.read(record["instance_uuid"]) if record.get("tpm") else {}}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
     if record["step"] == "layering":
         for disk in _writable(record):
@@ -68,6 +68,9 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         if record["nvram"]:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(_kept(record, record["nvram"]), record["nvram"])
+        if record["private"].get("tpm"):
+            _tpm_state.remove(record["instance_uuid"], record["uuid"])
+            _tpm_state.write(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _sealing.start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
@@ -94,6 +97,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     for disk in _writable(record):
         layer = layer_path(record, disk)
         if _disk_path(domain, disk["target"]) == layer:
+            _qemu_img.assert_no_snapshots(layer)
             if _libvirt.is_active(domain):
                 _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=layer, timeout=timeout)
             else:

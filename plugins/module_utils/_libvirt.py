@@ -286,9 +286,22 @@ def define(connection: Any, xml: str) -> Any:
 
 
 def undefine_keeping_everything(domain: Any) -> None:
-    """Undefine, and keep NVRAM, TPM state and every file."""
-    flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
-    domain.undefineFlags(flags)
+    """Undefine, and keep NVRAM, TPM state and every file. What libvirt knows of snapshots goes with the definition (see `_snapshots`)."""
+    kept = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+    domain.undefineFlags(kept | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+
+
+def snapshots(domain: Any, *, secure: bool = True) -> list[dict[str, Any]]:
+    """`name`, `xml` and `current` (the one that the guest goes on from) of each snapshot, parents first; `secure` includes passwords."""
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE if secure else 0
+    found = supported(lambda: domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL), [])
+    return [{"name": snapshot.getName(), "xml": snapshot.getXMLDesc(flags), "current": bool(snapshot.isCurrent())} for snapshot in found]
+
+
+def redefine_snapshot(domain: Any, xml: str, current: bool) -> None:
+    """Let libvirt know of a snapshot again, whose data is in the images."""
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | (libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT if current else 0)
+    domain.snapshotCreateXML(xml, flags)
 
 
 def set_autostart(domain: Any, autostart: bool) -> None:
@@ -372,7 +385,6 @@ def definitions(domain: Any) -> list[str]:
     """Everything that a domain is or was defined as, without secrets: what runs, the next boot, its snapshots. Nothing if it has gone."""
 
     def read() -> list[str]:
-        snapshots = supported(domain.listAllSnapshots, [])
-        return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot.getXMLDesc(0) for snapshot in snapshots)]
+        return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot["xml"] for snapshot in snapshots(domain, secure=False))]
 
     return _unless_gone(read) or []

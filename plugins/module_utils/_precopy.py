@@ -85,7 +85,7 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
     """Merge all layers into the disks that they lie on, and remove them; a running guest goes on running. Repeating it is safe.
 
     :param timeout: seconds without progress after which it is given up.
-    :raises KvmfleetError: those of `_qemu_img.chain`, where somebody has rewritten a header meanwhile.
+    :raises KvmfleetError: those of `_qemu_img.chain`, where somebody has rewritten a header meanwhile; `layer_has_snapshots`.
     """
     if not record.get("layers"):
         return record
@@ -95,6 +95,8 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
         top = next((path for path in known if os.path.lexists(path)), None) if domain is None else _path_of(domain, disk["target"])
         if top not in known or (domain is None and record.get("folded")):
             continue
+        for path in filter(os.path.lexists, known):
+            _qemu_img.assert_no_snapshots(path)
         if domain is not None and _libvirt.is_active(domain):
             _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=top, timeout=timeout)
         else:

@@ -179,6 +179,19 @@ def commit(path: str, base: str, timeout: float | None = None) -> None:
     _run("commit", "-q", "-d", "-f", "qcow2", "-b", base, "--", path, path=path, timeout=timeout)
 
 
+def assert_no_snapshots(path: str) -> None:
+    """KvmfleetError `layer_has_snapshots` where a layer that is to be merged holds internal snapshots, which the image below would not get."""
+    names = info(path, "qcow2", force_share=True).snapshots
+    if names:
+        raise KvmfleetError(
+            "layer_has_snapshots",
+            f"{path} holds snapshots of the guest ({', '.join(names)}), made since the operation began; merging it would lose them. "
+            "Delete them (virsh snapshot-delete) and repeat, or revert.",
+            path=path,
+            snapshots=list(names),
+        )
+
+
 def assert_not_in_use(path: str, fmt: str) -> None:
     """KvmfleetError `image_in_use` while a process holds QEMU's lock on the image."""
     info(path, fmt, force_share=False)

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage
+from . import _claims, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage, _snapshots, _tpm_state
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -59,10 +59,16 @@ def receive(
             copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
-            private={"domain_xml": manifest["domain_xml"]},
+            private={
+                "domain_xml": manifest["domain_xml"],
+                "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
+                "tpm": manifest["tpm"],
+            },
         )
     if record["step"] == "defining":
+        _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _libvirt.define(conn, _definition(record))
+        _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings)
@@ -170,6 +176,8 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == inode:
                 os.unlink(path)
+    if record.get("tpm") and "private" in record:
+        _tpm_state.remove(record["instance_uuid"], record["uuid"])
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="destination copy removed", error=error)
@@ -310,6 +318,13 @@ def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     for directory in {os.path.dirname(path) for path in inodes}:
         sync_directory(directory)
     return record
+
+
+def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bases: dict[str, str]) -> list[dict[str, Any]]:
+    """What the source knows of snapshots, with the paths that their images have on this host."""
+    paths = {disk["chain"][0][0]: disk["path"] for disk in record["disks"]}
+    paths.update({base["path"]: bases[base["sha256"]] for disk in record["disks"] for base in disk["bases"] if not disk.get("shared")})
+    return _snapshots.moved(snapshots, lambda path: paths.get(path, path))
 
 
 def _definition(record: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage
+from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage, _snapshots, _tpm_state
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._incoming import writable
@@ -43,6 +43,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
+        "snapshots": _snapshots.moved(record["private"].get("snapshots", []), os.path.realpath),
+        "tpm": record["private"].get("tpm", {}),
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "round": record.get("layers", 0),
@@ -60,7 +62,7 @@ def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
     """Stop the guest of the plan, prove that it is off and that its disks are what the plan says."""
     domain = require_unchanged(conn, record)
-    definition = _libvirt.inactive_xml(domain)
+    definition, snapshots = _libvirt.inactive_xml(domain), _snapshots.archive(domain, record)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
     try:
@@ -68,7 +70,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     finally:
         # Somebody may undefine a guest that is going down.
         if _libvirt.find_domain(conn, record["instance_uuid"]) is None:
-            _libvirt.define(conn, definition)
+            _snapshots.redefine(_libvirt.define(conn, definition), snapshots)
     if _libvirt.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
     require_unchanged_chains(record)
@@ -89,7 +91,10 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:
         _pools.sync(conn, record["disks"])
+        # libvirt before 8.9 deletes it with the definition.
+        _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _libvirt.find_domain(conn, record["instance_uuid"]) or _libvirt.define(conn, record["private"]["domain_xml"])
+        _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _libvirt.set_autostart(domain, record["autostart"])
     else:
         domain = _libvirt.find_domain(conn, record["instance_uuid"])
@@ -117,6 +122,8 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
             os.unlink(path)
     for directory in {os.path.dirname(path) for path in paths}:
         sync_directory(directory)
+    if record.get("tpm"):
+        _tpm_state.remove(record["instance_uuid"], record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy removed")
     return True
@@ -196,7 +203,10 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
         # A definition with layers of ours is the one from before them: nobody has changed it since.
-        private = {"domain_xml": record.get("private", {}).get("unlayered_xml") or _libvirt.inactive_xml(domain)}
+        definition = record.get("private", {}).get("unlayered_xml") or _libvirt.inactive_xml(domain)
+        private = {"domain_xml": definition, "snapshots": _snapshots.archive(domain, record)}
+        if record.get("tpm"):
+            private["tpm"] = _tpm_state.read(record["instance_uuid"])
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
     if domain is not None:

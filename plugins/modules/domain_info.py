@@ -85,10 +85,24 @@ domain:
       description: Whether the guest's memory is saved, to be restored with the next start.
       type: bool
       returned: success
-    has_snapshots:
-      description: Whether libvirt knows snapshots of the domain.
-      type: bool
+    snapshots:
+      description: The snapshots that libvirt knows of the domain, parents first.
+      type: list
+      elements: dict
       returned: success
+      contains:
+        name:
+          description: Name of the snapshot.
+          type: str
+          returned: success
+        current:
+          description: Whether the guest goes on from it.
+          type: bool
+          returned: success
+        external:
+          description: Whether a disk is written to a file of its own since.
+          type: bool
+          returned: success
     has_checkpoints:
       description: Whether libvirt knows checkpoints of the domain.
       type: bool

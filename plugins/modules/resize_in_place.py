@@ -74,7 +74,7 @@ agent_answered:
 error_code:
   description:
     - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(did_not_come_up), V(destination_not_proven),
-      V(commit_failed), V(commit_stalled), V(wrong_status), V(not_owner) or V(unknown_migration).
+      V(commit_failed), V(commit_stalled), V(layer_has_snapshots), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """

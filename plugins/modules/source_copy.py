@@ -125,7 +125,8 @@ stopped:
 error_code:
   description:
     - V(not_running), V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent),
-      V(channel_gone), V(sealed_path_taken), V(wrong_status), V(not_owner) or V(unknown_migration).
+      V(channel_gone), V(sealed_path_taken), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(wrong_status),
+      V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """

@@ -28,6 +28,8 @@ HOST_PACKAGES = (
     "qemu-system-x86",
     "qemu-utils",
     "sudo",
+    "swtpm",
+    "swtpm-tools",
 )
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# written by the kvmfleet lab while it installs packages\nexit 101\n"

@@ -236,6 +236,7 @@ def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[
         "agent_expected": bool(domain["agent"]["connected"]),
         "disks": [_disk(disk, new if resizing else None) for disk in domain["disks"] if disk["path"]],
         "nvram": domain["firmware"].get("nvram"),
+        "tpm": domain.get("tpm") is not None,
     }
 
 

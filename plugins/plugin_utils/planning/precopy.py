@@ -61,7 +61,9 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
 
 
 def _unable(domain: Mapping[str, Any]) -> str | None:
-    """A layer needs a file below it."""
+    """A layer needs a file below it, and hides the snapshots in it."""
+    if domain["snapshots"]:
+        return f"it has snapshots ({len(domain['snapshots'])}), which a layer would hide"
     for disk in domain["disks"]:
         if disk["device"] == "disk" and not disk["readonly"] and not disk.get("network") and disk["source_type"] != "file":
             return f"disk {disk['target']} is of the type {disk['source_type']}, which is not layered while the guest runs"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import LabError
 
-WANTED_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_console", "virtio_net", "virtio_rng", "button", "evdev")
+WANTED_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_console", "virtio_net", "virtio_rng", "button", "evdev", "tpm_crb")
 
 
 class Kernel:

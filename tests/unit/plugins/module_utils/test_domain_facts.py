@@ -90,11 +90,12 @@ def test_every_layer_below_the_writable_one_is_identified(facts: Callable[..., d
     assert [os.path.basename(layer["path"]) for layer in found["disks"][0]["chain"] if "identity" in layer] == ["base.qcow2", "ground.qcow2"]
 
 
-def test_snapshots_are_refused(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
-    guest.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>")
+def test_snapshots_are_told(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    for name in ("one", "two"):
+        guest.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
     found = facts()
-    assert found["has_snapshots"]
-    assert codes(found) == ["has_snapshots"]
+    assert found["snapshots"] == [{"name": "one", "current": False, "external": False}, {"name": "two", "current": True, "external": False}]
+    assert codes(found) == []
 
 
 def test_what_belongs_to_the_host_is_a_refusal_with_its_reason(

@@ -1,0 +1,83 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The state of an emulated TPM: some kilobytes, without which a guest cannot unseal what it has sealed (a disk's key, as a rule).
+
+libvirt keeps it in a directory that bears the UUID of the guest, and gives it to the user of swtpm when the guest starts. It travels in the
+manifest and waits in the private part of the journal, like passwords of a definition.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+
+from ._errors import KvmfleetError
+from ._state_dir import sync_directory
+
+DIRECTORY = "/var/lib/libvirt/swtpm"
+LIMIT = 1024 * 1024
+_LOCK = ".lock"  # of the swtpm that runs
+
+
+def directory(instance_uuid: str) -> str:
+    """Where libvirt keeps it."""
+    return os.path.join(DIRECTORY, instance_uuid)
+
+
+def read(instance_uuid: str) -> dict[str, str]:
+    """Content in Base64 by path below the directory; empty for a TPM that was never started.
+
+    :raises KvmfleetError: `tpm_state_unusable` for what no swtpm writes there.
+    """
+    top, files, size = directory(instance_uuid), {}, 0
+    for where, directories, names in os.walk(top):
+        for name in names + [name for name in directories if os.path.islink(os.path.join(where, name))]:
+            path = os.path.join(where, name)
+            if name == _LOCK:
+                continue
+            if os.path.islink(path) or not os.path.isfile(path):
+                raise KvmfleetError("tpm_state_unusable", f"{path} in the state of the TPM is no regular file.", path=path)
+            size += os.path.getsize(path)
+            if size > LIMIT:
+                raise KvmfleetError("tpm_state_unusable", f"The state of the TPM in {top} has more than {LIMIT} bytes.", path=top, have=size, limit=LIMIT)
+            with open(path, "rb") as stream:
+                files[os.path.relpath(path, top)] = base64.b64encode(stream.read()).decode()
+    return files
+
+
+def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
+    """Let the directory hold these files, all at once or not at all; one that is there is left as it is.
+
+    :param unique: part of the name that the directory has until it is complete.
+    :returns: whether it had to be made.
+    """
+    target = directory(instance_uuid)
+    if not files or os.path.lexists(target):
+        return False
+    os.makedirs(DIRECTORY, mode=0o711, exist_ok=True)
+    unfinished = f"{target}.{unique}.part"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.mkdir(unfinished, 0o700)
+    for name, content in files.items():
+        path = os.path.normpath(os.path.join(unfinished, name))
+        if not path.startswith(unfinished + os.sep):
+            raise KvmfleetError("tpm_state_unusable", f"The state of the TPM names the file {name!r}, outside of its directory.", path=name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
+            stream.write(base64.b64decode(content))
+            stream.flush()
+            os.fsync(stream.fileno())
+        sync_directory(os.path.dirname(path))
+    os.rename(unfinished, target)
+    sync_directory(DIRECTORY)
+    return True
+
+
+def remove(instance_uuid: str, unique: str) -> None:
+    """Delete it, and what an interrupted `write` has left."""
+    target = directory(instance_uuid)
+    for path in (target, f"{target}.{unique}.part"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,91 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _tpm_state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+
+UUID = "6c1b2f0e-4d3c-4b5a-9a87-1f2e3d4c5b6a"
+
+
+@pytest.fixture(autouse=True)
+def swtpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where libvirt keeps the states of all guests; it makes the directory with the first one."""
+    monkeypatch.setattr(_tpm_state, "DIRECTORY", str(tmp_path / "swtpm"))
+    return tmp_path / "swtpm"
+
+
+def made(swtpm: Path) -> Path:
+    directory = swtpm / UUID / "tpm2"
+    directory.mkdir(parents=True)
+    (directory / "tpm2-00.permall").write_bytes(bytes(range(256)) * 20)
+    (directory / ".lock").touch()
+    return directory
+
+
+def test_it_is_what_it_was(swtpm: Path) -> None:
+    directory = made(swtpm)
+    files = _tpm_state.read(UUID)
+    assert list(files) == ["tpm2/tpm2-00.permall"]
+    _tpm_state.remove(UUID, "m-1")
+    assert not (swtpm / UUID).exists()
+    swtpm.rmdir()
+    assert _tpm_state.write(UUID, files, "m-1")
+    assert (directory / "tpm2-00.permall").read_bytes() == bytes(range(256)) * 20
+    assert [oct(path.stat().st_mode & 0o777) for path in (swtpm / UUID, directory, directory / "tpm2-00.permall")] == ["0o700", "0o700", "0o600"]
+    assert os.listdir(swtpm) == [UUID]
+
+
+def test_what_is_there_is_left_alone(swtpm: Path) -> None:
+    made(swtpm)
+    assert not _tpm_state.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"other").decode()}, "m-1")
+    assert (swtpm / UUID / "tpm2" / "tpm2-00.permall").stat().st_size == 5120
+
+
+def test_a_write_that_was_interrupted_is_done_anew(swtpm: Path) -> None:
+    half = swtpm / f"{UUID}.m-1.part" / "tpm2"
+    half.mkdir(parents=True)
+    (half / "tpm2-00.permall").touch()
+    assert _tpm_state.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"whole").decode()}, "m-1")
+    assert (swtpm / UUID / "tpm2" / "tpm2-00.permall").read_bytes() == b"whole"
+    assert os.listdir(swtpm) == [UUID]
+
+
+def test_a_tpm_that_was_never_started_has_none(swtpm: Path) -> None:
+    assert _tpm_state.read(UUID) == {}
+    assert not _tpm_state.write(UUID, {}, "m-1")
+    assert not swtpm.exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "tpm2/../../x"])
+def test_no_file_is_written_elsewhere(swtpm: Path, name: str) -> None:
+    with pytest.raises(KvmfleetError, match="outside of its directory"):
+        _tpm_state.write(UUID, {name: ""}, "m-1")
+    assert not (swtpm / UUID).exists()
+
+
+def test_a_link_is_not_followed(swtpm: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    directory = made(swtpm)
+    (directory / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(KvmfleetError, match="link in the state of the TPM is no regular file"):
+        _tpm_state.read(UUID)
+    (directory / "link").unlink()
+    (directory / "link").symlink_to(tmp_path)
+    with pytest.raises(KvmfleetError, match="no regular file"):
+        _tpm_state.read(UUID)
+
+
+def test_it_is_bounded(swtpm: Path) -> None:
+    with (made(swtpm) / "tpm2-00.permall").open("wb") as stream:
+        stream.truncate(_tpm_state.LIMIT + 1)
+    with pytest.raises(KvmfleetError, match="more than 1048576 bytes"):
+        _tpm_state.read(UUID)
