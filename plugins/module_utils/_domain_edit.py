@@ -64,6 +64,14 @@ def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str],
     raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)
 
 
+def set_boot_file(root: ET.Element, name: str, path: str) -> None:
+    """Let the kernel, initrd or dtb that the guest boots from lie in `path`."""
+    element = root.find(f"os/{name}")
+    if element is None:
+        raise KvmfleetError("boot_file_not_found", f"The definition has no <{name}>.")
+    element.text = path
+
+
 def set_nvram(root: ET.Element, path: str) -> None:
     """Let the firmware variables lie in `path`."""
     nvram = root.find("os/nvram")

@@ -16,6 +16,7 @@ from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qem
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
+_BOOT_FILE = "boot_file"
 _GIB = 1024**3
 _AGENT = "org.qemu.guest_agent.0"
 _VIRT_TYPES = ("kvm", "qemu")
@@ -35,6 +36,8 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
     for network in _domain_xml.network_disks(root):
         disk = next(disk for disk in disks if disk["target"] == network.target)
         disk.update(network=asdict(network), virtual_size=_libvirt.block_size(domain, network.target))
+    files = [_boot_file(name, path) for name, path in _domain_xml.boot_files(root).items()]
+    boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
     references = _domain_xml.references(root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
@@ -58,6 +61,7 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "secure_boot": _secure_boot(root),
         "cpu_shares": int(shares) if (shares := root.findtext("cputune/shares", "")).isdigit() else None,
         "disks": disks,
+        "boot_files": boot_files,
         "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
         "references": [asdict(reference) for reference in references],
@@ -102,9 +106,9 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if reference["answer"] == _references.REFUSE:
             target = next((f"Disk {disk['target']}, " for disk in facts["disks"] if disk["path"] == reference["name"]), "")
             yield f"unsupported_{reference['kind']}", f"{target}{reference['name']}: {reference['reason']} ({reference['element']})."
-    for disk in facts["disks"]:
+    for disk in facts["disks"] + facts["boot_files"]:
         if "error" in disk:
-            yield disk["error"]["code"], f"Disk {disk['target']}: {disk['error']['message']}"
+            yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
         yield from _image_refusals(disk)
 
 
@@ -153,6 +157,25 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
         top = layers[0]
         facts.update(virtual_size=top.virtual_size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
     return facts
+
+
+def _boot_file(name: str, path: str) -> _domain_xml.Disk:
+    """It travels as a medium does: byte for byte, and the source keeps it, since other guests may boot from it."""
+    return _domain_xml.Disk(
+        target=name,
+        device=_BOOT_FILE,
+        source_type="file",
+        path=path,
+        pool=None,
+        volume=None,
+        format="raw",
+        readonly=True,
+        shareable=False,
+        bus=None,
+        serial=None,
+        boot_order=None,
+        is_root=False,
+    )
 
 
 def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:

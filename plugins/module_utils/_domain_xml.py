@@ -20,6 +20,8 @@ from xml.parsers import expat
 from . import _references
 from ._errors import KvmfleetError
 
+BOOT_FILES = ("kernel", "initrd", "dtb")
+"""Elements of `<os>` that name a file which the guest boots from, beside its disks."""
 METADATA_NAMESPACE = "https://kvmfleet.github.io/compute/domain/1"
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -207,6 +209,12 @@ def firmware(root: ET.Element) -> Firmware:
         nvram_format=nvram.get("format", "raw") if nvram is not None and nvram_path else None,
         nvram_template=None if nvram is None else nvram.get("template"),
     )
+
+
+def boot_files(root: ET.Element) -> dict[str, str]:
+    """Paths of the files that QEMU itself loads (direct kernel boot), by the element that names them."""
+    found = {name: _text(root.find(f"os/{name}")) for name in BOOT_FILES}
+    return {name: path for name, path in found.items() if path}
 
 
 def memory_kib(element: ET.Element) -> int:

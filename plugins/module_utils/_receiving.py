@@ -330,7 +330,9 @@ def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bas
 def _definition(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
-        if disk.get("pool"):
+        if disk["target"] in _domain_xml.BOOT_FILES:
+            _domain_edit.set_boot_file(root, disk["target"], disk["path"])
+        elif disk.get("pool"):
             _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
         else:
             _domain_edit.set_disk_source(root, disk["target"], disk["path"])

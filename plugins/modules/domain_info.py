@@ -253,6 +253,11 @@ domain:
           description: Why the image could not be read, as C(code) and C(message).
           type: dict
           returned: if the image could not be read
+    boot_files:
+      description: Files that QEMU itself loads (C(kernel), C(initrd), C(dtb), as RV(domain.disks[].target)), with the keys of RV(domain.disks).
+      type: list
+      elements: dict
+      returned: success
     interfaces:
       description: Network interfaces with C(mac), C(type), C(source) and C(model).
       type: list

@@ -1,11 +1,12 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What belongs to a guest beside its disks and its definition: snapshots, the state of its TPM."""
+"""What belongs to a guest beside its disks and its definition: snapshots, the state of its TPM, the files that it boots from."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from support import tpm
@@ -22,6 +23,12 @@ SWITCH = "Move | Copy, verify, rebase, grow, define and start at the destination
 def snapshots(host: Host, name: str = "web") -> list[tuple[str, str]]:
     """Each snapshot with its parent."""
     return [(line.split()[0], line.split()[-1]) for line in host.virsh("snapshot-list", name, "--parent").splitlines() if line.strip()]
+
+
+def redefine(host: Host, old: str, new: str) -> None:
+    """Change the definition of the guest."""
+    definition = host.virsh("dumpxml", "--inactive", "web").replace(old, new)
+    host.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh --quiet define /tmp/web.xml; rm /tmp/web.xml")
 
 
 def go_back_to(guest: Guest, snapshot: str) -> None:
@@ -116,8 +123,7 @@ def test_a_guest_unseals_what_its_tpm_sealed_before(lab: Lab, fleet: Fleet, gues
     """After a move, after a revert and after a confirm; a destination keeps nothing of a TPM that went back, nor a source of one that left."""
     guest, source = guests.create("web", "kvm1", start=False), lab["kvm1"]
     device = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
-    definition = source.virsh("dumpxml", "--inactive", "web").replace("</devices>", device)
-    source.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh --quiet define /tmp/web.xml; rm /tmp/web.xml")
+    redefine(source, "</devices>", device)
     source.virsh("start", "web")
     subject = Subject(lab, guest.wait(), guest.write())
     uuid = source.virsh("domuuid", "web").strip()
@@ -143,3 +149,47 @@ def test_a_guest_unseals_what_its_tpm_sealed_before(lab: Lab, fleet: Fleet, gues
     fleet.resize("web", "medium", target_host="kvm2").ok()
     fleet.play("confirm", instance="web").ok()
     assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob), states()) == ("kvm2", SECRET, ["kvm2"])
+
+
+BOOT = f"{IMAGES}/boot"
+EXTRACT = f"""
+mkdir {BOOT}
+qemu-img convert -f qcow2 -O raw {IMAGES}/base/kvmfleet-guest.qcow2 {BOOT}/disk
+for name in vmlinuz initrd; do MTOOLS_SKIP_CHECK=1 mcopy -i {BOOT}/disk@@1M ::$name {BOOT}/$name; done
+rm {BOOT}/disk
+"""
+
+
+@pytest.fixture
+def booted_directly(lab: Lab, guests: Guests) -> Iterator[Guest]:
+    """A guest whose kernel QEMU loads."""
+    guest, source = guests.create("web", "kvm1", start=False), lab["kvm1"]
+    source.sh(EXTRACT)
+    files = f"<kernel>{BOOT}/vmlinuz</kernel><initrd>{BOOT}/initrd</initrd><cmdline>console=ttyS0 no_timer_check directly</cmdline>"
+    redefine(source, "<boot dev='hd'/>", files)
+    source.virsh("start", "web")
+    yield guest.wait()
+    guests.delete_all()
+    for host in lab.hosts.values():
+        host.run("rm", "-rf", BOOT)
+
+
+def test_the_files_that_a_guest_boots_from_travel(lab: Lab, fleet: Fleet, booted_directly: Guest) -> None:
+    """Byte for byte; where another guest's file bears the name, under a name of its own. The source keeps them, since others may boot from them."""
+    guest, source, destination = booted_directly, lab["kvm1"], lab["kvm2"]
+    subject = Subject(lab, guest, guest.write())
+    assert "directly" in guest.exec("cat", "/proc/cmdline")
+    error = fleet.play("migrate", instance="web", target_host="kvm2").refused()
+    assert f"the directory {BOOT} does not exist here" in error
+
+    destination.sh(f"mkdir {BOOT} && echo other >{BOOT}/initrd")
+    wanted = [source.sha256(f"{BOOT}/{name}") for name in ("vmlinuz", "initrd")]
+    fleet.play("migrate", instance="web", target_host="kvm2").ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    assert "directly" in guest.exec("cat", "/proc/cmdline")
+    kernel, initrd = re.findall(r"<(?:kernel|initrd)>([^<]+)", guest.xml)
+    assert (kernel, initrd == f"{BOOT}/initrd", initrd.startswith(f"{BOOT}/initrd")) == (f"{BOOT}/vmlinuz", False, True)
+    assert [destination.sha256(kernel), destination.sha256(initrd)] == wanted
+    fleet.play("confirm", instance="web").ok()
+    assert [source.sha256(f"{BOOT}/{name}") for name in ("vmlinuz", "initrd")] == wanted
+    assert destination.sh(f"cat {BOOT}/initrd") == "other"

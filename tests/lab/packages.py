@@ -20,6 +20,7 @@ HOST_PACKAGES = (
     "libnbd-bin",
     "libvirt-clients",
     "libvirt-daemon-system",
+    "mtools",
     "nbdkit",
     "openssh-client",
     "openssh-server",

@@ -234,7 +234,7 @@ def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[
         "new_flavor": new,
         "xml_digest": domain["xml_digest"],
         "agent_expected": bool(domain["agent"]["connected"]),
-        "disks": [_disk(disk, new if resizing else None) for disk in domain["disks"] if disk["path"]],
+        "disks": [_disk(disk, new if resizing else None) for disk in storage.files(domain)],
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
     }
@@ -294,7 +294,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
 
 def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, Any]:
     """The requirements as far as the facts of a host can answer them, for the scheduler."""
-    disks, firmware, cpu = [disk for disk in domain["disks"] if disk["path"]], domain["firmware"], domain.get("cpu")
+    disks, firmware, cpu = storage.files(domain), domain["firmware"], domain.get("cpu")
     bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None)["bases"]}
     root = _root(domain)
     return {

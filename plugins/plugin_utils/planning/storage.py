@@ -20,6 +20,11 @@ def needs(domain: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, lis
     return {"pools": sorted({disk["pool"] for disk in disks if disk.get("pool")}), "directories": sorted(filter(None, directories))}
 
 
+def files(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The disks that are files here, and the files that the guest boots from; empty drives are left out."""
+    return [disk for disk in (*domain["disks"], *domain.get("boot_files", ())) if disk["path"]]
+
+
 def place(domain: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The answer for each disk: `target`, `what` (copied, layered, left), `source` and `path` (before and after), `pool`, `reason`, and all as `text`.
 
@@ -34,7 +39,7 @@ def place(domain: Mapping[str, Any], source: Mapping[str, Any], destination: Map
 
 
 def _disks(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [disk for disk in domain["disks"] if disk["path"] or disk.get("network")]
+    return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network"))]
 
 
 def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,6 +179,15 @@ def test_nvram_changes_its_place_only(definitions: dict[str, str]) -> None:
         _domain_edit.set_nvram(_domain_xml.parse(definitions["virt_install"]), "/x")
 
 
+def test_files_of_a_direct_boot_change_their_place_only(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["bound_to_host"])
+    assert _domain_xml.boot_files(root) == {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img"}
+    _domain_edit.set_boot_file(root, "kernel", "/srv/boot/vmlinuz")
+    assert _domain_xml.boot_files(root) == {"kernel": "/srv/boot/vmlinuz", "initrd": "/boot/initrd.img"}
+    with pytest.raises(KvmfleetError):
+        _domain_edit.set_boot_file(root, "dtb", "/x")
+
+
 def test_metadata_of_others_stays_and_ours_is_replaced(definitions: dict[str, str]) -> None:
     root = _domain_xml.parse(definitions["foreign_metadata"])
     _domain_edit.set_kvmfleet_metadata(root, "m1.tiny", "az1", "kvm1", "first")

@@ -90,6 +90,20 @@ def test_every_layer_below_the_writable_one_is_identified(facts: Callable[..., d
     assert [os.path.basename(layer["path"]) for layer in found["disks"][0]["chain"] if "identity" in layer] == ["base.qcow2", "ground.qcow2"]
 
 
+def test_files_that_the_guest_boots_from_are_told_like_disks(
+    qemu: libvirt.virConnect, guest: libvirt.virDomain, state: StateDir, images: Path, qemu_img: QemuImg
+) -> None:
+    (images / "vmlinuz").write_bytes(b"kernel" * 1000)
+    boot = f"<kernel>{images}/vmlinuz</kernel><initrd>{images}/absent</initrd>"
+    changed = qemu.defineXML(_libvirt.inactive_xml(guest).replace("<boot dev='hd'/>", boot))
+    found = domain_facts(changed, state, image_directories=[str(images)])
+    kernel, initrd = found["boot_files"]
+    assert (kernel["target"], kernel["format"], kernel["readonly"], kernel["file_bytes"]) == ("kernel", "raw", True, 6000)
+    assert initrd["error"]["code"] == "image_missing"
+    assert codes(found) == ["image_missing"]
+    assert "File initrd: " in found["refusals"][0]["reason"]
+
+
 def test_snapshots_are_told(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
     for name in ("one", "two"):
         guest.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
