@@ -26,6 +26,7 @@ grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
 find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' ! -path '*/_base/*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f ! -name '*.kept'
 find {IMAGES} -maxdepth 1 -name '*.kept' | while read file; do grep -sqF "$file" {STATE}/kept/*.json || echo "$file"; done
+find /var/lib/libvirt/swtpm -mindepth 1 -maxdepth 1 2>/dev/null
 ps -eo comm= | grep -xE 'nbdkit|nbdcopy|qemu-storage-da'
 {{ virsh --quiet list --all --name || echo 'list unknown'; }} | sed '/^$/d; s/^/domain /'
 """
@@ -37,7 +38,7 @@ for domain in $(virsh --quiet list --all --uuid); do
 done
 kill -KILL $(ps -eo pid=,comm= | awk '$2 ~ /^(nbdkit|nbdcopy|qemu-storage-da|qemu-system.*)$/ {{ print $1 }}') 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f -delete
-rm -rf {IMAGES}/_base {STATE}
+rm -rf {IMAGES}/_base {STATE} /var/lib/libvirt/swtpm
 """
 
 
