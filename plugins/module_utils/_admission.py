@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _kept, _libvirt, _network_disks, _tpm_state
+from . import _claims, _domain_xml, _kept, _libvirt, _network_disks, _networks, _tpm_state
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
@@ -48,6 +48,10 @@ def admit(
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)
             reasons += _lacks(host_state(conn, state, reserved=reserved, images_path=images_path), requirements)
+            reasons += [
+                _reason("mtu", f"the {nic['type']} {nic['source']} carries frames of {have} bytes here, the guest sends up to {nic['mtu']}")
+                for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
+            ]
             reasons += _disk_reasons(journal, record)
             reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
         if reasons:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _identity, _libvirt, _pools, _qemu_img, _references, _snapshots
+from . import _domain_xml, _host_capabilities, _identity, _libvirt, _networks, _pools, _qemu_img, _references, _snapshots
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -62,7 +62,7 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "cpu_shares": int(shares) if (shares := root.findtext("cputune/shares", "")).isdigit() else None,
         "disks": disks,
         "boot_files": boot_files,
-        "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],
+        "interfaces": list(_interfaces(domain.connect(), root)),
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
         "references": [asdict(reference) for reference in references],
         "agent": _agent(live),
@@ -72,6 +72,14 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
     reasons = [*_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
+
+
+def _interfaces(conn: Any, root: ET.Element) -> Iterator[dict[str, Any]]:
+    """Those of the definition; what sets no MTU has that of its bridge."""
+    found = _domain_xml.interfaces(root)
+    bridges = _networks.bridges() if found else {}
+    for nic in found:
+        yield {**asdict(nic), "mtu": nic.mtu or (_networks.mtu(conn, nic.type, nic.source, bridges) if nic.source else None)}
 
 
 def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:

@@ -72,12 +72,13 @@ class NetworkDisk:
 
 @dataclass(frozen=True)
 class Interface:
-    """One `<interface>`; `source` is the network, bridge or device that it is plugged into."""
+    """One `<interface>`; `source` is the network, bridge or device that it is plugged into, `mtu` in bytes as far as the definition sets it."""
 
     mac: str | None
     type: str
     source: str | None
     model: str | None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def interfaces(root: ET.Element) -> list[Interface]:
             type=element.get("type", ""),
             source=next((value for name in ("network", "bridge", "dev") if (value := _attribute(element, "source", name))), None),
             model=_attribute(element, "model", "type"),
+            mtu=None if (size := _attribute(element, "mtu", "size")) is None else integer(size, "mtu"),
         )
         for element in root.findall("devices/interface")
     ]

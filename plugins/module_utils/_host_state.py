@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -16,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _pools, _progress, _qemu_img
+from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -130,7 +129,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "reserved": asdict(reserved),
         "images_path": images_path,
         "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
-        "bridges": _bridges(),
+        "bridges": sorted(_networks.bridges()),
         "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),
         "pools": [_pools.facts(pool) for pool in _libvirt.all_pools(connection)],
         "migrations": unfinished,
@@ -227,15 +226,6 @@ def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str
             promised += capacity / _MIB
             growth += max(0, capacity - status.st_blocks * 512) / _MIB
     return promised, growth
-
-
-def _bridges() -> list[str]:
-    """Bridges in the network namespace of this process, which sysfs need not show."""
-    try:
-        listed = subprocess.run(["ip", "-json", "link", "show", "type", "bridge"], check=True, capture_output=True, timeout=10).stdout
-    except FileNotFoundError:
-        return sorted(name for name in os.listdir("/sys/class/net") if os.path.isdir(f"/sys/class/net/{name}/bridge"))
-    return sorted(link["ifname"] for link in json.loads(listed or b"[]") if "ifname" in link)
 
 
 def _version(command: str) -> str | None:

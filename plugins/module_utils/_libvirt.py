@@ -180,6 +180,14 @@ def find_pool(connection: Any, name: str) -> Any | None:
         raise
 
 
+def network_bridge(connection: Any, name: str) -> str | None:
+    """The bridge of a libvirt network; None for one that has none, or is not there."""
+    try:
+        return connection.networkLookupByName(name).bridgeName()
+    except LibvirtError:
+        return None
+
+
 def all_pools(connection: Any) -> list[Any]:
     """Every storage pool, active or not; none where the driver does not know pools."""
     return supported(lambda: connection.listAllStoragePools(0), [])

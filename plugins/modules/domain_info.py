@@ -259,7 +259,7 @@ domain:
       elements: dict
       returned: success
     interfaces:
-      description: Network interfaces with C(mac), C(type), C(source) and C(model).
+      description: Network interfaces with C(mac), C(type), C(source), C(model) and C(mtu) (bytes, of the definition or else of the bridge, or V(null)).
       type: list
       elements: dict
       returned: success

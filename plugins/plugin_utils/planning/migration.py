@@ -285,6 +285,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "emulator": domain["emulator"],
         "networks": sorted({nic["source"] for nic in interfaces if nic["type"] == "network" and nic["source"]}),
         "bridges": sorted({nic["source"] for nic in interfaces if nic["type"] == "bridge" and nic["source"]}),
+        "mtus": [{key: nic[key] for key in ("type", "source", "mtu")} for nic in interfaces if nic["source"] and nic.get("mtu")],
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
