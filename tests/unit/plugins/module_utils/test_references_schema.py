@@ -13,6 +13,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _references
@@ -140,6 +141,18 @@ def test_every_place_that_may_refer_to_something_outside_is_decided(places: set[
 @pytest.mark.parametrize("pattern", DECIDED_ELSEWHERE)
 def test_every_place_that_is_left_out_is_one_that_the_table_does_not_decide(places: set[Place], pattern: str) -> None:
     assert any(re.fullmatch(pattern, place.path) and refers(place) and not is_decided(place) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("dev", "/dev/null"), ("file", "/srv/x"), ("pipe", "/srv/x"), ("pty", "/dev/pts/0"), ("unix", "/srv/x"), ("null", "/srv/x")]
+)
+def test_libvirt_drops_what_belongs_to_another_type_of_a_character_device(qemu: libvirt.virConnect, kind: str, path: str) -> None:
+    source = f"<source mode='bind' path='{path}' host='other' service='7' channel='c' master='m' slave='s'/>"
+    domain = qemu.defineXML(
+        f"<domain type='qemu'><name>g</name><memory>65536</memory><os><type>hvm</type></os><devices><serial type='{kind}'>{source}</serial></devices></domain>"
+    )
+    kept = _domain_xml.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).find("devices/serial/source")
+    assert set(() if kept is None else kept.attrib) <= {"path", "mode"}
 
 
 def test_a_path_in_an_element_of_another_namespace_is_refused(places: set[Place]) -> None:
