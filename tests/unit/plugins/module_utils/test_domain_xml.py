@@ -150,6 +150,7 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
         ("<video><model type='virtio'><blob>/dev/udmabuf</blob></model></video>", {"unknown"}),
         ("<sound model='ich9'><firmware file='/opt/fw'/></sound>", {"unknown"}),
         ("<disk type='file'><source file='/i/a'/><target dev='vda'/><transient/></disk>", {"transient_disk"}),
+        ("<disk type='ctl'><source dev='/dev/cam/ctl'/><target dev='vda'/></disk>", {"block_disk"}),
         ("<disk type='nvme'><source type='pci'/><target dev='vda'/></disk>", {"hostdev"}),
         ("<disk type='file'><driver name='qemu' type='qcow2'/><source file='/i/a'><dataStore type='file'><source file='/i/d'/></dataStore></source>"
          "<target dev='vda'/></disk>", {"data_file"}),
@@ -221,7 +222,8 @@ def test_firmware_variables_are_carried_in_files_only(system: str, kinds: set[st
             "system_u:system_r:svirt_t:s0:c1,c2",
         ),
         ("<seclabel type='dynamic' model='apparmor' relabel='yes'/>", "security_model", "apparmor"),
-        ("<cputune><cachetune vcpus='0-1'><cache id='0' level='3' type='both' size='3' unit='MiB'/></cachetune></cputune>", "host_cache", "cachetune"),
+        ("<cputune><cachetune vcpus='0-1'><cache id='0' level='3' type='both' size='3' unit='MiB'/></cachetune></cputune>", "resctrl", "cachetune"),
+        ("<cputune><energytune vcpus='0-1'><monitor vcpus='0'/></energytune></cputune>", "resctrl", "energytune"),
         ("<devices><interface type='bridge'><source bridge='b'/><target dev='tap7'/></interface></devices>", "tap_name", "tap7"),
         ("<devices><interface type='network'><source network='n' portgroup='web'/></interface></devices>", "port_group", "web"),
         ("<devices><interface type='bridge'><source bridge='b'/><virtualport type='openvswitch'/></interface></devices>", "virtual_port", "openvswitch"),
@@ -232,6 +234,11 @@ def test_what_the_destination_must_have_is_kept_and_listed(more: str, kind: str,
     found = {(reference.kind, reference.name): reference for reference in _domain_xml.references(_domain_xml.parse(f"<domain>{more}</domain>"))}
     assert found[kind, name].answer == _references.KEEP
     assert found[kind, name].reason
+
+
+def test_file_descriptors_of_another_process_are_refused() -> None:
+    assert refused("<domain><iommufd enabled='yes' fdgroup='g'/></domain>") == {"file_descriptors"}
+    assert refused("<domain><iommufd enabled='yes'/></domain>") == set()
 
 
 def test_labels_of_owners_need_no_answer() -> None:
