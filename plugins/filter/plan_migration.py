@@ -75,6 +75,16 @@ _value:
             For each candidate what becomes of each disk there, as C(target), C(what) (V(copied), V(layered) or V(left)), C(source), C(path), C(pool)
             and C(reason), and all that in a line of C(text).
           type: dict
+        references:
+          description: >-
+            What the definition refers to outside itself and what the move does about it, as C(kind), C(name), C(answer) (V(carry) or V(keep)) and
+            C(reason). Empty where the guest stays on its host.
+          type: list
+          elements: dict
+        references_text:
+          description: RV(_value.plan.references) without the disks, in a line for each kind and reason.
+          type: list
+          elements: str
         placement:
           description: The answer of P(kvmfleet.compute.select_destinations#filter). V(null) if there is nothing to do.
           type: dict

@@ -33,6 +33,7 @@ _KIB = {
 }
 _ROOT_BUSES = ("virtio", "scsi", "sata", "ide")
 _ABSOLUTE_PATH = re.compile(r"(?:^|[=,:\s])/[^/\s]")
+_Claimed = dict[tuple[int, str], _references.Rule]
 
 
 @dataclass(frozen=True)
@@ -266,29 +267,38 @@ def references(root: ET.Element) -> list[Reference]:
     Values that match a rule without a reason are kept and not listed. What no rule claims and yet looks like a path, or is a device that
     the table does not know and refers to something, is refused.
     """
-    claimed: set[tuple[int, str]] = set()
-    found: list[Reference] = []
+    found, claimed = claims(root)
+    found.extend(_argument_references(root))
+    found.extend(_unknown_references(root, claimed))
+    return list(dict.fromkeys(found))
+
+
+def claims(root: ET.Element) -> tuple[list[Reference], _Claimed]:
+    """What the table alone says: the references, and for every value that it decides the rule.
+
+    A value goes by the identity of its element and `@attribute`, `.` for the text, or `` for the element as a whole.
+    """
+    claimed: _Claimed = {}
+    found = []
     for rule in _references.RULES:
         for element in root.findall(rule.select):
             name = _claim(element, rule, claimed)
             if name is not None and (rule.reason or rule.answer == _references.CARRY):
                 found.append(Reference(rule.kind, name, rule.answer, rule.reason, rule.select + ("/" + rule.value if rule.value else "")))
-    found.extend(_command_line_references(root))
-    found.extend(_unknown_references(root, claimed))
-    return list(dict.fromkeys(found))
+    return found, claimed
 
 
-def _claim(element: ET.Element, rule: _references.Rule, claimed: set[tuple[int, str]]) -> str | None:
+def _claim(element: ET.Element, rule: _references.Rule, claimed: _Claimed) -> str | None:
     """Take the value (or the whole subtree) for the rule; the name it carries, or None if the rule does not apply."""
-    if claimed.intersection({(id(element), rule.value)} if rule.value else _values(element)):
+    if claimed.keys() & ({(id(element), rule.value)} if rule.value else _values(element)):
         return None
     if not rule.value:
-        claimed.update(value for below in element.iter() for value in _values(below))
+        claimed.update({value: rule for below in element.iter() for value in _values(below)})
         return " ".join(filter(None, (str(element.tag), element.get("type") or element.get("model") or element.get("name"))))
     value = _text(element) if rule.value == "." else element.get(rule.value[1:])
     if not value or (rule.matching is not None and not re.fullmatch(rule.matching, value)):
         return None
-    claimed.add((id(element), rule.value))
+    claimed[id(element), rule.value] = rule
     return value
 
 
@@ -296,17 +306,16 @@ def _values(element: ET.Element) -> set[tuple[int, str]]:
     return {(id(element), value) for value in ("", ".", *(f"@{name}" for name in element.attrib))}
 
 
-def _command_line_references(root: ET.Element) -> Iterator[Reference]:
-    """Arguments passed through to QEMU that name a file: nobody knows what they mean, so they cannot be carried."""
+def _argument_references(root: ET.Element) -> Iterator[Reference]:
+    """Arguments and properties passed through to QEMU that name a file: nobody knows what they mean, so they cannot be carried."""
     for element in root:
-        if isinstance(element.tag, str) and element.tag.endswith(":commandline"):
-            for argument in element:
-                value = argument.get("value", "")
+        if isinstance(element.tag, str) and ":" in element.tag:
+            for value in (value for below in element.iter() for name, value in below.attrib.items() if not name.startswith("xmlns")):
                 if _ABSOLUTE_PATH.search(value):
                     yield Reference("qemu_argument", value, _references.REFUSE, "an argument for QEMU names a file of this host", element.tag)
 
 
-def _unknown_references(root: ET.Element, claimed: set[tuple[int, str]]) -> Iterator[Reference]:
+def _unknown_references(root: ET.Element, claimed: _Claimed) -> Iterator[Reference]:
     for element, place in _walk(root, ""):
         unknown_device = place.startswith("devices/") and place.split("/")[1] not in _references.KNOWN_DEVICES
         values = [("@" + name, value) for name, value in element.attrib.items() if not name.startswith("xmlns")] + [(".", _text(element) or "")]

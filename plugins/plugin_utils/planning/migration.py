@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, references, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -22,6 +22,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import flavor as validate_flavor
 
 GIB = 1024**3
+_FOR_THE_CLAIM = ("network_disks", "mtus")
+"""Requirements that no fact answers."""
 _MOVABLE_STATES = ("running", "shutoff")
 
 
@@ -57,7 +59,8 @@ def plan_migration(
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `precopy`
-        (`precopy.decide` for each), `ratios`, `record`, `requirements`, `diff`.
+        (`precopy.decide` for each), `references` (`references.answers`, none in place) and the same for people as `references_text`, `ratios`, `record`,
+        `requirements`, `diff`.
     :raises Refusal: the request cannot be carried out.
     """
     fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
@@ -95,6 +98,7 @@ def plan_migration(
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
     others = [name for name in candidates if name != host]
+    outside = [] if in_place else references.answers(domain)
     copied = {} if in_place else {name: precopy.decide(ahead, domain, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
@@ -105,6 +109,8 @@ def plan_migration(
         "candidates": [host] if in_place else others,
         "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in ([host] if in_place else others)},
         "precopy": copied,
+        "references": outside,
+        "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
@@ -149,6 +155,8 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "candidates": [],
         "storage": {},
         "precopy": {},
+        "references": [],
+        "references_text": [],
         "placement": None,
         "ratios": {},
         "record": None,
@@ -299,7 +307,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
     bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None)["bases"]}
     root = _root(domain)
     return {
-        **{key: value for key, value in _requirements(domain).items() if key != "network_disks"},
+        **{key: value for key, value in _requirements(domain).items() if key not in _FOR_THE_CLAIM},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
         "secure_boot": domain.get("secure_boot"),
         "tpm": domain.get("tpm"),

@@ -60,9 +60,7 @@ def decide(
     return decisions
 
 
-def _decide_operation(
-    fleet: Fleet, verb: str, records: list[dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None
-) -> list[dict[str, Any]]:
+def _decide_operation(fleet: Fleet, verb: str, records: list[dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> list[dict[str, Any]]:
     group = {record["role"]: record for record in records if record["role"] != "destination"}
     taken = next((record["destination_host"] for record in [*group.values(), *ended] if record["role"] == "source"), None)
     destinations = sorted(

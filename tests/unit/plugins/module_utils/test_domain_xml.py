@@ -150,6 +150,7 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
         ("<video><model type='virtio'><blob>/dev/udmabuf</blob></model></video>", {"unknown"}),
         ("<sound model='ich9'><firmware file='/opt/fw'/></sound>", {"unknown"}),
         ("<disk type='file'><source file='/i/a'/><target dev='vda'/><transient/></disk>", {"transient_disk"}),
+        ("<disk type='ctl'><source dev='/dev/cam/ctl'/><target dev='vda'/></disk>", {"block_disk"}),
         ("<disk type='nvme'><source type='pci'/><target dev='vda'/></disk>", {"hostdev"}),
         ("<disk type='file'><driver name='qemu' type='qcow2'/><source file='/i/a'><dataStore type='file'><source file='/i/d'/></dataStore></source>"
          "<target dev='vda'/></disk>", {"data_file"}),
@@ -165,14 +166,23 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
         (NETWORK.format("<source protocol='nbd'><host name='localhost' port='10809'/></source>"), {"host_address"}),
         (NETWORK.format("<source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source>"), {"socket"}),
         (NETWORK.format("<source protocol='vxhs' name='v'><host name='192.0.2.1' port='9999'/></source>"), {"network_disk"}),
-        (NETWORK.format("<source protocol='ssh' name='/i'><identity keyfile='/root/key'/></source>"), {"network_disk", "unknown"}),
+        (NETWORK.format("<source protocol='ssh' name='/i'><identity keyfile='/root/key'/></source>"), {"network_disk", "network_identity"}),
         ("<interface type='user'><backend type='passt' logFile='/tmp/passt.log'/></interface>", {"log_file"}),
         ("<interface type='ethernet'><target dev='tap0'/></interface>", {"host_interface"}),
         ("<interface type='network'><source network='default'/><script path='/etc/up'/></interface>", {"host_file"}),
         ("<interface type='network'><source network='default'/><rom file='/srv/ipxe.rom'/></interface>", {"rom_file"}),
         ("<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/g.agent'/><target type='virtio' name='a'/></channel>", set()),
         ("<channel type='unix'><source mode='bind' path='/srv/g.agent'/><target type='virtio' name='a'/></channel>", {"socket"}),
-        ("<console type='pty' tty='/dev/pts/3'><source path='/dev/pts/3'/></console>", {"unknown"}),
+        ("<console type='pty' tty='/dev/pts/3'><source path='/dev/pts/3'/></console>", set()),
+        ("<serial type='file' log='/srv/x'><source path='/var/log/libvirt/qemu/g.log'/></serial>", {"unknown"}),
+        ("<disk><source file='/i/a'/><target dev='vda'/></disk>", set()),
+        ("<disk type='file'><source file='/i/a' fdgroup='g'/><target dev='vda'/></disk>", {"file_descriptors"}),
+        ("<interface type='internal'><source name='n'/></interface>", {"host_interface"}),
+        ("<interface type='mcast'><source address='230.0.0.1' port='5558'/></interface>", set()),
+        ("<interface type='network'><source network='default'/><backend tap='/dev/net/tun' vhost='/dev/vhost-net'/></interface>", set()),
+        ("<interface type='network'><source network='default'/><backend tap='/dev/tap7' vhost='/dev/vhost-x'/></interface>", {"host_file"}),
+        ("<interface type='user'><backend type='passt'/><portForward proto='tcp'><range start='2022' to='22'/></portForward></interface>", set()),
+        ("<interface type='user'><portForward proto='tcp' address='192.0.2.1' dev='eth0'/></interface>", {"host_address", "host_interface"}),
         ("<graphics type='vnc' socket='/tmp/vnc'/>", {"socket"}),
         ("<graphics type='sdl' display=':0' xauth='/root/.Xauthority'/>", {"host_display"}),
         ("<memory model='nvdimm'><source><path>/tmp/nv</path></source></memory>", {"memory_file"}),
@@ -183,6 +193,68 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
 )  # fmt: skip
 def test_every_reference_has_an_answer(device: str, kinds: set[str]) -> None:
     assert refused(SHELL.format(device)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("system", "kinds"),
+    [
+        ("<nvram>/v/g.fd</nvram>", set()),
+        ("<nvram type='file'><source file='/v/g.fd'/></nvram>", set()),
+        ("<nvram type='volume'><source pool='default' volume='g.fd'/></nvram>", {"nvram"}),
+        ("<nvram type='vhostuser'><source type='unix' path='/run/s'/></nvram>", {"nvram"}),
+        ("<nvram type='file'><source file='/v/g.fd'><encryption format='luks'><secret type='passphrase' usage='u'/></encryption></source></nvram>", {"nvram"}),
+        ("<nvram type='file'><source file='/v/g.fd' fdgroup='g'/></nvram>", {"file_descriptors"}),
+        ("<varstore path='/v/g.json' template='/usr/share/v.json'/>", {"nvram"}),
+        ("<root>/srv/root</root>", {"direct_boot"}),
+        ("<initdir>/srv</initdir>", {"container"}),
+    ],
+)
+def test_firmware_variables_are_carried_in_files_only(system: str, kinds: set[str]) -> None:
+    assert refused(f"<domain type='qemu'><os>{system}</os></domain>") == kinds
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "name"),
+    [
+        (
+            "<seclabel type='static' model='selinux'><label>system_u:system_r:svirt_t:s0:c1,c2</label></seclabel>",
+            "security_label",
+            "system_u:system_r:svirt_t:s0:c1,c2",
+        ),
+        ("<seclabel type='dynamic' model='apparmor' relabel='yes'/>", "security_model", "apparmor"),
+        ("<cputune><cachetune vcpus='0-1'><cache id='0' level='3' type='both' size='3' unit='MiB'/></cachetune></cputune>", "resctrl", "cachetune"),
+        ("<cputune><energytune vcpus='0-1'><monitor vcpus='0'/></energytune></cputune>", "resctrl", "energytune"),
+        ("<devices><interface type='bridge'><source bridge='b'/><target dev='tap7'/></interface></devices>", "tap_name", "tap7"),
+        ("<devices><interface type='network'><source network='n' portgroup='web'/></interface></devices>", "port_group", "web"),
+        ("<devices><interface type='bridge'><source bridge='b'/><virtualport type='openvswitch'/></interface></devices>", "virtual_port", "openvswitch"),
+        ("<devices><disk type='network'><source protocol='nbd' tls='yes'><host name='h'/></source></disk></devices>", "tls", "yes"),
+    ],
+)
+def test_what_the_destination_must_have_is_kept_and_listed(more: str, kind: str, name: str) -> None:
+    found = {(reference.kind, reference.name): reference for reference in _domain_xml.references(_domain_xml.parse(f"<domain>{more}</domain>"))}
+    assert found[kind, name].answer == _references.KEEP
+    assert found[kind, name].reason
+
+
+def test_file_descriptors_of_another_process_are_refused() -> None:
+    assert refused("<domain><iommufd enabled='yes' fdgroup='g'/></domain>") == {"file_descriptors"}
+    assert refused("<domain><iommufd enabled='yes'/></domain>") == set()
+
+
+def test_labels_of_owners_need_no_answer() -> None:
+    assert _domain_xml.references(_domain_xml.parse("<domain><seclabel type='dynamic' model='dac' relabel='yes'/></domain>")) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "<qemu:commandline><qemu:arg value='-drive'/><qemu:arg value='file=/srv/x,if=none'/></qemu:commandline>",
+        "<q:override xmlns:q='urn:q'><q:device alias='a'><q:frontend><q:property name='p' value='/srv/x'/></q:frontend></q:device></q:override>",
+    ],
+)
+def test_what_users_pass_to_qemu_may_name_no_file(more: str) -> None:
+    assert refused(f"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{more}</domain>") == {"qemu_argument"}
+    assert refused(f"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{more.replace('/srv/x', 'x')}</domain>") == set()
 
 
 def test_own_metadata_is_found_under_any_prefix() -> None:

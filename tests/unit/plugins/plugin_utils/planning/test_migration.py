@@ -137,6 +137,15 @@ class TestPlan:
         assert found["diff"]["before"]["host"] == "kvm1"
         assert found["diff"]["after"] == {"host": "kvm2", "flavor": "large", "vcpus": 2, "ram_mib": 512, "disk_gib": 3}
 
+    def test_what_the_guest_refers_to_is_told_where_it_moves(self):
+        bridge = {"kind": "bridge", "name": "br0", "answer": "keep", "reason": "the destination must have this bridge"}
+        guest = domain(references=[{**bridge, "element": "devices/interface[@type='bridge']/source/@bridge"}])
+        found = planned(guest=guest, allow_resize_to_same_host=False)
+        assert found["references"] == [bridge]
+        assert found["references_text"] == ["keep bridge br0 (the destination must have this bridge)"]
+        for stays in (planned(guest=guest), planned(guest=guest, migrate=True, target_host="kvm1")):
+            assert (stays["references"], stays["references_text"]) == ([], [])
+
     def test_any_zone_takes_the_roomiest_host(self):
         assert planned(allow_resize_to_same_host=False, availability_zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
 
