@@ -77,7 +77,7 @@ _value:
           type: dict
         references:
           description: >-
-            What the definition refers to outside itself and what the move does about it, as C(kind), C(name), C(answer) (V(carry) or V(keep)) and
+            What the definition refers to outside itself and what the move does about it, as C(kind), C(name), C(answer) (V(carry), V(map) or V(keep)) and
             C(reason). Empty where the guest stays on its host.
           type: list
           elements: dict
@@ -85,6 +85,10 @@ _value:
           description: RV(_value.plan.references) without the disks, in a line for each kind and reason.
           type: list
           elements: str
+        mappings:
+          description: >-
+            For each candidate what it calls otherwise than the guest's host, by kind (C(bridges), C(networks), C(pools), C(emulators), C(firmware)).
+          type: dict
         placement:
           description: The answer of P(kvmfleet.compute.select_destinations#filter). V(null) if there is nothing to do.
           type: dict
@@ -95,7 +99,7 @@ _value:
           description: What the journals of both hosts hold of the operation. V(null) if there is nothing to do.
           type: dict
         requirements:
-          description: What the destination must have. V(null) if there is nothing to do.
+          description: What each candidate must have, as it calls it itself.
           type: dict
         diff:
           description: Host and flavor before and after.

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 from ._domain_xml import METADATA_NAMESPACE, flavor_in_force, integer, memory_kib, metadata_element, own_record
 from ._errors import KvmfleetError
 
 _PREFIX = "kvmfleet"
+_NAMED = {
+    "bridges": (("devices/interface[@type='bridge']/source", "bridge"),),
+    "networks": (("devices/interface[@type='network']/source", "network"), ("devices/graphics/listen[@type='network']", "network")),
+    "emulators": (("devices/emulator", ""),),
+    "firmware": (("os/loader", ""), ("os/nvram", "template")),
+}
+"""Where a definition names what another host may call otherwise: elements, and the attribute, or none for the text."""
 _INNER = ("dies", "clusters", "cores", "threads")
 
 
@@ -62,6 +70,21 @@ def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str],
                 _remove(disk, backing)
             return
     raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)
+
+
+def map_names(root: ET.Element, mappings: Mapping[str, Mapping[str, str]]) -> None:
+    """Let the definition name bridges, networks, emulators and firmware as this host calls them.
+
+    :param mappings: by kind what they are called in the definition -> what they are here.
+    """
+    for kind, names in mappings.items():
+        for select, attribute in _NAMED.get(kind, ()):
+            for element in root.findall(select):
+                name = element.get(attribute) if attribute else (element.text or "").strip()
+                if name in names and attribute:
+                    element.set(attribute, names[name])
+                elif name in names:
+                    element.text = names[name]
 
 
 def set_boot_file(root: ET.Element, name: str, path: str) -> None:

@@ -321,10 +321,11 @@ def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bases: dict[str, str]) -> list[dict[str, Any]]:
-    """What the source knows of snapshots, with the paths that their images have on this host."""
+    """What the source knows of snapshots, with the paths and names that things have on this host."""
     paths = {disk["chain"][0][0]: disk["path"] for disk in record["disks"]}
     paths.update({base["path"]: bases[base["sha256"]] for disk in record["disks"] for base in disk["bases"] if not disk.get("shared")})
-    return _snapshots.moved(snapshots, lambda path: paths.get(path, path))
+    mappings = record.get("mappings", {})
+    return _snapshots.moved(snapshots, lambda path: paths.get(path, path), lambda root: _domain_edit.map_names(root, mappings))
 
 
 def _definition(record: dict[str, Any]) -> str:
@@ -338,6 +339,7 @@ def _definition(record: dict[str, Any]) -> str:
             _domain_edit.set_disk_source(root, disk["target"], disk["path"])
     if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
+    _domain_edit.map_names(root, record.get("mappings", {}))
     flavor = record["new_flavor"]
     _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
     _domain_edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"])

@@ -68,14 +68,16 @@ def redefine(domain: Any, archived: Sequence[Mapping[str, Any]]) -> None:
             _libvirt.redefine_snapshot(domain, snapshot["xml"], snapshot["current"])
 
 
-def moved(archived: Sequence[Mapping[str, Any]], place: Callable[[str], str]) -> list[dict[str, Any]]:
-    """The same where images lie elsewhere: `place` tells the path of each."""
+def moved(archived: Sequence[Mapping[str, Any]], place: Callable[[str], str], adapt: Callable[[ET.Element], None] | None = None) -> list[dict[str, Any]]:
+    """The same where images lie elsewhere: `place` tells the path of each. `adapt` edits each definition in a snapshot."""
     found = []
     for snapshot in archived:
         root = _domain_xml.parse_document(snapshot["xml"])
         for source in _sources(root):
             if path := source.get("file"):
                 source.set("file", place(path))
+        for definition in (*root.findall("domain"), *root.findall("inactiveDomain")) if adapt else ():
+            adapt(definition)
         found.append({**snapshot, "xml": ET.tostring(root, encoding="unicode")})
     return found
 

@@ -26,7 +26,7 @@ options:
     type: dict
     required: true
   requirements:
-    description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.requirements) of the plan.
+    description: What the key RV(kvmfleet.compute.plan_migration#filter:_value.plan.requirements) of the plan says of this host.
     type: dict
     required: true
   destination_host:
@@ -40,6 +40,12 @@ options:
       - The directory of a storage pool is asked of libvirt here again.
     type: list
     elements: dict
+  mappings:
+    description:
+      - What RV(kvmfleet.compute.plan_migration#filter:_value.plan.mappings) says of this host. The definition then names bridges, networks, emulators and
+        firmware as this host calls them.
+    type: dict
+    default: {}
   probes:
     description: RV(kvmfleet.compute.migration#module:probes) of the source, by which storage that both hosts share is recognised.
     type: dict
@@ -104,7 +110,8 @@ EXAMPLES = r"""
     migration_uuid: "{{ migration_uuid }}"
     owner: "{{ owner }}"
     plan: "{{ planned.plan.record }}"
-    requirements: "{{ planned.plan.requirements }}"
+    requirements: "{{ planned.plan.requirements.kvm2 }}"
+    mappings: "{{ planned.plan.mappings.kvm2 }}"
     storage: "{{ planned.plan.storage.kvm2 }}"
     destination_host: kvm2
     ratios: {cpu: 16.0, ram: 1.5, disk: 1.0}
@@ -194,8 +201,8 @@ def on_shared_storage(disk, path, probes, allowed):
 def new_record(conn, params):
     plan, disks = params["plan"], params["plan"]["disks"]
     if params["role"] == "destination":
-        paths = {answer["target"]: answer["path"] for answer in params["storage"]}
-        disks = [here(conn, disk, paths[disk["target"]], params) for disk in disks]
+        answers = {answer["target"]: answer for answer in params["storage"]}
+        disks = [here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks]
     return dict(
         plan,
         probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
@@ -205,6 +212,7 @@ def new_record(conn, params):
         destination_host=params["destination_host"],
         image_directories=directories(params),
         disks=disks,
+        mappings=params["mappings"],
         requested_by=params["requested_by"],
         reason=params["reason"],
     )
@@ -251,6 +259,7 @@ def main():
             requirements={"type": "dict", "required": True},
             destination_host={"type": "str", "required": True},
             storage={"type": "list", "elements": "dict"},
+            mappings={"type": "dict", "default": {}},
             probes={"type": "dict", "default": {}},
             source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},

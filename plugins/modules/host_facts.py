@@ -83,6 +83,33 @@ options:
         host.
     type: dict
     default: {}
+  mappings:
+    description:
+      - What this host calls something that other hosts may call otherwise, by the name that the fleet gives it. What bears a name at the source of a guest
+        is at its destination what bears that name there.
+    type: dict
+    default: {}
+    suboptions:
+      bridges:
+        description: Linux bridges.
+        type: dict
+        default: {}
+      networks:
+        description: Networks of libvirt.
+        type: dict
+        default: {}
+      pools:
+        description: Storage pools.
+        type: dict
+        default: {}
+      emulators:
+        description: Paths of emulators.
+        type: dict
+        default: {}
+      firmware:
+        description: Paths of firmware and of templates of its variables.
+        type: dict
+        default: {}
   gathered_at:
     description: The time, in seconds since the epoch by the clock of the controller, to tell later how old the facts are.
     type: float
@@ -340,6 +367,10 @@ ansible_facts:
           type: list
           elements: dict
           returned: success
+        mappings:
+          description: The O(mappings), without those that are empty.
+          type: dict
+          returned: success
         disk_directories:
           description: The O(disk_directories), each with C(name), C(path) and whether it C(exists).
           type: list
@@ -424,6 +455,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     **{name: {"type": "float"} for name in RATIOS},
     "images_path": {"type": "path", "default": "/var/lib/libvirt/images"},
     "disk_directories": {"type": "dict", "default": {}},
+    "mappings": {
+        "type": "dict",
+        "default": {},
+        "options": {kind: {"type": "dict", "default": {}} for kind in ("bridges", "networks", "pools", "emulators", "firmware")},
+    },
     "gathered_at": {"type": "float"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
@@ -439,10 +475,24 @@ def main(module: AnsibleModule) -> dict[str, Any]:
         if params[name] is not None and not params[name] > 0:
             raise KvmfleetError("invalid_parameter", f"{name} is {params[name]}; it must be greater than 0.", parameter=name, value=params[name])
     directories = [{"name": name, "path": path, "exists": os.path.isdir(path)} for name, path in _directories(params["disk_directories"])]
+    mappings = {kind: _one_to_one(kind, named) for kind, named in params["mappings"].items() if named}
     reserved = Reserved(*(params[name] for name in RESERVED))
     with _libvirt.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
-    return {"ansible_facts": {"kvmfleet_host": {**{name: params[name] for name in FROM_CONTROLLER}, "disk_directories": directories, **found}}}
+    told = {name: params[name] for name in FROM_CONTROLLER}
+    return {"ansible_facts": {"kvmfleet_host": {**told, "disk_directories": directories, "mappings": mappings, **found}}}
+
+
+def _one_to_one(kind: str, named: dict[str, Any]) -> dict[str, str]:
+    """Where one thing bears two names, nobody could tell which one a guest means."""
+    names: dict[str, str] = {}
+    for name, local in sorted(named.items()):
+        if not isinstance(local, str) or not local:
+            raise KvmfleetError("invalid_parameter", f"mappings.{kind}.{name} is {local!r}; it must be what this host calls it.", parameter="mappings")
+        if local in names:
+            raise KvmfleetError("invalid_parameter", f"mappings.{kind}: {local} has two names, {names[local]} and {name}.", parameter="mappings", value=local)
+        names[local] = str(name)
+    return {name: local for local, name in names.items()}
 
 
 def _directories(named: dict[str, Any]) -> list[tuple[str, str]]:

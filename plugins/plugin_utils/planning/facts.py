@@ -70,6 +70,12 @@ def _each(fields: Mapping[str, Check]) -> Check:
     return check
 
 
+def _names(field: str, value: Any) -> None:
+    for kind, names in mapping(field, value).items():
+        for name, local in mapping(f"{field}.{kind}", names).items():
+            _text(f"{field}.{kind}.{name}", local)
+
+
 _DOMAIN: dict[str, Check] = {"name": _text, "uuid": _text, "state": _text}
 _PROGRESS: dict[str, Check] = {"percent": _number, "bytes_total": _number, "rate": _number, "eta": _or_null(_number)}
 _RECORD: dict[str, Check] = {
@@ -88,6 +94,7 @@ _HOST: dict[str, Check] = {
     **dict.fromkeys(("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "num_instances", "num_io_ops"), _or_null(_number)),
     "availability_zone": _or_null(_text),
     "bases": strings,
+    "mappings": _names,
     "domains": _each(_DOMAIN),
     "migrations": _each(_RECORD),
     "forced_migrations": _each({**_RECORD, "forced": _a({"lost_host": _text})}),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import precopy, references, storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping, precopy, references, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -58,9 +58,9 @@ def plan_migration(
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
-    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`, `storage` (`storage.place` for each), `precopy`
-        (`precopy.decide` for each), `references` (`references.answers`, none in place) and the same for people as `references_text`, `ratios`, `record`,
-        `requirements`, `diff`.
+    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
+        (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
+        for people as `references_text`, `record`, `diff`.
     :raises Refusal: the request cannot be carried out.
     """
     fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
@@ -79,11 +79,12 @@ def plan_migration(
         return _nothing(host, old, new, waiting)
     _require_movable(entry, domain, host)
     _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
+    names = mapping.named(domain, fleet.hosts[host])
     asked = {
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
         "image": {"properties": _image_properties(domain)},
-        "requirements": {**_needs(domain, new if resizing else None), **storage.needs(domain, fleet.hosts[host])},
+        "requirements": {**_needs(domain, new if resizing else None), **storage.needs(domain, fleet.hosts[host]), "named": names},
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
@@ -98,7 +99,9 @@ def plan_migration(
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
     others = [name for name in candidates if name != host]
-    outside = [] if in_place else references.answers(domain)
+    chosen = [host] if in_place else others
+    mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
+    outside = [] if in_place else references.answers(domain, mappings[others[0]])
     copied = {} if in_place else {name: precopy.decide(ahead, domain, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
@@ -106,15 +109,16 @@ def plan_migration(
         "action": "in_place" if in_place else "move",
         "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
         "source": host,
-        "candidates": [host] if in_place else others,
-        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name]) for name in ([host] if in_place else others)},
+        "candidates": chosen,
+        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name]) for name in chosen},
+        "mappings": mappings,
         "precopy": copied,
         "references": outside,
         "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
-        "requirements": _requirements(domain),
+        "requirements": {name: _requirements(domain, mappings[name]) for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
     }
 
@@ -154,13 +158,14 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "source": host,
         "candidates": [],
         "storage": {},
+        "mappings": {},
         "precopy": {},
         "references": [],
         "references_text": [],
         "placement": None,
         "ratios": {},
         "record": None,
-        "requirements": None,
+        "requirements": {},
         "diff": _diff(host, old, host, new),
     }
 
@@ -283,20 +288,21 @@ def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> d
     return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
 
 
-def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
-    """What a destination must have, checked there under the lock of the claim."""
-    interfaces = domain["interfaces"]
+def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[str, Any]:
+    """What a destination must have, as it calls it itself, checked there under the lock of the claim."""
+    kinds = {"network": "networks", "bridge": "bridges"}
+    interfaces = [{**nic, "source": mapping.of(translation, kinds.get(nic["type"], ""), nic["source"])} for nic in domain["interfaces"]]
     return {
         "arch": domain["arch"],
         "virt_type": domain["virt_type"],
         "machine": domain["machine"],
-        "emulator": domain["emulator"],
+        "emulator": mapping.of(translation, "emulators", domain["emulator"]),
         "networks": sorted({nic["source"] for nic in interfaces if nic["type"] == "network" and nic["source"]}),
         "bridges": sorted({nic["source"] for nic in interfaces if nic["type"] == "bridge" and nic["source"]}),
         "mtus": [{key: nic[key] for key in ("type", "source", "mtu")} for nic in interfaces if nic["source"] and nic.get("mtu")],
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
-        "loader": domain["firmware"].get("loader"),
-        "nvram_template": domain["firmware"].get("nvram_template"),
+        "loader": mapping.of(translation, "firmware", domain["firmware"].get("loader")),
+        "nvram_template": mapping.of(translation, "firmware", domain["firmware"].get("nvram_template")),
         "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }
 
@@ -307,7 +313,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
     bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None)["bases"]}
     root = _root(domain)
     return {
-        **{key: value for key, value in _requirements(domain).items() if key not in _FOR_THE_CLAIM},
+        **{key: value for key, value in _requirements(domain, {}).items() if key not in _FOR_THE_CLAIM},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
         "secure_boot": domain.get("secure_boot"),
         "tpm": domain.get("tpm"),

@@ -9,14 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping
+
 DISK = "disk"
+_MAPPED = {
+    "bridge": "bridges",
+    "network": "networks",
+    "pool": "pools",
+    "emulator": "emulators",
+    "loader": "firmware",
+    "nvram_template": "firmware",
+}
+"""Kinds of references whose names `kvmfleet_mappings` may translate."""
 _SHOWN = ("kind", "name", "answer", "reason")
 
 
-def answers(domain: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The answers of the module domain_info with `kind`, `name`, `answer` and `reason`: what is kept last, and each of them once."""
-    found = {tuple(reference[key] for key in _SHOWN): None for reference in domain.get("references") or ()}
+def answers(domain: Mapping[str, Any], translation: mapping.Names = mapping.SAME) -> list[dict[str, str]]:
+    """The answers of the module domain_info with `kind`, `name`, `answer` and `reason`: what is kept last, and each of them once.
+
+    :param translation: what `mapping.translated` says of the destination; what it translates is mapped instead of kept.
+    """
+    found = {tuple(_mapped(reference, translation)[key] for key in _SHOWN): None for reference in domain.get("references") or ()}
     return sorted((dict(zip(_SHOWN, values)) for values in found), key=lambda answer: (answer["answer"] == "keep", answer["answer"], answer["kind"]))
+
+
+def _mapped(reference: Mapping[str, str], translation: mapping.Names) -> Mapping[str, str]:
+    there = translation.get(_MAPPED.get(reference["kind"], ""), {}).get(reference["name"])
+    return reference if there is None else {**reference, "answer": "map", "reason": f"{there} at the destination"}
 
 
 def lines(references: Iterable[Mapping[str, str]]) -> list[str]:

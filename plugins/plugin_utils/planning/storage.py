@@ -10,6 +10,8 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping
+
 COPIED, LAYERED, LEFT = "copied", "layered", "left"
 
 
@@ -25,14 +27,18 @@ def files(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [disk for disk in (*domain["disks"], *domain.get("boot_files", ())) if disk["path"]]
 
 
-def place(domain: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any]) -> list[dict[str, Any]]:
+def place(
+    domain: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any], translation: mapping.Names = mapping.SAME
+) -> list[dict[str, Any]]:
     """The answer for each disk: `target`, `what` (copied, layered, left), `source` and `path` (before and after), `pool`, `reason`, and all as `text`.
 
     :param source: facts of the guest's host; :param destination: facts of the host that placement chose, which may be the same.
+    :param translation: what `mapping.translated` says of the destination; the `pool` of an answer is the one there.
     """
     answers = []
     for disk in _disks(domain):
-        answer = {"target": disk["target"], "source": disk["path"], "path": disk["path"], "pool": disk.get("pool"), **_answer(disk, source, destination)}
+        answer = {"target": disk["target"], "source": disk["path"], "path": disk["path"], "pool": mapping.of(translation, "pools", disk.get("pool"))}
+        answer.update(_answer(disk, source, destination, answer["pool"]))
         where = f" from {answer['source']} to {answer['path'] or 'where the pool is'}" if answer["what"] == COPIED else ""
         answers.append({**answer, "text": f"{answer['target']}: {answer['what']}{where} ({answer['reason']})"})
     return answers
@@ -42,7 +48,7 @@ def _disks(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network"))]
 
 
-def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any], pool: str | None) -> dict[str, Any]:
     if disk.get("network"):
         return {"what": LEFT, "reason": f"{disk['network']['protocol']} storage stays as it is, and a revert does not bring back what it held"}
     if source["host"] == destination["host"]:
@@ -50,9 +56,9 @@ def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Map
             return {"what": LEFT, "reason": "the guest only reads it"}
         return {"what": LAYERED, "reason": "it stays on this host, under a new layer until confirm or revert"}
     name, directory = _directory(disk["path"], source)
-    if disk.get("pool"):
-        there = next((pool["path"] for pool in destination.get("pools") or () if pool["name"] == disk["pool"]), None)
-        path, reason = there and posixpath.join(there, disk["volume"]), f"volume {disk['volume']} of the storage pool {disk['pool']}"
+    if pool:
+        there = next((known["path"] for known in destination.get("pools") or () if known["name"] == pool), None)
+        path, reason = there and posixpath.join(there, disk["volume"]), f"volume {disk['volume']} of the storage pool {pool}"
     elif name is not None:
         path, reason = _moved(disk["path"], directory, _named(destination).get(name)), f"directory {name} of kvmfleet_disk_directories"
     elif directory is not None:

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, integer, known_mapping, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
+    ValidationError,
+    boolean,
+    integer,
+    known_mapping,
+    mapping,
+    sequence,
+)
+
+KINDS = ("bridges", "networks", "pools", "emulators", "firmware")
+"""Of things that a host may call otherwise than another."""
 
 
 class Base(NamedTuple):
@@ -39,7 +49,10 @@ class Tpm:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """All optional: what is not told is not checked here, but by the claim at the destination."""
+    """All optional: what is not told is not checked here, but by the claim at the destination.
+
+    `named` tells by kind which of these the fleet knows by a name, so that a host may call it otherwise.
+    """
 
     arch: str | None
     virt_type: str | None
@@ -58,6 +71,7 @@ class Requirements:
     macs: tuple[str, ...]
     pools: tuple[str, ...]
     directories: tuple[str, ...]
+    named: Mapping[str, Mapping[str, str]]
     overlay_bytes: int
     growth_bytes: int
     bases: tuple[Base, ...]
@@ -79,6 +93,14 @@ def _text(path: str, value: object) -> str | None:
 def _texts(path: str, value: object) -> tuple[str, ...]:
     texts = [_text(f"{path}[{index}]", item) for index, item in enumerate(sequence(path, value))]
     return tuple(text for text in texts if text)
+
+
+def _named(path: str, value: object) -> dict[str, dict[str, str]]:
+    given = known_mapping(path, value, KINDS)
+    return {
+        kind: {str(local): _text(f"{path}.{kind}.{local}", name) or str(local) for local, name in mapping(f"{path}.{kind}", names).items()}
+        for kind, names in given.items()
+    }
 
 
 def _bytes(path: str, value: object) -> int:
@@ -135,6 +157,7 @@ _READERS = {
     "macs": _texts,
     "pools": _texts,
     "directories": _texts,
+    "named": _named,
     "overlay_bytes": _bytes,
     "growth_bytes": _bytes,
     "bases": _bases,

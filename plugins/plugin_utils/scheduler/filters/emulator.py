@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.files import missing
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.names import local
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import sequence, strings
 
@@ -30,6 +31,8 @@ class EmulatorFilter(Filter):
                 have = ", ".join(sorted({" ".join(pair) for pair in pairs})) or "nothing"
                 need = " ".join(filter(None, (needed.arch, needed.virt_type)))
                 return self.reject("virt_type", f"the guest needs {need}, the host runs {have}", need, have)
-        if needed.emulator and needed.emulator not in (host.mapping("emulators") or {}).values() and missing(host, needed.emulator):
-            return self.reject("emulator", f"has no emulator {needed.emulator}", needed.emulator)
+        if needed.emulator:
+            own, called = local(self.context, host, "emulators", needed.emulator)
+            if own is None or (own not in (host.mapping("emulators") or {}).values() and missing(host, own)):
+                return self.reject("emulator", f"has no emulator {called}", needed.emulator)
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.files import missing
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.names import local
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import strings
 
@@ -31,7 +32,8 @@ class FirmwareFilter(Filter):
     def rejection(self, host: HostState) -> Rejection | None:
         needed, offered = self.context.request.requirements, host.mapping("firmware") or {}
         loaders = strings(f"{host.path}.firmware.loaders", offered.get("loaders"))
-        lacks = [f"no {what} {path}" for what, path in self.files if path not in loaders and missing(host, path)]
+        files = [(what, *local(self.context, host, "firmware", path)) for what, path in self.files]
+        lacks = [f"no {what} {called}" for what, own, called in files if own is None or (own not in loaders and missing(host, own))]
         if needed.firmware and offered.get("kinds") is not None and needed.firmware not in strings(f"{host.path}.firmware.kinds", offered["kinds"]):
             lacks.append(f"no {needed.firmware} firmware that libvirt could choose")
         if needed.secure_boot and offered.get("secure_boot") is False:

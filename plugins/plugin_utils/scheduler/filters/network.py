@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.names import local
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 _KINDS = {"networks": "libvirt network", "bridges": "bridge", "nwfilters": "network filter"}
@@ -29,5 +30,6 @@ class NetworkFilter(Filter):
         for key, names in self.needed.items():
             listed = host.texts(key)
             if listed is not None:
-                lacks += [f"{_KINDS[key]} {name}" for name in names if name not in listed]
+                here = [local(self.context, host, key, name) for name in names]
+                lacks += [f"{_KINDS[key]} {called}" for own, called in here if own not in listed]
         return self.reject("network", f"has no {', no '.join(lacks)}", ", ".join(lacks)) if lacks else None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.names import local
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
 
 _DIRECTORIES = ("dir", "fs", "netfs")
@@ -34,13 +35,14 @@ class StorageFilter(Filter):
             return
         pools = {str(pool.get("name")): pool for pool in host.mappings("pools")}
         for name in self.pools:
-            pool = pools.get(name)
+            own, called = local(self.context, host, "pools", name)
+            pool = None if own is None else pools.get(own)
             if pool is None:
-                yield f"has no storage pool {name} (it has {', '.join(sorted(pools)) or 'none'})"
+                yield f"has no storage pool {called} (it has {', '.join(sorted(pools)) or 'none'})"
             elif not pool.get("active"):
-                yield f"its storage pool {name} is not active"
+                yield f"its storage pool {called} is not active"
             elif pool.get("type", "dir") not in _DIRECTORIES or not pool.get("path"):
-                yield f"its storage pool {name} is of the type {pool.get('type')}, which is no directory"
+                yield f"its storage pool {called} is of the type {pool.get('type')}, which is no directory"
 
     def _lacking_directories(self, host: HostState) -> Iterator[str]:
         known = {str(directory.get("name")): directory for directory in host.mappings("disk_directories")}

@@ -179,6 +179,17 @@ def test_nvram_changes_its_place_only(definitions: dict[str, str]) -> None:
         _domain_edit.set_nvram(_domain_xml.parse(definitions["virt_install"]), "/x")
 
 
+def test_names_that_this_host_calls_otherwise(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["virt_manager_uefi"])
+    loader, source = root.findtext("os/loader"), root.find("devices/interface/source")
+    before = _domain_edit.to_string(root)
+    _domain_edit.map_names(root, {"bridges": {"absent": "x"}, "pools": {"absent": "x"}, "unheard of": {"a": "b"}})
+    assert _domain_edit.to_string(root) == before
+    (kind, name), *_more = source.attrib.items()
+    _domain_edit.map_names(root, {"firmware": {loader: "/edk2/code.fd"}, f"{kind}s": {name: "other"}, "emulators": {root.findtext("devices/emulator"): "/e"}})
+    assert (root.findtext("os/loader"), source.get(kind), root.findtext("devices/emulator")) == ("/edk2/code.fd", "other", "/e")
+
+
 def test_files_of_a_direct_boot_change_their_place_only(definitions: dict[str, str]) -> None:
     root = _domain_xml.parse(definitions["bound_to_host"])
     assert _domain_xml.boot_files(root) == {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img"}

@@ -133,7 +133,7 @@ class TestPlan:
             "backing": None,
         }
         assert found["ratios"] == {"kvm2": {"cpu": 16.0, "ram": 1.5, "disk": 1.0}}
-        assert found["requirements"]["bridges"] == ["br0"]
+        assert found["requirements"]["kvm2"]["bridges"] == ["br0"]
         assert found["diff"]["before"]["host"] == "kvm1"
         assert found["diff"]["after"] == {"host": "kvm2", "flavor": "large", "vcpus": 2, "ram_mib": 512, "disk_gib": 3}
 
@@ -275,7 +275,7 @@ class TestNetworkStorage:
 
     def test_it_is_left_alone_and_asked_for_at_the_destination(self):
         found = planned(migrate=True, guest=self.guest(None))
-        assert (found["record"]["disks"], found["requirements"]["network_disks"]) == ([], [self.NETWORK])
+        assert (found["record"]["disks"], found["requirements"]["kvm2"]["network_disks"]) == ([], [self.NETWORK])
         assert [answer["what"] for answer in found["storage"]["kvm2"]] == ["left"]
 
     def test_it_is_never_resized(self):

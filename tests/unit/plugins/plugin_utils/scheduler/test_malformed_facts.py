@@ -36,6 +36,7 @@ KEYS = [
     "machine_types",
     "macs",
     "maintenance",
+    "mappings",
     "metrics",
     "networks",
     "numa_cells",
@@ -65,6 +66,7 @@ BAD = [
     {"features": 7, "virt_type": "kvm"},
 ]
 BAD += [
+    {"bridges": 7, "pools": {"fast": 7}},
     {"models": 3},
     {"/usr/bin": 7},
     {"backends": 7},
@@ -104,6 +106,7 @@ ASKED = request(
         "macs": ["a"],
         "pools": ["vms"],
         "directories": ["vms"],
+        "named": {"bridges": {"a": "prod"}, "pools": {"vms": "fast"}, "emulators": {"/usr/bin/kvm": "qemu"}, "firmware": {"/usr/bin/a.fd": "code"}},
         "overlay_bytes": 1,
         "bases": [{"sha256": "aa", "size_bytes": 1}],
     },
