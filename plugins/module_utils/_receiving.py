@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage
+from . import _claims, _defining, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -62,7 +62,7 @@ def receive(
             private={"domain_xml": manifest["domain_xml"]},
         )
     if record["step"] == "defining":
-        domain = _libvirt.define(conn, _definition(record))
+        domain = _defining.define(conn, _definition(record))
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings)
