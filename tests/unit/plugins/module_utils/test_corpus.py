@@ -23,7 +23,17 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _defining, _domain_xml, _in_place, _libvirt, _receiving, _references, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _defining,
+    _domain_xml,
+    _host_bindings,
+    _host_state,
+    _in_place,
+    _libvirt,
+    _receiving,
+    _references,
+    _sealing,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -350,6 +360,18 @@ class Expected:
 def test_the_corpus_is_what_the_tables_speak_of() -> None:
     assert len(CORPUS) >= 42
     assert {*LEFT_OUT, *REFUSED, *REFUSED_HERE, *ROOT, *NO_RESIZE, *NO_EDIT} <= set(CORPUS)
+
+
+def test_a_host_of_all_of_them_is_charged_for_their_flavors(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir, images: Path) -> None:
+    roots = [_domain_xml.parse(_libvirt.inactive_xml(qemu.defineXML(definable(name, text)))) for name, text in definitions.items()]
+    flavors = [_domain_xml.flavor_in_force(root) for root in roots]
+    found = _host_state.usage(qemu, state, reserved=_host_state.Reserved(memory_mb=0), images_path=str(images))
+    assert found.num_instances == len(CORPUS)
+    assert {domain.name: (domain.vcpus, domain.memory_mb) for domain in found.domains} == {
+        root.findtext("name"): (flavor.vcpus, flavor.ram) for root, flavor in zip(roots, flavors)
+    }
+    assert (found.vcpus_used, found.memory_mb_used) == (sum(flavor.vcpus for flavor in flavors), sum(flavor.ram for flavor in flavors))
+    assert _host_bindings.of_guests(qemu, directories=()).macs == {nic.mac for root in roots for nic in _domain_xml.interfaces(root) if nic.mac}
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
