@@ -16,7 +16,7 @@ import os
 import shutil
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing, _tpm_state
+from . import _claims, _defining, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing, _tpm_state
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -39,7 +39,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             _qemu_img.create_overlay(layer, disk["path"], disk["format"], disk["grow_to"])
         if record["nvram"]:
             shutil.copy2(record["nvram"], _kept(record, record["nvram"]))
-        domain = _libvirt.define(conn, _definition(record))
+        domain = _defining.define(conn, _definition(record))
         record = journal.update(record, status="post-migrating", step="defined")
     up = _power.bring_up(domain, record["was_running"], **watch)
     timings = {"started_at": up.pop("started_at")}

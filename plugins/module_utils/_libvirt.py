@@ -289,8 +289,18 @@ def agent_answers(domain: Any) -> bool:
 
 
 def define(connection: Any, xml: str) -> Any:
-    """Define (or redefine) a domain, checked against libvirt's schema."""
-    return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    """Define (or redefine) a domain as libvirt itself wrote it. That need not be what its schema allows: libvirt takes, keeps and writes more."""
+    return connection.defineXML(xml)
+
+
+def define_checked(connection: Any, xml: str) -> Any | None:
+    """Define (or redefine) a domain, checked against libvirt's schema; None, and nothing defined, where that does not allow it."""
+    try:
+        return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except LibvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+            return None
+        raise
 
 
 def undefine_keeping_everything(domain: Any) -> None:

@@ -11,7 +11,21 @@ import os
 import time
 from typing import Any
 
-from . import _claims, _domain_edit, _domain_xml, _identity, _kept, _libvirt, _pools, _power, _qemu_img, _shared_storage, _snapshots, _tpm_state
+from . import (
+    _claims,
+    _defining,
+    _domain_edit,
+    _domain_xml,
+    _identity,
+    _kept,
+    _libvirt,
+    _pools,
+    _power,
+    _qemu_img,
+    _shared_storage,
+    _snapshots,
+    _tpm_state,
+)
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -67,7 +81,7 @@ def receive(
         )
     if record["step"] == "defining":
         _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
-        domain = _libvirt.define(conn, _definition(record))
+        domain = _defining.define(conn, _definition(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")

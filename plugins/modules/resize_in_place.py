@@ -73,8 +73,8 @@ agent_answered:
   returned: when O(state=finished) and not in check mode
 error_code:
   description:
-    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(did_not_come_up), V(destination_not_proven),
-      V(commit_failed), V(commit_stalled), V(layer_has_snapshots), V(wrong_status), V(not_owner) or V(unknown_migration).
+    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(definition_not_taken), V(did_not_come_up),
+      V(destination_not_proven), V(commit_failed), V(commit_stalled), V(layer_has_snapshots), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """

@@ -19,6 +19,8 @@ from typing import Any
 LARGEST = 2**53
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]{0,127}")
+# Of what libvirt allows, without what means something in a path, in a template or between quotes.
+_DOMAIN_NAME = re.compile(r"\w([\w .,+@:()\[\]&#=~!-]{0,126}[\w.,+@:()\[\]&#=~!-])?")
 _NUMBERS = (int, float)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _TEXT = frozenset({str})
@@ -135,10 +137,22 @@ def boolean(field: str, value: object, default: bool) -> bool:
 
 
 def check_name(field: str, value: object) -> str:
-    """A name of an instance, flavor, zone or host that is safe in a path, in a command and in a message."""
+    """A name of a flavor, zone or host that is safe in a path, in a command and in a message."""
     if not isinstance(value, str) or not _NAME.fullmatch(value) or ".." in value:
         raise ValidationError(
             field, value, "a name of 1 to 128 characters out of letters, digits and _ . + @ : - that starts with a letter or digit and has no '..'"
+        )
+    return str(value)
+
+
+def check_domain_name(field: str, value: object) -> str:
+    """A name or UUID of an instance, as tools give them to domains, that is safe in a path and in a message."""
+    if not isinstance(value, str) or not _DOMAIN_NAME.fullmatch(value) or ".." in value:
+        raise ValidationError(
+            field,
+            value,
+            "a name of 1 to 128 characters out of letters and digits of any script, spaces and _ . , + @ : ( ) [ ] & # = ~ ! - that starts with a letter, "
+            "digit or _, does not end with a space and has no '..' (virsh domrename gives a domain another name)",
         )
     return str(value)
 

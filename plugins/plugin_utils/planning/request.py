@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_name, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_domain_name, check_name, sequence
 
 _NAMES = ("instance", "availability_zone", "target_host")
 
@@ -23,7 +23,9 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
     checked = {key: None if value == "" else value for key, value in request.items()}
     for field in _NAMES:
         value = checked.get(field)
-        if field == "instance" or value is not None:
+        if field == "instance":
+            check_domain_name(field, value)
+        elif value is not None:
             check_name("zone" if field == "availability_zone" else field, value)
     checked["ignore_hosts"] = _list("ignore_hosts", checked.get("ignore_hosts"))
     for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked["ignore_hosts"])):

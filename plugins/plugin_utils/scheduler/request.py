@@ -16,6 +16,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     FLAVOR_KEYS,
     ValidationError,
     boolean,
+    check_domain_name,
     check_name,
     integer,
     known_mapping,
@@ -82,7 +83,7 @@ class Instance:
         optional_name(f"{path}.availability_zone", given.get("availability_zone"))
         flavor = given.get("flavor")
         return cls(
-            name=optional_name(f"{path}.name", given.get("name")),
+            name=None if given.get("name") in (None, "") else check_domain_name(f"{path}.name", given["name"]),
             uuid=optional_name(f"{path}.uuid", given.get("uuid")),
             host=optional_name(f"{path}.host", given.get("host")),
             flavor=None if flavor is None else Flavor.build(f"{path}.flavor", flavor),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import threading
@@ -23,7 +24,7 @@ CAPABILITIES = tempfile.TemporaryDirectory(prefix="kvmfleet-unit-")  # what QEMU
 @pytest.fixture(scope="session")
 def definitions() -> dict[str, str]:
     """Domain definitions as tools write them, by name of the file; accelerated by nothing, so that they can be defined anywhere."""
-    return {path.stem: path.read_text().replace("type='kvm'", "type='qemu'") for path in sorted(DOMAINS.glob("*.xml"))}
+    return {path.stem: re.sub(r"""type=(['"])kvm\1""", r"type=\1qemu\1", path.read_text()) for path in sorted(DOMAINS.glob("*.xml"))}
 
 
 @pytest.fixture(scope="session")

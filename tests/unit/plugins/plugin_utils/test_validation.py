@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name, flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_domain_name, check_name, flavor
 
 
 @pytest.mark.parametrize("name", ["web1", "web-1.example.org", "a_b+c@d:e", "0", "x" * 128])
@@ -22,6 +22,23 @@ def test_names_that_are_safe(name):
 def test_names_that_are_not(name):
     with pytest.raises(ValidationError, match="^instance: expected a name of 1 to 128 characters"):
         check_name("instance", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["web1", "\u00e4pfel", "\u6771\u4eac-1", "Windows 10 (new)", "R&D, #2", "_x", "0", "x" * 128, "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a101"]
+)
+def test_names_of_domains(name):
+    assert check_domain_name("instance", name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", " a", "a ", "web\n1", "web1\n", "a\tb", "a;b", "a|b", "$(x)", "`x`", "a'b", 'a"b', "a/b", "../a", "a..b", "-rf", ".hidden", "x" * 129, "a\\b"]
+    + ["{{ x }}", "a{b", "{% x %}", "a\u202eb", "a*", "a?", "<a>", None, 1, True, ["web1"], b"web1"],
+)
+def test_names_that_no_domain_to_move_may_have(name):
+    with pytest.raises(ValidationError, match="^instance: expected a name of 1 to 128 characters out of letters and digits of any script"):
+        check_domain_name("instance", name)
 
 
 def test_a_flavor_becomes_complete():

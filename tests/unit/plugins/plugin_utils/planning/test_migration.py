@@ -303,11 +303,14 @@ class TestLocate:
     def locate(self, hosts=None, **request):
         return locate_instance(fleet() if hosts is None else hosts, {"instance": "web1", **request})
 
+    def test_by_a_name_that_only_a_domain_may_have(self):
+        assert self.locate([host("kvm1", domains=[{**DOMAIN, "name": "web 1 (R&D)"}])], instance="web 1 (R&D)")["host"] == "kvm1"
+
     def test_by_name_and_by_uuid(self):
         assert self.locate()["host"] == "kvm1"
         assert self.locate(instance="i-1")["host"] == "kvm1"
 
-    @pytest.mark.parametrize("name", ["web 1", "web1;reboot", "web1\n", "../web1", "a/b", "$(id)", "-web1", "", None, 7, "x" * 200])
+    @pytest.mark.parametrize("name", ["web 1 ", "web1;reboot", "web1\n", "../web1", "a/b", "$(id)", "-web1", "", None, 7, "x" * 200])
     @pytest.mark.parametrize("field", ["instance", "flavor", "availability_zone", "target_host"])
     def test_names(self, field, name):
         answer = self.locate(**{"flavors": FLAVORS, field: name})

@@ -29,3 +29,11 @@ def test_no_hosts_to_ignore(value):
 def test_anything_else_is_refused():
     with pytest.raises(ValidationError, match="ignore_hosts: expected a list, got 3"):
         ignored(3)
+
+
+def test_an_instance_has_the_name_of_a_domain_and_a_host_has_not():
+    assert check_request({"instance": "win & co"}, [])["instance"] == "win & co"
+    with pytest.raises(ValidationError, match="^target_host: expected a name"):
+        check_request({"instance": "web1", "target_host": "win & co"}, [])
+    with pytest.raises(ValidationError, match="^instance: expected a name"):
+        check_request({"instance": None}, [])

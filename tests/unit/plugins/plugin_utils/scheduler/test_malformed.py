@@ -82,7 +82,7 @@ def test_a_malformed_host_names_field_and_value(changes, error):
             "request.instance.nmae: expected one of name, uuid, host, availability_zone, flavor (did you mean 'name'?)",
         ),
         ([], request(instance="web1"), None, "request.instance: expected a mapping, got 'web1'"),
-        ([], request(instance={"name": "a b"}), None, "request.instance.name: expected a name"),
+        ([], request(instance={"name": "a/b"}), None, "request.instance.name: expected a name"),
         ([], request(instance={"flavor": {"vcpus": 1}}), None, "request.instance.flavor.ram: expected a number >= 1, got nothing"),
         ([], request(availability_zone=["az1"]), None, "request.availability_zone: expected a name"),
         ([], request(target_host="../x"), None, "request.target_host: expected a name"),

@@ -1,0 +1,60 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _defining, _domain_xml, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+
+GUEST = "<domain type='qemu'><name>g</name><memory unit='KiB'>65536</memory><vcpu>1</vcpu><os><type>hvm</type></os>{}</domain>"
+ODD = "<resource><partition>kubevirt</partition></resource>"  # libvirt takes it; its schema wants an absolute path
+
+
+def test_the_schema_is_narrower_than_libvirt(qemu: libvirt.virConnect) -> None:
+    assert _libvirt.define_checked(qemu, GUEST.format(ODD)) is None
+    assert _libvirt.find_domain(qemu, "g") is None
+
+
+@pytest.mark.parametrize("more", ["", ODD, "<metadata><note>no namespace</note></metadata>"])
+def test_what_libvirt_writes_it_takes_back(qemu: libvirt.virConnect, more: str) -> None:
+    written = _libvirt.inactive_xml(_libvirt.define(qemu, GUEST.format(more)))
+    assert _libvirt.inactive_xml(_defining.define(qemu, written)) == written
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ("<quantum><link path='x'>y</link></quantum>", ["quantum", "quantum/link y", "quantum/link/@path x"]),
+        ("<devices><memballoon model='virtio' colour='red'/></devices>", ["devices/memballoon/@colour red"]),
+    ],
+)
+def test_what_libvirt_would_drop_is_an_error(qemu: libvirt.virConnect, more: str, missing: list[str]) -> None:
+    with pytest.raises(KvmfleetError) as caught:
+        _defining.define(qemu, GUEST.format(more))
+    assert (caught.value.code, caught.value.details) == ("definition_not_taken", {"missing": missing})
+    assert missing[0] in caught.value.message
+
+
+def test_an_error_that_is_not_about_the_schema_stays_one(qemu: libvirt.virConnect) -> None:
+    with pytest.raises(libvirt.libvirtError, match="machine"):
+        _defining.define(qemu, GUEST.replace("<type>", "<type machine='pc-q35-0.1'>").format(""))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "missing"),
+    [
+        ("<a b='1'>x</a>", "<a b='1'>x</a>", []),
+        ("<a/><c/>", "<c/><a/>", []),
+        ("<a> x </a><!-- c -->", "<a>x</a>", []),
+        ("<a/><a/>", "<a/>", ["a"]),
+        ("<a b='1'/>", "<a b='2'/>", ["a/@b 1"]),
+        ("<a><b/></a>", "<a/><b/>", ["a/b"]),
+        ("<a/>", "<a more='1'><b/></a>", []),
+    ],
+)
+def test_what_is_lost(given: str, taken: str, missing: list[str]) -> None:
+    assert _defining.lost(*(_domain_xml.parse(f"<domain>{text}</domain>") for text in (given, taken))) == missing
