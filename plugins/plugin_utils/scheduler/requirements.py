@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, integer, known_mapping, sequence
 
@@ -52,6 +52,7 @@ class Requirements:
     tpm: Tpm | None
     cpu: Cpu | None
     cpu_shares: int | None
+    huge_pages: Mapping[str, Any] | None
     networks: tuple[str, ...]
     bridges: tuple[str, ...]
     nwfilters: tuple[str, ...]
@@ -93,6 +94,18 @@ def _shares(path: str, value: object) -> int | None:
     return None if value is None else integer(path, value, 0)
 
 
+def _huge_pages(path: str, value: object) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    given = known_mapping(path, value, ("page_kib", "memory_mb", "nodes"))
+    size, nodes = given.get("page_kib"), given.get("nodes")
+    return {
+        "page_kib": None if size is None else integer(f"{path}.page_kib", size, 1),
+        "memory_mb": integer(f"{path}.memory_mb", given.get("memory_mb"), 0),
+        "nodes": None if nodes is None else [integer(f"{path}.nodes[{index}]", node, 0) for index, node in enumerate(sequence(f"{path}.nodes", nodes))],
+    }
+
+
 def _tpm(path: str, value: object) -> Tpm | None:
     given = known_mapping(path, value, ("model", "version"))
     return None if value is None else Tpm(_text(f"{path}.model", given.get("model")), _text(f"{path}.version", given.get("version")))
@@ -129,6 +142,7 @@ _READERS = {
     "tpm": _tpm,
     "cpu": _cpu,
     "cpu_shares": _shares,
+    "huge_pages": _huge_pages,
     "networks": _texts,
     "bridges": _texts,
     "nwfilters": _texts,

@@ -98,6 +98,7 @@ ASKED = request(
         "tpm": {"model": "tpm-crb"},
         "cpu": {"mode": "custom", "model": "EPYC", "features": ["aes"]},
         "cpu_shares": 1,
+        "huge_pages": {"page_kib": None, "memory_mb": 1, "nodes": None},
         "networks": ["a"],
         "bridges": ["a"],
         "nwfilters": ["a"],
