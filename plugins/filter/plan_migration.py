@@ -88,7 +88,7 @@ _value:
           description: What the destination must have. V(null) if there is nothing to do.
           type: dict
         diff:
-          description: Host and flavor before and after.
+          description: Host and flavor before and after, and the extra specs of the guest where they change.
           type: dict
 """
 

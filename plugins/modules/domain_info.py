@@ -132,6 +132,10 @@ domain:
           description: Virtual size of the root disk in GiB, rounded up.
           type: int
           returned: success
+        extra_specs:
+          description: Extra specs of that flavor; empty where RV(domain.flavor.name) is V(null).
+          type: dict
+          returned: success
     machine:
       description: Machine type.
       type: str
