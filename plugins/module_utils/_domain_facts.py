@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_edit, _domain_xml, _host_capabilities, _huge_pages, _identity, _libvirt, _pools, _qemu_img, _references
+from . import _domain_edit, _domain_xml, _host_capabilities, _host_cpus, _huge_pages, _identity, _libvirt, _pools, _qemu_img, _references
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -63,6 +63,7 @@ def domain_facts(
         "tpm": _tpm(root),
         "secure_boot": _secure_boot(root),
         "cpu_shares": int(shares) if (shares := planned.findtext("cputune/shares", "")).isdigit() else None,
+        "host_cpus": _host_cpus.needed(planned),
         "huge_pages": _huge_pages.needed(planned),
         "disks": disks,
         "interfaces": [asdict(interface) for interface in _domain_xml.interfaces(root)],

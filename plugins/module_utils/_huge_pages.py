@@ -63,8 +63,8 @@ def free_mb(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Any]) -> floa
     :param cells: `numa_cells` of the host's facts; :param need: as `needed` returns it.
     """
     totals: dict[int, float] = {}
-    for number, cell in enumerate(cells):
-        if need["nodes"] is None or number in need["nodes"]:
+    for cell in cells:
+        if need["nodes"] is None or cell["id"] in need["nodes"]:
             for size, count in (cell.get("free_pages") or {}).items():
                 totals[int(size)] = totals.get(int(size), 0) + int(size) * int(count) / 1024
     wanted = need["page_kib"]

@@ -38,8 +38,8 @@ options:
     default: false
   flavor:
     description:
-      - A flavor that the domain is to get. What its definition cannot be given is listed in RV(domain.refusals), and RV(domain.cpu_shares) and
-        RV(domain.huge_pages) are those that it will have.
+      - A flavor that the domain is to get. What its definition cannot be given is listed in RV(domain.refusals), and RV(domain.cpu_shares),
+        RV(domain.host_cpus) and RV(domain.huge_pages) are those that it will have.
       - Nothing is changed.
     type: dict
     suboptions:
@@ -164,6 +164,10 @@ domain:
     cpu_shares:
       description: CPU shares that the definition asks for, or V(null).
       type: int
+      returned: success
+    host_cpus:
+      description: The numbers of the C(cpus) and (NUMA) C(nodes) of the host that the definition names.
+      type: dict
       returned: success
     huge_pages:
       description: >-

@@ -309,6 +309,7 @@ def _requirements(domain: dict[str, Any]) -> dict[str, Any]:
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": domain["firmware"].get("loader"),
         "nvram_template": domain["firmware"].get("nvram_template"),
+        "host_cpus": domain.get("host_cpus"),
         "huge_pages": domain.get("huge_pages"),
         "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _cpu_set
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import integer, mapping, number, sequence
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence
 
 
 class HostCell(NamedTuple):
-    """One NUMA cell of a host; `free_pages` by size in KiB."""
+    """One NUMA cell of a host; `free_pages` by size in KiB, `cpu_list` as libvirt writes it, None where the host does not tell."""
 
-    number: int
+    id: int
     cpus: int
+    cpu_list: str | None
     pinned: int
     memory_mb: float
     free_pages: Mapping[int, float]
@@ -32,8 +35,9 @@ def host_cells(host: HostState) -> Sequence[HostCell]:
         pages = mapping(f"{path}[{index}].free_pages", cell.get("free_pages"))
         cells.append(
             HostCell(
-                number=index,
+                id=integer(f"{path}[{index}].id", cell.get("id", index), 0),
                 cpus=integer(f"{path}[{index}].cpus", cell.get("cpus"), 0),
+                cpu_list=_cpu_list(f"{path}[{index}].cpu_list", cell.get("cpu_list")),
                 pinned=integer(f"{path}[{index}].pinned_cpus", cell.get("pinned_cpus") or 0, 0),
                 memory_mb=number(f"{path}[{index}].memory_mb", cell.get("memory_mb"), 0),
                 free_pages={
@@ -42,3 +46,12 @@ def host_cells(host: HostState) -> Sequence[HostCell]:
             )
         )
     return cells
+
+
+def _cpu_list(path: str, value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        return _cpu_set.listed(_cpu_set.parse(str(value), path))
+    except KvmfleetError:
+        raise ValidationError(path, value, "a list of CPUs such as 0-3,6") from None

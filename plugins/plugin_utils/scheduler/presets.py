@@ -80,6 +80,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "MachineTypeFilter",
             "CpuCompatibilityFilter",
             "CpuSharesFilter",
+            "HostCpusFilter",
             "HugePagesFilter",
             "FirmwareFilter",
             "TpmFilter",

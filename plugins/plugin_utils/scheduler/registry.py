@@ -32,6 +32,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.disk_space import DiskSpaceFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.emulator import EmulatorFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.firmware import FirmwareFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.host_cpus import HostCpusFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.huge_pages import HugePagesFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.ignore_hosts import IgnoreHostsFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.image_properties import ImagePropertiesFilter
@@ -112,6 +113,7 @@ FILTERS: dict[str, type[Filter]] = {
         MachineTypeFilter,
         CpuCompatibilityFilter,
         CpuSharesFilter,
+        HostCpusFilter,
         HugePagesFilter,
         FirmwareFilter,
         TpmFilter,

@@ -52,6 +52,7 @@ class Requirements:
     tpm: Tpm | None
     cpu: Cpu | None
     cpu_shares: int | None
+    host_cpus: Mapping[str, list[int]] | None
     huge_pages: Mapping[str, Any] | None
     networks: tuple[str, ...]
     bridges: tuple[str, ...]
@@ -102,8 +103,17 @@ def _huge_pages(path: str, value: object) -> dict[str, Any] | None:
     return {
         "page_kib": None if size is None else integer(f"{path}.page_kib", size, 1),
         "memory_mb": integer(f"{path}.memory_mb", given.get("memory_mb"), 0),
-        "nodes": None if nodes is None else [integer(f"{path}.nodes[{index}]", node, 0) for index, node in enumerate(sequence(f"{path}.nodes", nodes))],
+        "nodes": None if nodes is None else _numbers(f"{path}.nodes", nodes),
     }
+
+
+def _host_cpus(path: str, value: object) -> dict[str, list[int]] | None:
+    given = known_mapping(path, value, ("cpus", "nodes"))
+    return None if value is None else {key: _numbers(f"{path}.{key}", given.get(key)) for key in ("cpus", "nodes")}
+
+
+def _numbers(path: str, value: object) -> list[int]:
+    return [integer(f"{path}[{index}]", number, 0) for index, number in enumerate(sequence(path, value))]
 
 
 def _tpm(path: str, value: object) -> Tpm | None:
@@ -142,6 +152,7 @@ _READERS = {
     "tpm": _tpm,
     "cpu": _cpu,
     "cpu_shares": _shares,
+    "host_cpus": _host_cpus,
     "huge_pages": _huge_pages,
     "networks": _texts,
     "bridges": _texts,

@@ -56,10 +56,10 @@ class NUMATopologyFilter(Filter):
 
         def seat(guest: GuestCell, tried: set[int]) -> bool:
             for cell in offered:
-                if cell.number not in tried and self._fits(guest, cell):
-                    tried.add(cell.number)
-                    if cell.number not in seated or seat(seated[cell.number], tried):
-                        seated[cell.number] = guest
+                if cell.id not in tried and self._fits(guest, cell):
+                    tried.add(cell.id)
+                    if cell.id not in seated or seat(seated[cell.id], tried):
+                        seated[cell.id] = guest
                         return True
             return False
 
@@ -79,4 +79,4 @@ class NUMATopologyFilter(Filter):
     def _shown(self, cell: HostCell) -> str:
         cpus = cell.cpus - (cell.pinned if self.dedicated else 0)
         memory = cell.memory_mb if self.page_kib is None else self._in_pages(cell)
-        return f"cell {cell.number}: {cpus} CPUs with {memory:g} MB"
+        return f"cell {cell.id}: {cpus} CPUs with {memory:g} MB"

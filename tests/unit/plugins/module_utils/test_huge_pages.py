@@ -34,7 +34,7 @@ def test_what_a_definition_needs(inside: str, expected: dict[str, Any] | None) -
 def lacking(huge_pages: dict[str, Any] | None, free: dict[str, int]) -> list[dict[str, Any]]:
     facts = {
         "machine_types": [], "supported_instances": [["x86_64", "kvm", "hvm"]], "networks": [], "bridges": [], "tools": {"qemu_img": "1"},
-        "numa_cells": [{"free_pages": free}],
+        "numa_cells": [{"id": 0, "free_pages": free}],
     }  # fmt: skip
     requirements = {
         "machine": None, "arch": "x86_64", "virt_type": "kvm", "networks": [], "bridges": [], "emulator": None, "loader": None, "nvram_template": None,

@@ -222,6 +222,11 @@ class TestRefusals:
             ({"bridges": ["br1"]}, {}, "network"),
             ({"disk_free_mb": 4}, {}, "disk_space"),
             ({"cgroup_version": 2}, {"cpu_shares": 10240}, "cpu_shares"),
+            (
+                {"numa_cells": [{"id": 0, "cpus": 4, "cpu_list": "0-3", "memory_mb": 8192}]},
+                {"host_cpus": {"cpus": [3, 4], "nodes": []}},
+                "host_cpus",
+            ),
             ({"numa_cells": []}, {"huge_pages": {"page_kib": 2048, "memory_mb": 512, "nodes": None}}, "huge_pages"),
             ({"nwfilters": []}, {"references": [{"kind": "nwfilter", "name": "clean-traffic"}]}, "network"),
             ({"tpm": {"backends": []}}, {"tpm": {"model": "tpm-crb", "version": "2.0"}}, "tpm"),

@@ -33,6 +33,7 @@ def judged(needed, offered):
         pytest.param(need(), cells({"2048": 256}, {"2048": 256}), True, id="of several nodes together"),
         pytest.param(need(nodes=[1]), cells({"2048": 512}, {"2048": 256}), False, id="not on the node it is bound to"),
         pytest.param(need(nodes=[0, 1]), cells({"2048": 256}, {"2048": 256}), True, id="on the nodes it is bound to"),
+        pytest.param(need(nodes=[1]), [{**cells({"2048": 512})[0], "id": 1}], True, id="nodes have numbers of their own"),
         pytest.param(need(page_kib=1048576), cells({"2048": 512}), False, id="another size"),
         pytest.param(need(page_kib=None), cells({"4": 999999, "2048": 512}), True, id="any huge page"),
         pytest.param(need(page_kib=None), cells({"4": 999999}), False, id="small pages are not huge"),
