@@ -188,6 +188,32 @@ def test_memory_devices_are_part_of_the_flavor_and_the_cells_have_the_rest(defin
     assert (caught.value.code, caught.value.details) == ("unsupported_memory_devices", {"need": 1025, "have": 1024})
 
 
+@pytest.mark.parametrize(("flavor", "cells", "lists"), [((8, 8192), ["0-3", "4-7"], ["0", "2", "3"]), ((2, 2048), ["0", "1"], ["0"])])
+def test_libvirt_takes_cells_devices_and_lists(
+    qemu: libvirt.virConnect, definitions: dict[str, str], flavor: tuple[int, int], cells: list[str], lists: list[str]
+) -> None:
+    dimm = "<memory model='dimm'><target><size unit='MiB'>1024</size><node>1</node></target></memory>"
+    text = definitions["pinned_numa"]
+    for old, new in {
+        "<memballoon": f"{dimm}<memballoon",
+        "<memory unit='KiB'>": "<maxMemory slots='4' unit='GiB'>16</maxMemory><memory unit='KiB'>",
+        "<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>": (
+            "<cell id='0' cpus='0-1' memory='1536' unit='MiB'/><cell id='1' cpus='2-3' memory='1536' unit='MiB'/>"
+        ),
+        "<emulatorpin": "<vcpusched vcpus='0,2-3' scheduler='fifo' priority='1'/><emulatorpin",
+    }.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    before = defined(qemu, text)
+    after = defined(qemu, edited(before, flavor))
+    root = _domain_xml.parse(after)
+    assert _domain_xml.flavor_in_force(root) == _domain_xml.FlavorInForce(None, *flavor)
+    base = (flavor[1] - 1024) * 1024
+    assert [(cell.get("cpus"), cell.get("memory")) for cell in root.findall("cpu/numa/cell")] == [(cpus, str(base // 2)) for cpus in cells]
+    assert [element.get("vcpus") for element in root.find("cputune").iter() if element.get("vcpus")] == lists
+    assert root.find("devices/memory/target/size").text == str(1024 * 1024)
+
+
 def test_cells_that_are_even_stay_even(definitions: dict[str, str]) -> None:
     cells = "<cell id='0' cpus='0-1' memory='2' unit='GiB' memAccess='shared'/><cell id='1' cpus='2-3' memory='2097152'/>"
     text = definitions["pinned_numa"].replace("<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>", cells)

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import SUPPORTED, changes_guest, tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
@@ -122,3 +125,13 @@ def test_a_topology_of_absurdly_many_vcpus_takes_no_time():
 def test_what_is_about_the_guest():
     specs = {"hw:a": "1", "quota:b": "2", "os:c": "3", "capabilities:d": "4", "e": "5", "hw_f": "6", "hwg": "7"}
     assert list(changes_guest(specs)) == ["hw:a", "quota:b", "os:c", "hw_f"]
+
+
+KEYS = st.sampled_from([key.replace(".N", f".{index}") for key in SUPPORTED for index in (0, 1, "x")]) | st.text(max_size=12)
+VALUES = st.sampled_from(("", "0", "-1", "1", "2", "4", "1024", "3072", "0-1", "2-3", "^1", "1-", "large", "2MB", "1GB", "shared", "9" * 17, "\u0662", "1e9"))
+
+
+@given(st.dictionaries(KEYS, VALUES | st.text(max_size=6), max_size=6))
+def test_whatever_is_written_is_answered(specs):
+    with contextlib.suppress(Refusal, ValidationError):
+        assert tuning("f", {"vcpus": 4, "ram": 4096, "extra_specs": specs}).keys() == NOTHING.keys()
