@@ -45,7 +45,9 @@ _value:
       description: The host that defines the instance. V(null) if there is an error, or if an interrupted operation left it defined nowhere.
       type: str
     request:
-      description: The request with names checked, empty strings replaced by null, and the flavor resolved to its numbers.
+      description:
+        - The request with names checked, empty strings replaced by null, and the flavor resolved to its numbers.
+        - C(tuning) is what its extra specs come to in a definition, for O(kvmfleet.compute.domain_info#module:flavor); V(null) without a flavor.
       type: dict
     migrations:
       description: The open journal records of the instance.
@@ -57,8 +59,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import resolve_flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import flavor_field, resolve_flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
 
 
@@ -69,7 +72,8 @@ def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> 
         fleet = Fleet(hosts)
         checked = check_request(dict(request), list(fleet.hosts))
         resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
-        checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None
+        flavor = checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None
+        checked["tuning"] = tuning(flavor_field(flavor), flavor) if flavor else None
         migrations = fleet.open_migrations(checked["instance"])
         unfinished = any(record["status"] != "finished" for record in migrations)
         host = None if unfinished else fleet.locate(checked["instance"])[0]

@@ -102,7 +102,7 @@ _value:
           description: What each candidate must have, as it calls it itself.
           type: dict
         diff:
-          description: Host and flavor before and after.
+          description: Host and flavor before and after, and the extra specs of the guest where they change.
           type: dict
 """
 

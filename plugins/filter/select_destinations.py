@@ -87,7 +87,8 @@ options:
           - What the definition and the disks of the instance need of a host. M(kvmfleet.compute.domain_info) tells, and
             P(kvmfleet.compute.plan_migration#filter) hands it over.
           - C(arch), C(virt_type), C(machine), C(emulator), C(firmware), C(loader), C(nvram_template), C(secure_boot),
-            C(tpm) (C(model), C(version)), C(cpu) (C(mode), C(model), C(features)), C(cpu_shares), C(networks), C(bridges), C(nwfilters), C(macs),
+            C(tpm) (C(model), C(version)), C(cpu) (C(mode), C(model), C(features)), C(cpu_shares),
+            C(host_cpus) (C(cpus), C(nodes)), C(huge_pages) (C(page_kib), C(memory_mb), C(nodes)), C(networks), C(bridges), C(nwfilters), C(macs),
             C(pools), C(directories), C(overlay_bytes), C(growth_bytes) and C(bases) (C(sha256), C(size_bytes)), all optional.
           - C(named) tells by kind (C(bridges), C(networks), C(pools), C(emulators), C(firmware)) what name of the fleet some of them bear, so that a host may
             call them otherwise in its C(mappings).
@@ -109,9 +110,9 @@ options:
           - V(nova) is today's, with RamFilter, CoreFilter and DiskFilter in the place of Placement, all of Nova's weighers with their default
             multipliers, and the ratios 4.0, 1.0 and 1.0.
           - V(fleet) is V(article) and what plain hosts need. That is CoreFilter, DiskFilter, IoOpsFilter, DifferentHostFilter, SameHostFilter,
-            NUMATopologyFilter, PciPassthroughFilter, EmulatorFilter, MachineTypeFilter, CpuCompatibilityFilter, CpuSharesFilter, FirmwareFilter,
-            TpmFilter, NetworkFilter, DiskSpaceFilter and ConflictFilter, and the weighers BaseImageWeigher (0.1, so that it decides among hosts that are
-            about as free as each other), ServerGroupSoftAffinityWeigher and ServerGroupSoftAntiAffinityWeigher (1.0).
+            NUMATopologyFilter, PciPassthroughFilter, EmulatorFilter, MachineTypeFilter, CpuCompatibilityFilter, CpuSharesFilter, HostCpusFilter,
+            HugePagesFilter, FirmwareFilter, TpmFilter, NetworkFilter, DiskSpaceFilter and ConflictFilter, and the weighers BaseImageWeigher (0.1, so that
+            it decides among hosts that are about as free as each other), ServerGroupSoftAffinityWeigher and ServerGroupSoftAntiAffinityWeigher (1.0).
         type: str
         choices: [article, nova, fleet]
         default: fleet

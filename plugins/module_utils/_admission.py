@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _kept, _libvirt, _network_disks, _networks, _tpm_state
+from . import _claims, _domain_xml, _host_cpus, _huge_pages, _kept, _libvirt, _network_disks, _networks, _tpm_state
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
@@ -118,6 +118,12 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
         _reason("network_missing", f"the libvirt network {name} is not active here") for name in requirements["networks"] if name not in facts["networks"]
     ]
     reasons += [_reason("bridge_missing", f"the bridge {name} does not exist here") for name in requirements["bridges"] if name not in facts["bridges"]]
+    bound = requirements.get("host_cpus")
+    if bound and (lacks := _host_cpus.missing(facts["numa_cells"], bound)):
+        reasons.append(_reason("host_cpus", f"the definition binds the guest to {lacks}"))
+    pages = requirements.get("huge_pages")
+    if pages and (free := _huge_pages.free_mb(facts["numa_cells"], pages)) < pages["memory_mb"]:
+        reasons.append(_reason("huge_pages", f"it {_huge_pages.described(pages)}, {free:g} MB are free here"))
     for field in ("emulator", "loader", "nvram_template"):
         if requirements[field] and not os.path.exists(requirements[field]):
             reasons.append(_reason("file_missing", f"the {field.replace('_', ' ')} {requirements[field]} does not exist here"))

@@ -6,13 +6,27 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import _domain_xml, _host_capabilities, _identity, _libvirt, _networks, _pools, _qemu_img, _references, _snapshots
+from . import (
+    _domain_edit,
+    _domain_xml,
+    _host_capabilities,
+    _host_cpus,
+    _huge_pages,
+    _identity,
+    _libvirt,
+    _networks,
+    _pools,
+    _qemu_img,
+    _references,
+    _snapshots,
+)
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -24,10 +38,14 @@ _NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram"
 _NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
 
 
-def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[str], digests: bool = False) -> dict[str, Any]:
+def domain_facts(
+    domain: Any, state: StateDir, *, image_directories: Sequence[str], digests: bool = False, new_flavor: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
     :param digests: identify the layers below the guest-writable one by content, which reads them once.
+    :param new_flavor: `vcpus`, `ram` (MiB) and `tuning` that it is to get: whatever keeps its definition from getting them is a refusal, and
+        what it needs of a host is told as it will be.
     """
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
@@ -38,6 +56,7 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         disk.update(network=asdict(network), virtual_size=_libvirt.block_size(domain, network.target))
     files = [_boot_file(name, path) for name, path in _domain_xml.boot_files(root).items()]
     boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
+    planned, unfit = _with_flavor(root, new_flavor)
     references = _domain_xml.references(root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
@@ -59,7 +78,9 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "cpu": _cpu(domain, root),
         "tpm": _tpm(root),
         "secure_boot": _secure_boot(root),
-        "cpu_shares": int(shares) if (shares := root.findtext("cputune/shares", "")).isdigit() else None,
+        "cpu_shares": int(shares) if (shares := planned.findtext("cputune/shares", "")).isdigit() else None,
+        "host_cpus": _host_cpus.needed(planned),
+        "huge_pages": _huge_pages.needed(planned),
         "disks": disks,
         "boot_files": boot_files,
         "interfaces": list(_interfaces(domain.connect(), root)),
@@ -69,9 +90,21 @@ def domain_facts(domain: Any, state: StateDir, *, image_directories: Sequence[st
         "xml_digest": _libvirt.xml_digest(domain),
     }
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
-    reasons = [*_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
+    reasons = [*unfit, *_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
+
+
+def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET.Element, list[tuple[str, str]]]:
+    """The definition as it will be, and what it cannot be given: found out while the guest still runs."""
+    if flavor is None:
+        return root, []
+    planned = copy.deepcopy(root)
+    try:
+        _domain_edit.apply_flavor(planned, flavor["vcpus"], flavor["ram"], flavor["tuning"])
+    except KvmfleetError as exc:
+        return root, [(exc.code, exc.message)]
+    return planned, []
 
 
 def _interfaces(conn: Any, root: ET.Element) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
@@ -96,11 +96,15 @@ class Firmware:
 
 @dataclass(frozen=True)
 class FlavorInForce:
-    """What the guest has now: vCPUs online at boot, memory in MiB; name is None unless our metadata names a flavor of just this size."""
+    """What the guest has now: vCPUs online at boot, memory in MiB.
+
+    The name is None, and there are no extra specs, unless our metadata names a flavor of just this size.
+    """
 
     name: str | None
     vcpus: int
     ram: int
+    extra_specs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def interfaces(root: ET.Element) -> list[Interface]:
             type=element.get("type", ""),
             source=next((value for name in ("network", "bridge", "dev") if (value := _attribute(element, "source", name))), None),
             model=_attribute(element, "model", "type"),
-            mtu=None if (size := _attribute(element, "mtu", "size")) is None else integer(size, "mtu"),
+            mtu=int(size) if (size := _attribute(element, "mtu", "size") or "").isdecimal() else None,
         )
         for element in root.findall("devices/interface")
     ]
@@ -229,13 +233,15 @@ def memory_kib(element: ET.Element) -> int:
 
 
 def flavor_in_force(root: ET.Element) -> FlavorInForce:
-    """vCPUs and memory as defined, with the flavor's name if our metadata recorded one for exactly these."""
+    """vCPUs and memory as defined, with the flavor's name and extra specs if our metadata recorded one for exactly these."""
     vcpu, memory = root.find("vcpu"), root.find("memory")
     vcpus = 1 if vcpu is None else integer(vcpu.get("current") or vcpu.text, "vcpu")
     ram = 0 if memory is None else memory_kib(memory) // 1024
     flavor = own_record(root, "flavor")
-    agrees = flavor is not None and (flavor.get("vcpus"), flavor.get("ram")) == (str(vcpus), str(ram))
-    return FlavorInForce(name=flavor.get("name") if flavor is not None and agrees else None, vcpus=vcpus, ram=ram)
+    if flavor is None or (flavor.get("vcpus"), flavor.get("ram")) != (str(vcpus), str(ram)):
+        return FlavorInForce(name=None, vcpus=vcpus, ram=ram)
+    specs = {spec.get("name", ""): spec.get("value", "") for spec in flavor.findall(f"{flavor.tag.rpartition(':')[0]}:extra_spec")}
+    return FlavorInForce(name=flavor.get("name"), vcpus=vcpus, ram=ram, extra_specs=specs)
 
 
 def metadata_element(root: ET.Element) -> ET.Element | None:
@@ -250,7 +256,7 @@ def metadata_element(root: ET.Element) -> ET.Element | None:
 
 
 def own_record(root: ET.Element, name: str) -> ET.Element | None:
-    """One record (flavor, topology, availability_zone, origin) of our metadata."""
+    """One record (flavor, topology, numa, tuning, availability_zone, origin) of our metadata."""
     own = metadata_element(root)
     return None if own is None else own.find(f"{own.tag.rpartition(':')[0]}:{name}")
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _identity, _libvirt
+from . import _cpu_set, _domain_xml, _host_bindings, _identity, _libvirt
 from ._state_dir import StateDir
 
 _EMULATORS = {directory: re.compile(r"qemu-system-.+|qemu-kvm|kvm") for directory in ("/usr/bin", "/usr/local/bin", "/usr/libexec")}
@@ -82,10 +82,12 @@ def cgroup_version(root: str = "/sys/fs/cgroup") -> int | None:
 
 
 def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]], own_cpus: Collection[int]) -> list[dict[str, Any]]:
-    """CPUs, those of them that a vCPU has to itself, memory and free pages by size in KiB of each NUMA cell."""
+    """Number, CPUs, those of them that a vCPU has to itself, memory and free pages by size in KiB of each NUMA cell."""
     return [
         {
+            "id": _number(cell, "id"),
             "cpus": len(cell.findall("cpus/cpu")),
+            "cpu_list": _cpu_set.listed(_number(cpu, "id") for cpu in cell.findall("cpus/cpu")),
             "pinned_cpus": sum(_number(cpu, "id") in own_cpus for cpu in cell.findall("cpus/cpu")),
             "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
             "free_pages": free_pages.get(_number(cell, "id"), {}),

@@ -146,6 +146,8 @@ def _definition(record: dict[str, Any]) -> str:
     for disk in _writable(record):
         _domain_edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")
     flavor = record["new_flavor"]
-    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
-    _domain_edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"])
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"))
+    _domain_edit.set_kvmfleet_metadata(
+        root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
+    )
     return _domain_edit.to_string(root)

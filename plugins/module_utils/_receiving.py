@@ -355,6 +355,8 @@ def _definition(record: dict[str, Any]) -> str:
         _domain_edit.set_nvram(root, record["nvram"])
     _domain_edit.map_names(root, record.get("mappings", {}))
     flavor = record["new_flavor"]
-    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"])
-    _domain_edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"])
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"))
+    _domain_edit.set_kvmfleet_metadata(
+        root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
+    )
     return _domain_edit.to_string(root)

@@ -76,7 +76,8 @@ RULES: tuple[Rule, ...] = (
     Rule("sysinfo[@type='fwcfg']/entry", "@file", "firmware_config", REFUSE, NOT_CARRIED),
     Rule("sysinfo", "", "sysinfo", KEEP),
     # host resources
-    Rule("memoryBacking/hugepages", "", "hugepages", REFUSE, "huge pages of the destination are not reserved"),
+    Rule("memoryBacking/hugepages/page", "@nodeset", "hugepages", REFUSE, "huge pages for single NUMA cells of the guest cannot be checked"),
+    Rule("memoryBacking/hugepages", "", "hugepages", KEEP, "the destination must have as many free huge pages"),
     Rule("vcpu", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
     Rule("cputune/vcpupin", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),
     Rule("cputune/emulatorpin", "@cpuset", "host_cpus", KEEP, "the destination must have these CPUs"),

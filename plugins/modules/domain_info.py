@@ -36,6 +36,24 @@ options:
       - The digest is kept in O(state_path) and not computed again until the file changes.
     type: bool
     default: false
+  flavor:
+    description:
+      - A flavor that the domain is to get. What its definition cannot be given is listed in RV(domain.refusals), and RV(domain.cpu_shares),
+        RV(domain.host_cpus) and RV(domain.huge_pages) are those that it will have.
+      - Nothing is changed.
+    type: dict
+    suboptions:
+      vcpus:
+        description: Number of vCPUs.
+        type: int
+        required: true
+      ram:
+        description: Memory in MiB.
+        type: int
+        required: true
+      tuning:
+        description: What the extra specs of the flavor come to, as P(kvmfleet.compute.locate_instance#filter) returns it.
+        type: dict
 """
 
 EXAMPLES = r"""
@@ -128,6 +146,10 @@ domain:
           description: Virtual size of the root disk in GiB, rounded up.
           type: int
           returned: success
+        extra_specs:
+          description: Extra specs of that flavor; empty where RV(domain.flavor.name) is V(null).
+          type: dict
+          returned: success
     machine:
       description: Machine type.
       type: str
@@ -156,6 +178,16 @@ domain:
     cpu_shares:
       description: CPU shares that the definition asks for, or V(null).
       type: int
+      returned: success
+    host_cpus:
+      description: The numbers of the C(cpus) and (NUMA) C(nodes) of the host that the definition names.
+      type: dict
+      returned: success
+    huge_pages:
+      description: >-
+        Huge pages that the guest's memory needs, as C(page_kib) (V(null) for the default size of the host), C(memory_mb) and C(nodes) (NUMA nodes of the
+        host, V(null) for any); V(null) for a guest without.
+      type: dict
       returned: success
     tpm:
       description: C(model) and C(version) of the guest's TPM, or V(null) without one.
@@ -308,6 +340,10 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "image_directories": {"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
     "digests": {"type": "bool", "default": False},
+    "flavor": {
+        "type": "dict",
+        "options": {"vcpus": {"type": "int", "required": True}, "ram": {"type": "int", "required": True}, "tuning": {"type": "dict"}},
+    },
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -320,7 +356,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
         if domain is None:
             return {"domain": None}
         state = StateDir(params["state_path"])
-        return {"domain": domain_facts(domain, state, image_directories=params["image_directories"], digests=params["digests"])}
+        return {"domain": domain_facts(domain, state, image_directories=params["image_directories"], digests=params["digests"], new_flavor=params["flavor"])}
 
 
 if __name__ == "__main__":

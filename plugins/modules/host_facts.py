@@ -230,8 +230,8 @@ ansible_facts:
           returned: success
         numa_cells:
           description: >-
-            C(cpus), C(pinned_cpus) (those of them that a vCPU of a domain is bound to alone), C(memory_mb) and C(free_pages) (by size in KiB) of each
-            NUMA cell.
+            C(id), C(cpus), C(cpu_list) (their numbers), C(pinned_cpus) (how many of them a vCPU of a domain is bound to alone), C(memory_mb) and
+            C(free_pages) (by size in KiB) of each NUMA cell.
           type: list
           elements: dict
           returned: success

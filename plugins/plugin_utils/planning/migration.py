@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping, precopy, references, storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, mapping, precopy, references, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -70,6 +71,7 @@ def plan_migration(
     old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
     new = request["flavor"] or old
     resizing = request["flavor"] is not None
+    tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
     if resizing and _same(old, new):
         return _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
     if not resizing and request["target_host"] == host:
@@ -79,6 +81,7 @@ def plan_migration(
         return _nothing(host, old, new, waiting)
     _require_movable(entry, domain, host)
     _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
+    _require_limits(entry["name"], domain, tuning)
     names = mapping.named(domain, fleet.hosts[host])
     asked = {
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
@@ -117,10 +120,15 @@ def plan_migration(
         "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
-        "record": {**_record(entry, domain, host, old, new, resizing), "availability_zone": request["availability_zone"]},
+        "record": {**_record(entry, domain, host, old, new, resizing), "tuning": tuning, "availability_zone": request["availability_zone"]},
         "requirements": {name: _requirements(domain, mappings[name]) for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
     }
+
+
+def flavor_field(flavor: dict[str, Any]) -> str:
+    """What messages call a flavor."""
+    return f"kvmfleet_flavors.{flavor.get('name')}"
 
 
 def describe(flavor: dict[str, Any]) -> str:
@@ -148,7 +156,8 @@ def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, 
 
 
 def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return all(old[key] == new[key] for key in ("vcpus", "ram", "disk"))
+    same_specs = extra_specs.changes_guest(old["extra_specs"]) == extra_specs.changes_guest(new["extra_specs"])
+    return same_specs and all(old[key] == new[key] for key in ("vcpus", "ram", "disk"))
 
 
 def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:
@@ -210,6 +219,19 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
                 need=old[field],
                 have=new[field],
             )
+
+
+def _require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+    """A limit of the bandwidth can be kept on every network interface."""
+    unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
+    if unlimited:
+        shown = ", ".join(f"{nic['mac']} ({nic['type']})" for nic in unlimited)
+        raise Refusal(
+            "unsupported_extra_specs",
+            f"quota:vif_*: libvirt limits the bandwidth of interfaces of the types {', '.join(LIMITED_INTERFACES)} only, and {name} has {shown}.",
+            have=[nic["type"] for nic in unlimited],
+            need=list(LIMITED_INTERFACES),
+        )
 
 
 def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
@@ -303,6 +325,8 @@ def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[st
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
         "loader": mapping.of(translation, "firmware", domain["firmware"].get("loader")),
         "nvram_template": mapping.of(translation, "firmware", domain["firmware"].get("nvram_template")),
+        "host_cpus": domain.get("host_cpus"),
+        "huge_pages": domain.get("huge_pages"),
         "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }
 
@@ -330,4 +354,8 @@ def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any])
     def side(name: str, flavor: dict[str, Any]) -> dict[str, Any]:
         return {"host": name, "flavor": flavor.get("name"), "vcpus": flavor["vcpus"], "ram_mib": flavor["ram"], "disk_gib": flavor["disk"]}
 
-    return {"before": side(host, old), "after": side(destination, new)}
+    sides = {"before": side(host, old), "after": side(destination, new)}
+    specs = [extra_specs.changes_guest(flavor["extra_specs"]) for flavor in (old, new)]
+    if specs[0] != specs[1]:
+        sides["before"]["extra_specs"], sides["after"]["extra_specs"] = specs
+    return sides

@@ -80,6 +80,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "MachineTypeFilter",
             "CpuCompatibilityFilter",
             "CpuSharesFilter",
+            "HostCpusFilter",
+            "HugePagesFilter",
             "FirmwareFilter",
             "TpmFilter",
             "NetworkFilter",

@@ -32,6 +32,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.disk_space import DiskSpaceFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.emulator import EmulatorFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.firmware import FirmwareFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.host_cpus import HostCpusFilter
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.huge_pages import HugePagesFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.ignore_hosts import IgnoreHostsFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.image_properties import ImagePropertiesFilter
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.io_ops import IoOpsFilter
@@ -111,6 +113,8 @@ FILTERS: dict[str, type[Filter]] = {
         MachineTypeFilter,
         CpuCompatibilityFilter,
         CpuSharesFilter,
+        HostCpusFilter,
+        HugePagesFilter,
         FirmwareFilter,
         TpmFilter,
         NetworkFilter,

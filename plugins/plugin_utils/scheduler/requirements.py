@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
     ValidationError,
@@ -65,6 +65,8 @@ class Requirements:
     tpm: Tpm | None
     cpu: Cpu | None
     cpu_shares: int | None
+    host_cpus: Mapping[str, list[int]] | None
+    huge_pages: Mapping[str, Any] | None
     networks: tuple[str, ...]
     bridges: tuple[str, ...]
     nwfilters: tuple[str, ...]
@@ -115,6 +117,27 @@ def _shares(path: str, value: object) -> int | None:
     return None if value is None else integer(path, value, 0)
 
 
+def _huge_pages(path: str, value: object) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    given = known_mapping(path, value, ("page_kib", "memory_mb", "nodes"))
+    size, nodes = given.get("page_kib"), given.get("nodes")
+    return {
+        "page_kib": None if size is None else integer(f"{path}.page_kib", size, 1),
+        "memory_mb": integer(f"{path}.memory_mb", given.get("memory_mb"), 0),
+        "nodes": None if nodes is None else _numbers(f"{path}.nodes", nodes),
+    }
+
+
+def _host_cpus(path: str, value: object) -> dict[str, list[int]] | None:
+    given = known_mapping(path, value, ("cpus", "nodes"))
+    return None if value is None else {key: _numbers(f"{path}.{key}", given.get(key)) for key in ("cpus", "nodes")}
+
+
+def _numbers(path: str, value: object) -> list[int]:
+    return [integer(f"{path}[{index}]", number, 0) for index, number in enumerate(sequence(path, value))]
+
+
 def _tpm(path: str, value: object) -> Tpm | None:
     given = known_mapping(path, value, ("model", "version"))
     return None if value is None else Tpm(_text(f"{path}.model", given.get("model")), _text(f"{path}.version", given.get("version")))
@@ -151,6 +174,8 @@ _READERS = {
     "tpm": _tpm,
     "cpu": _cpu,
     "cpu_shares": _shares,
+    "host_cpus": _host_cpus,
+    "huge_pages": _huge_pages,
     "networks": _texts,
     "bridges": _texts,
     "nwfilters": _texts,

@@ -7,35 +7,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.guest_numa import GuestCell, guest_cells, page_kib
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_numa import HostCell, host_cells
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence
 
-_PAGE_UNITS = {"": 1, "KB": 1, "MB": 1024, "GB": 1024**2}
 _SMALL_PAGE_KIB = 4
-_MOST_CELLS = 64
-_HIGHEST_CPU = 8191
-
-
-class GuestCell(NamedTuple):
-    """One NUMA cell that the guest is to see."""
-
-    vcpus: int
-    memory_mb: int
-
-
-class HostCell(NamedTuple):
-    """One NUMA cell of a host; `free_pages` by size in KiB."""
-
-    number: int
-    cpus: int
-    pinned: int
-    memory_mb: float
-    free_pages: Mapping[int, float]
 
 
 class NUMATopologyFilter(Filter):
@@ -48,17 +28,18 @@ class NUMATopologyFilter(Filter):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        specs = context.request.flavor.extra_specs
+        flavor, path = context.request.flavor, "request.flavor.extra_specs"
+        specs = flavor.extra_specs
         self.dedicated = specs.get("hw:cpu_policy") == "dedicated"
-        self.page_kib = _page_size(specs.get("hw:mem_page_size"))
+        self.page_kib = page_kib(path, specs)
         asked = self.dedicated or self.page_kib is not None or any(key.startswith("hw:numa_") for key in specs)
-        self.cells = _guest_cells(context) if asked else ()
+        self.cells = guest_cells(path, specs, flavor.vcpus, flavor.ram) if asked else ()
 
     def applies(self) -> bool:
         return bool(self.cells)
 
     def rejection(self, host: HostState) -> Rejection | None:
-        offered = _host_cells(host)
+        offered = host_cells(host)
         need = " + ".join(f"{cell.vcpus} CPUs with {cell.memory_mb} MB" for cell in self.cells)
         if not offered:
             return self.reject("numa", f"needs NUMA cells of {need}, the host reports none", need)
@@ -75,10 +56,10 @@ class NUMATopologyFilter(Filter):
 
         def seat(guest: GuestCell, tried: set[int]) -> bool:
             for cell in offered:
-                if cell.number not in tried and self._fits(guest, cell):
-                    tried.add(cell.number)
-                    if cell.number not in seated or seat(seated[cell.number], tried):
-                        seated[cell.number] = guest
+                if cell.id not in tried and self._fits(guest, cell):
+                    tried.add(cell.id)
+                    if cell.id not in seated or seat(seated[cell.id], tried):
+                        seated[cell.id] = guest
                         return True
             return False
 
@@ -98,74 +79,4 @@ class NUMATopologyFilter(Filter):
     def _shown(self, cell: HostCell) -> str:
         cpus = cell.cpus - (cell.pinned if self.dedicated else 0)
         memory = cell.memory_mb if self.page_kib is None else self._in_pages(cell)
-        return f"cell {cell.number}: {cpus} CPUs with {memory:g} MB"
-
-
-def _page_size(text: str | None) -> float | None:
-    """KiB; infinity stands for any huge page, None for no wish."""
-    if text is None or text in ("any", "small"):
-        return None
-    if text == "large":
-        return math.inf
-    digits = text.rstrip("KMGBkmgib")
-    unit = text[len(digits) :].upper().replace("I", "")
-    if not digits.isdigit() or unit not in _PAGE_UNITS:
-        raise ValidationError("request.flavor.extra_specs.hw:mem_page_size", text, "small, large, any or a size such as 2MB")
-    return int(digits) * _PAGE_UNITS[unit]
-
-
-def _guest_cells(context: Context) -> tuple[GuestCell, ...]:
-    flavor, specs = context.request.flavor, context.request.flavor.extra_specs
-    path = "request.flavor.extra_specs.hw:numa_nodes"
-    count = integer(path, specs.get("hw:numa_nodes", 1), 1)
-    if count > _MOST_CELLS:
-        raise ValidationError(path, count, f"at most {_MOST_CELLS} cells")
-    named = [index for index in range(count) if f"hw:numa_cpus.{index}" in specs or f"hw:numa_mem.{index}" in specs]
-    if not named:
-        if flavor.vcpus % count or flavor.ram % count:
-            raise ValidationError(
-                path, count, f"cells that {flavor.vcpus} vCPUs and {flavor.ram} MB can be divided into evenly, or hw:numa_cpus.N and hw:numa_mem.N"
-            )
-        return (GuestCell(int(flavor.vcpus // count), int(flavor.ram // count)),) * count
-    cells = tuple(GuestCell(_cpu_count(index, specs), _cell_memory(index, specs)) for index in range(count))
-    if (sum(cell.vcpus for cell in cells), sum(cell.memory_mb for cell in cells)) != (flavor.vcpus, flavor.ram):
-        raise ValidationError(path, count, f"cells that add up to the {flavor.vcpus} vCPUs and {flavor.ram} MB of the flavor")
-    return cells
-
-
-def _cell_memory(index: int, specs: Mapping[str, str]) -> int:
-    return integer(f"request.flavor.extra_specs.hw:numa_mem.{index}", specs.get(f"hw:numa_mem.{index}"), 1)
-
-
-def _cpu_count(index: int, specs: Mapping[str, str]) -> int:
-    """How many CPUs a set such as `0-3,^2,6` names."""
-    path = f"request.flavor.extra_specs.hw:numa_cpus.{index}"
-    text, chosen, dropped = specs.get(f"hw:numa_cpus.{index}", ""), set(), set()
-    for part in text.split(","):
-        first, _dash, last = part.strip().removeprefix("^").partition("-")
-        low, high = integer(path, first, 0), integer(path, last or first, 0)
-        if high > _HIGHEST_CPU:
-            raise ValidationError(path, text, f"CPUs up to {_HIGHEST_CPU}")
-        numbers = range(low, high + 1)
-        (dropped if part.strip().startswith("^") else chosen).update(numbers)
-    return len(chosen - dropped)
-
-
-def _host_cells(host: HostState) -> Sequence[HostCell]:
-    path = f"{host.path}.numa_cells"
-    cells = []
-    for index, item in enumerate(sequence(path, host.facts.get("numa_cells"))):
-        cell: Mapping[str, Any] = mapping(f"{path}[{index}]", item)
-        pages = mapping(f"{path}[{index}].free_pages", cell.get("free_pages"))
-        cells.append(
-            HostCell(
-                number=index,
-                cpus=integer(f"{path}[{index}].cpus", cell.get("cpus"), 0),
-                pinned=integer(f"{path}[{index}].pinned_cpus", cell.get("pinned_cpus") or 0, 0),
-                memory_mb=number(f"{path}[{index}].memory_mb", cell.get("memory_mb"), 0),
-                free_pages={
-                    integer(f"{path}[{index}].free_pages", size, 1): number(f"{path}[{index}].free_pages.{size}", free, 0) for size, free in pages.items()
-                },
-            )
-        )
-    return cells
+        return f"cell {cell.id}: {cpus} CPUs with {memory:g} MB"

@@ -137,26 +137,99 @@ def test_the_single_numa_cell_follows(definitions: dict[str, str]) -> None:
     ("old", "new", "code"),
     [
         ("<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>",
-         "<cell id='0' cpus='0-1' memory='2' unit='GiB'/><cell id='1' cpus='2-3' memory='2' unit='GiB'/>", "unsupported_numa"),
-        ("<memballoon", "<memory model='dimm'><target><size unit='MiB'>128</size></target></memory><memballoon", "unsupported_memory_devices"),
+         "<cell id='0' cpus='0-2' memory='3' unit='GiB'/><cell id='1' cpus='3' memory='1' unit='GiB'/>", "unsupported_numa"),
+        ("<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>",
+         "".join(f"<cell id='{n}' cpus='{n}' memory='1' unit='GiB'/>" for n in range(4)), None),
         ("<memory unit='KiB'>", "<maxMemory slots='2' unit='MiB'>4096</maxMemory><memory unit='KiB'>", "unsupported_max_memory"),
         ("<cputune>", "<memtune><hard_limit unit='GiB'>4</hard_limit></memtune><cputune>", "unsupported_memtune"),
+        ("<cputune>", "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking><cputune>", None),
+        ("<cputune>", "<memoryBacking><hugepages><page size='3' unit='GiB'/></hugepages></memoryBacking><cputune>", "unsupported_hugepages"),
     ],
 )  # fmt: skip
-def test_what_the_flavor_cannot_change_yet_is_refused_only_if_it_must_change(definitions: dict[str, str], old: str, new: str, code: str) -> None:
+def test_what_the_flavor_cannot_change_is_refused_only_if_it_must_change(definitions: dict[str, str], old: str, new: str, code: str | None) -> None:
     text = definitions["pinned_numa"].replace(old, new, 1)
     assert canonical(edited(text, (4, 4096))) == canonical(text)
+    if code is None:
+        edited(text, (4, 8192))
+        return
     with pytest.raises(KvmfleetError) as caught:
         edited(text, (4, 8192))
     assert caught.value.code == code
 
 
-def test_a_scheduler_setting_for_a_vcpu_that_goes_is_refused(definitions: dict[str, str]) -> None:
-    text = definitions["pinned_numa"].replace("<emulatorpin", "<vcpusched vcpus='2-3' scheduler='fifo' priority='1'/><emulatorpin")
-    assert "vcpusched" in edited(text, (8, 4096))
+def test_tuning_of_a_vcpu_that_goes_goes_with_it(definitions: dict[str, str]) -> None:
+    tuned = (
+        "<vcpusched vcpus='2-3' scheduler='fifo' priority='1'/><vcpusched vcpus='0-3,^1' scheduler='rr' priority='2'/>"
+        "<cachetune vcpus='0-3'><cache id='0' level='3' type='both' size='3'/><monitor level='3' vcpus='1-3'/><monitor level='3' vcpus='3'/></cachetune>"
+        "<memorytune vcpus='1,3'><node id='0' bandwidth='60'/></memorytune><emulatorpin"
+    )
+    text = definitions["pinned_numa"].replace("<emulatorpin", tuned)
+    grown, shrunk = _domain_xml.parse(edited(text, (8, 4096))), _domain_xml.parse(edited(text, (2, 4096)))
+    before = _domain_xml.parse(text)
+    assert [ET.tostring(element) for element in grown.find("cputune")] == [ET.tostring(element) for element in before.find("cputune")]
+    lists = [(element.tag, element.get("vcpus")) for element in shrunk.find("cputune").iter() if element.get("vcpus")]
+    assert lists == [("vcpusched", "0"), ("cachetune", "0-1"), ("monitor", "1"), ("memorytune", "1")]
+    assert [pin.get("vcpu") for pin in shrunk.findall("cputune/vcpupin")] == ["0", "1"]
+    assert shrunk.find("cputune/emulatorpin").get("cpuset") == "0-1"
+
+
+def test_memory_devices_are_part_of_the_flavor_and_the_cells_have_the_rest(definitions: dict[str, str]) -> None:
+    dimm = "<memory model='dimm'><target><size unit='MiB'>1024</size><node>0</node></target></memory>"
+    text = (
+        definitions["pinned_numa"]
+        .replace("<memballoon", f"{dimm}<memballoon")
+        .replace("<memory unit='KiB'>", "<maxMemory slots='4' unit='GiB'>16</maxMemory><memory unit='KiB'>", 1)
+    )
+    root = _domain_xml.parse(edited(text, (4, 8192)))
+    assert (root.find("memory").text, root.find("cpu/numa/cell").get("memory")) == ("8388608", str(7168 * 1024))
+    assert root.find("devices/memory/target/size").text == "1024"
     with pytest.raises(KvmfleetError) as caught:
-        edited(text, (2, 4096))
-    assert (caught.value.code, caught.value.details) == ("unsupported_cputune", {"need": 4, "have": 2})
+        edited(text, (4, 1024))
+    assert (caught.value.code, caught.value.details) == ("unsupported_memory_devices", {"need": 1025, "have": 1024})
+
+
+@pytest.mark.parametrize(("flavor", "cells", "lists"), [((8, 8192), ["0-3", "4-7"], ["0", "2", "3"]), ((2, 2048), ["0", "1"], ["0"])])
+def test_libvirt_takes_cells_devices_and_lists(
+    qemu: libvirt.virConnect, definitions: dict[str, str], flavor: tuple[int, int], cells: list[str], lists: list[str]
+) -> None:
+    dimm = "<memory model='dimm'><target><size unit='MiB'>1024</size><node>1</node></target></memory>"
+    text = definitions["pinned_numa"]
+    for old, new in {
+        "<memballoon": f"{dimm}<memballoon",
+        "<memory unit='KiB'>": "<maxMemory slots='4' unit='GiB'>16</maxMemory><memory unit='KiB'>",
+        "<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>": (
+            "<cell id='0' cpus='0-1' memory='1536' unit='MiB'/><cell id='1' cpus='2-3' memory='1536' unit='MiB'/>"
+        ),
+        "<emulatorpin": "<vcpusched vcpus='0,2-3' scheduler='fifo' priority='1'/><emulatorpin",
+    }.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    before = defined(qemu, text)
+    after = defined(qemu, edited(before, flavor))
+    root = _domain_xml.parse(after)
+    assert _domain_xml.flavor_in_force(root) == _domain_xml.FlavorInForce(None, *flavor)
+    base = (flavor[1] - 1024) * 1024
+    assert [(cell.get("cpus"), cell.get("memory")) for cell in root.findall("cpu/numa/cell")] == [(cpus, str(base // 2)) for cpus in cells]
+    assert [element.get("vcpus") for element in root.find("cputune").iter() if element.get("vcpus")] == lists
+    assert root.find("devices/memory/target/size").text == str(1024 * 1024)
+
+
+def test_cells_that_are_even_stay_even(definitions: dict[str, str]) -> None:
+    cells = "<cell id='0' cpus='0-1' memory='2' unit='GiB' memAccess='shared'/><cell id='1' cpus='2-3' memory='2097152'/>"
+    text = definitions["pinned_numa"].replace("<cell id='0' cpus='0-3' memory='4194304' unit='KiB'/>", cells)
+    first, second = _domain_xml.parse(edited(text, (8, 6144))).findall("cpu/numa/cell")
+    assert first.attrib == {"id": "0", "cpus": "0-3", "memory": str(3072 * 1024), "unit": "KiB", "memAccess": "shared"}
+    assert second.attrib == {"id": "1", "cpus": "4-7", "memory": str(3072 * 1024), "unit": "KiB"}
+    for flavor in ((5, 6144), (6, 6145)):
+        with pytest.raises(KvmfleetError) as caught:
+            edited(text, flavor)
+        assert (caught.value.code, caught.value.details) == ("unsupported_numa", {"need": 2, "have": list(flavor)})
+
+
+def test_a_cell_covers_vcpus_that_are_offline(definitions: dict[str, str]) -> None:
+    numa = "<numa><cell id='0' cpus='0-7' memory='2097152' unit='KiB'/></numa></cpu>"
+    root = _domain_xml.parse(edited(definitions["hotplug"].replace("</cpu>", numa), (2, 4096)))
+    assert (root.find("vcpu").text, root.find("cpu/numa/cell").get("cpus")) == ("8", "0-7")
 
 
 def test_a_disk_changes_its_place_and_format_only(definitions: dict[str, str]) -> None:

@@ -44,7 +44,7 @@ def codes(found: dict[str, Any]) -> list[str]:
 def test_an_ordinary_guest_is_described_in_full(facts: Callable[..., dict[str, Any]], images: Path) -> None:
     found = facts()
     assert (found["name"], found["state"], found["persistent"], found["autostart"], found["machine"]) == ("web01", "shutoff", True, False, "pc-q35-7.2")
-    assert found["flavor"] == {"name": None, "vcpus": 2, "ram": 2048, "disk": 3}
+    assert found["flavor"] == {"name": None, "vcpus": 2, "ram": 2048, "disk": 3, "extra_specs": {}}
     (disk,) = found["disks"]
     assert (disk["target"], disk["root"], disk["virtual_size"], disk["format"]) == ("vda", True, 3000 * 1024**2, "qcow2")
     assert [layer["path"] for layer in disk["chain"]] == [f"{images}/web01.qcow2", f"{images}/base.qcow2"]
@@ -152,7 +152,18 @@ def test_what_placement_asks_a_host_for(facts: Callable[..., dict[str, Any]], gu
     found = facts()
     assert (found["cpu"], found["cpu_shares"], found["tpm"], found["secure_boot"]) == ({"mode": "maximum", "model": None, "features": None}, None, None, False)
     redefined(guest, "</currentMemory>", "</currentMemory><cputune><shares>2048</shares></cputune>")
-    assert facts()["cpu_shares"] == 2048
+    assert (facts()["cpu_shares"], facts()["huge_pages"]) == (2048, None)
+
+
+def test_a_flavor_is_tried_on_the_definition_while_the_guest_runs(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
+    redefined(guest, "</currentMemory>", "</currentMemory><cputune><shares>2048</shares></cputune>")
+    before = _libvirt.inactive_xml(guest)
+    found = facts(new_flavor={"vcpus": 4, "ram": 4096, "tuning": {"cputune": {"shares": 100}, "hugepages": 2048}})
+    assert (found["refusals"], found["flavor"]["ram"], found["cpu_shares"]) == ([], 2048, 100)
+    assert found["huge_pages"] == {"page_kib": 2048, "memory_mb": 4096, "nodes": None}
+    found = facts(new_flavor={"vcpus": 4, "ram": 4095, "tuning": {"hugepages": 2048}})
+    assert (codes(found), found["cpu_shares"], found["huge_pages"]) == (["unsupported_hugepages"], 2048, None)
+    assert _libvirt.inactive_xml(guest) == before
 
 
 @pytest.mark.parametrize(

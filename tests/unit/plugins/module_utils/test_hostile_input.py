@@ -38,8 +38,19 @@ READ = (
     _domain_xml.migration_uuid,
     _domain_xml.references,
 )
+TUNING = {
+    "topology": {"sockets": 1, "cores": 2, "threads": 2},
+    "numa": {"nodes": 2, "cells": None},
+    "hugepages": 2048,
+    "cputune": {"shares": 7},
+    "memtune": {"hard_limit": 2**20},
+    "iotune": {"total_bytes_sec": 5},
+    "bandwidth": {"inbound": {"average": 5}},
+}
 EDITS: tuple[Callable[[ET.Element], None], ...] = (
     lambda root: _domain_edit.apply_flavor(root, 3, 768),
+    lambda root: _domain_edit.apply_flavor(root, 4, 768, TUNING),
+    lambda root: _domain_edit.apply_flavor(root, 4, 768, {}),
     lambda root: _domain_edit.set_disk_source(root, "vda", "/var/lib/libvirt/images/moved.qcow2", "qcow2"),
     lambda root: _domain_edit.set_disk_volume(root, "vda", "pool", "volume"),
     lambda root: _domain_edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),

@@ -232,6 +232,12 @@ class TestRefusals:
             ({"bridges": ["br1"]}, {}, "network"),
             ({"disk_free_mb": 4}, {}, "disk_space"),
             ({"cgroup_version": 2}, {"cpu_shares": 10240}, "cpu_shares"),
+            (
+                {"numa_cells": [{"id": 0, "cpus": 4, "cpu_list": "0-3", "memory_mb": 8192}]},
+                {"host_cpus": {"cpus": [3, 4], "nodes": []}},
+                "host_cpus",
+            ),
+            ({"numa_cells": []}, {"huge_pages": {"page_kib": 2048, "memory_mb": 512, "nodes": None}}, "huge_pages"),
             ({"nwfilters": []}, {"references": [{"kind": "nwfilter", "name": "clean-traffic"}]}, "network"),
             ({"tpm": {"backends": []}}, {"tpm": {"model": "tpm-crb", "version": "2.0"}}, "tpm"),
             (
@@ -264,6 +270,44 @@ class TestRefusals:
         error = refused(scheduler={"ram_alocation_ratio": 2})
         assert error["code"] == "invalid_value"
         assert "ram_allocation_ratio" in error["message"]
+
+
+class TestExtraSpecs:
+    SHARES = {"quota:cpu_shares": "512", "capabilities:x": "y"}
+
+    def asked(self, specs, guest=None, **flavor):
+        return plan_migration(fleet(), guest or domain(), request_with({**FLAVORS["small"], "extra_specs": specs, **flavor}), {"enabled_filters": []})
+
+    def test_they_are_in_the_record_and_in_the_diff(self):
+        found = self.asked(self.SHARES)["plan"]
+        assert found["action"] == "in_place"
+        assert found["record"]["tuning"]["cputune"] == {"shares": 512}
+        assert found["record"]["new_flavor"]["extra_specs"] == self.SHARES
+        assert (found["diff"]["before"]["extra_specs"], found["diff"]["after"]["extra_specs"]) == ({}, {"quota:cpu_shares": "512"})
+
+    def test_those_in_force_are_nothing_to_do(self):
+        guest = domain(flavor={"name": "f", **FLAVORS["small"], "extra_specs": {**self.SHARES, "capabilities:x": "z"}})
+        assert self.asked(self.SHARES, guest)["plan"]["action"] == "none"
+        assert self.asked({}, guest)["plan"]["action"] == "in_place"
+
+    def test_a_cold_migration_leaves_them_alone_and_looks_for_a_host_that_has_what_they_ask_for(self):
+        guest = domain(flavor={"name": "f", **FLAVORS["small"], "extra_specs": self.SHARES})
+        error = refused(migrate=True, guest=guest)
+        assert "capabilities:x" in error["message"]
+        found = planned(migrate=True, guest=guest, hosts=[*fleet()[:1], host("kvm2", capabilities={"x": "y"})])
+        assert (found["record"]["tuning"], found["record"]["new_flavor"]["extra_specs"]) == (None, self.SHARES)
+
+    def test_refused_by_name(self):
+        answer = self.asked({"hw:cpu_policy": "dedicated"})
+        assert answer["error"]["code"] == "unsupported_extra_specs"
+        assert "kvmfleet_flavors.f.extra_specs" in answer["error"]["message"]
+
+    def test_an_interface_that_cannot_be_limited(self):
+        guest = domain(interfaces=[*domain()["interfaces"], {"type": "user", "source": None, "mac": "52:54:00:00:00:02"}])
+        error = self.asked({"quota:vif_inbound_average": "10"}, guest)["error"]
+        assert (error["code"], error["details"]["have"]) == ("unsupported_extra_specs", ["user"])
+        assert "52:54:00:00:00:02 (user)" in error["message"]
+        assert self.asked({"quota:cpu_shares": "10"}, guest)["error"] is None
 
 
 class TestNetworkStorage:
@@ -337,6 +381,14 @@ class TestLocate:
         error = self.locate(flavor="x", flavors={"x": flavor})["error"]
         assert error["code"] == "invalid_value"
         assert error["message"].startswith(named + ":")
+
+    def test_extra_specs(self):
+        flavor = {**FLAVORS["small"], "extra_specs": {"quota:cpu_shares": "7"}}
+        assert self.locate(flavor="x", flavors={"x": flavor})["request"]["tuning"]["cputune"] == {"shares": 7}
+        assert self.locate()["request"]["tuning"] is None
+        error = self.locate(flavor="x", flavors={"x": {**flavor, "extra_specs": {"quota:cpu_shares": "many"}}})["error"]
+        assert (error["code"], error["details"]["field"]) == ("invalid_value", "kvmfleet_flavors.x.extra_specs.quota:cpu_shares")
+        assert self.locate(flavor="x", flavors={"x": {**flavor, "extra_specs": {"hw:x": "1"}}})["error"]["code"] == "unsupported_extra_specs"
 
     @pytest.mark.parametrize("flavors", [{}, None, [], "small"])
     def test_no_flavors(self, flavors):

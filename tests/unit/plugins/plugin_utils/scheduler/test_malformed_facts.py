@@ -77,6 +77,7 @@ BAD += [
 ]
 BAD += [
     [{"cpus": 1, "memory_mb": 1, "free_pages": {"x": 1}}],
+    [{"cpus": 1, "memory_mb": 1, "cpu_list": "x"}],
     [{"image_properties": 7, "vcpus": "x", "memory_mb": []}],
     [{"role": "destination", "bytes": "x"}],
     [{"name": ["vms"], "active": "x", "type": 7, "path": 7}],
@@ -100,6 +101,8 @@ ASKED = request(
         "tpm": {"model": "tpm-crb"},
         "cpu": {"mode": "custom", "model": "EPYC", "features": ["aes"]},
         "cpu_shares": 1,
+        "host_cpus": {"cpus": [0], "nodes": [0]},
+        "huge_pages": {"page_kib": None, "memory_mb": 1, "nodes": None},
         "networks": ["a"],
         "bridges": ["a"],
         "nwfilters": ["a"],
