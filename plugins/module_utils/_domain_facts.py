@@ -39,18 +39,25 @@ _NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
 
 
 def domain_facts(
-    domain: Any, state: StateDir, *, image_directories: Sequence[str], digests: bool = False, new_flavor: Mapping[str, Any] | None = None
+    domain: Any,
+    state: StateDir,
+    *,
+    image_directories: Sequence[str],
+    digests: bool = False,
+    new_flavor: Mapping[str, Any] | None = None,
+    root_disk: str | None = None,
 ) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
     :param digests: identify the layers below the guest-writable one by content, which reads them once.
     :param new_flavor: `vcpus`, `ram` (MiB) and `tuning` that it is to get: whatever keeps its definition from getting them is a refusal, and
         what it needs of a host is told as it will be.
+    :param root_disk: target of the disk that a flavor's `disk` is about, where the rule of `_domain_xml.root_disk` takes another one.
     """
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
     active = _libvirt.is_active(domain)
-    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root)]
+    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root, root_disk)]
     for network in _domain_xml.network_disks(root):
         disk = next(disk for disk in disks if disk["target"] == network.target)
         disk.update(network=asdict(network), virtual_size=_libvirt.block_size(domain, network.target))

@@ -152,9 +152,12 @@ def machine_and_arch(root: ET.Element) -> tuple[str | None, str | None]:
     return (None, None) if element is None else (element.get("machine"), element.get("arch"))
 
 
-def disks(root: ET.Element) -> list[Disk]:
-    """All disks in document order, exactly one at most being the root disk (see `root_disk`)."""
-    chosen = _root_disk_element(root)
+def disks(root: ET.Element, root_target: str | None = None) -> list[Disk]:
+    """All disks in document order, exactly one at most being the root disk (see `root_disk`).
+
+    :param root_target: of the disk that is the root disk whatever the rule says; KvmfleetError `invalid_root_disk` if it cannot be.
+    """
+    chosen = _root_disk_element(root, root_target)
     return [_disk(element, element is chosen) for element in root.findall("devices/disk")]
 
 
@@ -360,8 +363,18 @@ def _disk(element: ET.Element, is_root: bool) -> Disk:
     )
 
 
-def _root_disk_element(root: ET.Element) -> ET.Element | None:
+def _root_disk_element(root: ET.Element, target: str | None) -> ET.Element | None:
     candidates = [(element, disk) for element in root.findall("devices/disk") for disk in [_disk(element, False)] if _may_be_root(disk)]
+    if target is not None:
+        named = {disk.target: element for element, disk in candidates}
+        if target not in named:
+            raise KvmfleetError(
+                "invalid_root_disk",
+                f"root_disk: the guest has no disk {target} that it writes to alone; it has {', '.join(named) or 'none'}.",
+                have=list(named),
+                need=target,
+            )
+        return named[target]
     ordered = [(disk.boot_order, index, element) for index, (element, disk) in enumerate(candidates) if disk.boot_order is not None]
     if ordered:
         return min(ordered)[2]

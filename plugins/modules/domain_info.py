@@ -54,6 +54,10 @@ options:
       tuning:
         description: What the extra specs of the flavor come to, as P(kvmfleet.compute.locate_instance#filter) returns it.
         type: dict
+  root_disk:
+    description:
+      - Target of the root disk, such as V(vdb), where RV(domain.disks[].root) would be another one. It must be a disk that the guest writes to alone.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -318,7 +322,7 @@ domain:
       type: str
       returned: success
 error_code:
-  description: What went wrong, for machines, such as V(libvirt_unavailable), V(invalid_domain_xml), V(libvirt_error) or V(os_error).
+  description: What went wrong, for machines, such as V(libvirt_unavailable), V(invalid_domain_xml), V(invalid_root_disk), V(libvirt_error) or V(os_error).
   returned: failure
   type: str
 details:
@@ -344,6 +348,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "type": "dict",
         "options": {"vcpus": {"type": "int", "required": True}, "ram": {"type": "int", "required": True}, "tuning": {"type": "dict"}},
     },
+    "root_disk": {"type": "str"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -356,7 +361,8 @@ def main(module: AnsibleModule) -> dict[str, Any]:
         if domain is None:
             return {"domain": None}
         state = StateDir(params["state_path"])
-        return {"domain": domain_facts(domain, state, image_directories=params["image_directories"], digests=params["digests"], new_flavor=params["flavor"])}
+        options = {name: params[name] for name in ("image_directories", "digests", "root_disk")}
+        return {"domain": domain_facts(domain, state, new_flavor=params["flavor"], **options)}
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def test_extra_specs_come_and_go_with_the_flavor(lab: Lab, fleet: Fleet, guests:
     error = fleet.resize("web", "strange").refused()
     assert "kvmfleet_flavors.strange.extra_specs: this release does not apply hw:cpu_realtime (unknown here). It applies hw:cpu_policy," in error
 
-    fleet.resize("web", "tuned", target_host="kvm2").ok()
+    assert "root_disk: the guest has no disk vdz that it writes to alone; it has vda." in fleet.resize("web", "tuned", root_disk="vdz").refused()
+
+    fleet.resize("web", "tuned", target_host="kvm2", root_disk="vda").ok()
     assert subject.runs_once_with_its_data() == "kvm2"
     assert limits(lab["kvm2"]) == ("50000000", "20000")
     assert guest.exec("sh", "-c", "cat /sys/devices/system/cpu/cpu1/topology/physical_package_id; ls -d /sys/devices/system/node/node*").split() == [

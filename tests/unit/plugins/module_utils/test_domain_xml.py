@@ -272,3 +272,13 @@ def test_own_metadata_is_found_under_any_prefix() -> None:
 def test_fixtures_are_definitions_that_libvirt_takes(qemu: libvirt.virConnect, definitions: dict[str, str], name: str) -> None:
     domain = qemu.defineXMLFlags(definitions[name].replace("host-passthrough", "maximum").replace("host-model", "maximum"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     assert domain.UUIDString() in definitions[name]
+
+
+def test_the_root_disk_may_be_named(definitions: dict[str, str]) -> None:
+    root = _domain_xml.parse(definitions["virt_manager_uefi"])
+    targets = [disk.target for disk in _domain_xml.disks(root) if disk.device == "disk"]
+    other = next(target for target in targets if target != _domain_xml.root_disk(root).target)
+    assert [disk.target for disk in _domain_xml.disks(root, other) if disk.is_root] == [other]
+    with pytest.raises(KvmfleetError, match="root_disk: the guest has no disk vdz that it writes to alone; it has") as caught:
+        _domain_xml.disks(root, "vdz")
+    assert caught.value.code == "invalid_root_disk"
