@@ -60,7 +60,8 @@ def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
     os.makedirs(DIRECTORY, mode=0o711, exist_ok=True)
     unfinished = f"{target}.{unique}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
-    os.mkdir(unfinished, 0o700)
+    os.mkdir(unfinished)
+    os.chmod(unfinished, 0o711)  # as libvirt makes it: what lies below belongs to the user of swtpm, who must get there
     for name, content in files.items():
         path = os.path.normpath(os.path.join(unfinished, name))
         if not path.startswith(unfinished + os.sep):

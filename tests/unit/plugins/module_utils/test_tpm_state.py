@@ -40,7 +40,7 @@ def test_it_is_what_it_was(swtpm: Path) -> None:
     swtpm.rmdir()
     assert _tpm_state.write(UUID, files, "m-1")
     assert (directory / "tpm2-00.permall").read_bytes() == bytes(range(256)) * 20
-    assert [oct(path.stat().st_mode & 0o777) for path in (swtpm / UUID, directory, directory / "tpm2-00.permall")] == ["0o700", "0o700", "0o600"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (swtpm / UUID, directory, directory / "tpm2-00.permall")] == ["0o711", "0o700", "0o600"]
     assert os.listdir(swtpm) == [UUID]
 
 
