@@ -72,7 +72,7 @@ def test_internal_snapshots_travel(lab: Lab, fleet: Fleet, with_snapshots: tuple
 
 def test_in_place_a_snapshot_made_meanwhile_is_not_merged_away(lab: Lab, fleet: Fleet, with_snapshots: tuple[Subject, dict[str, str]]) -> None:
     subject, data = with_snapshots
-    fleet.resize("web", "medium", target_host="kvm1").ok()
+    fleet.play("resize", instance="web", flavor="medium", target_host="kvm1").ok()
     lab["kvm1"].virsh("snapshot-create-as", "web", "meanwhile")
     assert "holds snapshots of the guest (meanwhile), made since the operation began" in fleet.play("confirm", instance="web").refused()
     assert subject.runs_once_with_its_data() == "kvm1"
@@ -142,7 +142,7 @@ def test_a_guest_unseals_what_its_tpm_sealed_before(lab: Lab, fleet: Fleet, gues
     fleet.play("revert", instance="web").ok()
     assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob), states()) == ("kvm1", SECRET, ["kvm1"])
 
-    fleet.resize("web", "medium", target_host="kvm1").ok()
+    fleet.play("resize", instance="web", flavor="medium", target_host="kvm1").ok()
     fleet.play("revert", instance="web").ok()
     assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob)) == ("kvm1", SECRET)
 

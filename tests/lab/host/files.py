@@ -17,6 +17,7 @@ from ..shell import run
 OPERATOR = "operator"
 OPERATOR_UID = 4700
 LIBVIRT_QEMU = "libvirt-qemu"
+SWTPM = "tss"
 SHARED_VAR = ("lib/apt", "lib/dpkg", "cache/apt")
 """Parts of /var that a host shares with the machine, since it shares /usr with it."""
 DEFAULT_NETWORK = Path("/usr/share/libvirt/networks/default.xml")
@@ -116,6 +117,8 @@ def _make_ssh_configuration(ssh: Path, address: str, name: str) -> None:
 def _make_var(var: Path) -> None:
     for name in (*SHARED_VAR, "backups", "lib/libvirt/images/base", "lib/libvirt/boot", "log/libvirt/qemu", "cache/libvirt/qemu", "opt", "local", "spool"):
         (var / name).mkdir(parents=True, exist_ok=True)
+    # As the package swtpm-tools makes it, for the certificates of TPMs.
+    run(["install", "-d", "-o", SWTPM, "-m", "750", str(var / "lib/swtpm-localca")])
     (var / "tmp").mkdir()
     (var / "tmp").chmod(0o1777)
     (var / "run").symlink_to("/run")
