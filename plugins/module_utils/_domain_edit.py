@@ -22,6 +22,7 @@ _NAMED = {
 }
 """Where a definition names what another host may call otherwise: elements, and the attribute, or none for the text."""
 
+
 def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int, tuning: Mapping[str, Any] | None = None) -> None:
     """Give the guest `vcpus` vCPUs, all online, and `ram_mib` MiB, with no balloon target below, and what the flavor's extra specs set.
 

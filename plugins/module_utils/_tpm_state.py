@@ -61,7 +61,7 @@ def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
     unfinished = f"{target}.{unique}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
     os.mkdir(unfinished)
-    os.chmod(unfinished, 0o711)  # as libvirt makes it: what lies below belongs to the user of swtpm, who must get there
+    os.chmod(unfinished, 0o711)  # noqa: S103 - as libvirt makes it: what lies below belongs to the user of swtpm, who must get there
     for name, content in files.items():
         path = os.path.normpath(os.path.join(unfinished, name))
         if not path.startswith(unfinished + os.sep):

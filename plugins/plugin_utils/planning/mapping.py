@@ -11,10 +11,11 @@ what has none is called the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 Names = Mapping[str, Mapping[str, str]]
-SAME: Names = {}
+SAME: Names = MappingProxyType({})
 """The translation where all is called the same."""
 
 

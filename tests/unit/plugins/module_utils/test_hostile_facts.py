@@ -41,7 +41,7 @@ DEVICE = """
 READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "capabilities": (CAPABILITIES, _host_capabilities.platform_facts),
     "cells": (CAPABILITIES, lambda root: _host_capabilities.numa_cells(root, {}, {1})),
-    "pages": (CAPABILITIES, lambda root: _host_capabilities.page_sizes(root)),
+    "pages": (CAPABILITIES, _host_capabilities.page_sizes),
     "cpu": (DOMAIN_CAPABILITIES, lambda root: _host_capabilities.cpu(root, None)),
     "firmware": (DOMAIN_CAPABILITIES, _host_capabilities.firmware),
     "tpm": (DOMAIN_CAPABILITIES, _host_capabilities.tpm),
