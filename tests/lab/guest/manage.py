@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ..host import Host
 from ..settings import Lab, fleet_flavors
 from . import agent
 from .domain import Domain
+from .standstill import Standstill
 
 IMAGES = Path("/var/lib/libvirt/images")
 
@@ -90,10 +92,13 @@ def execute(lab: Lab, name: str, argv: Sequence[str], host: str | None, timeout:
 
 
 def wait(lab: Lab, name: str, host: str | None, timeout: float) -> None:
-    """Wait until the agent of a running guest answers."""
+    """Wait until the agent of a running guest answers; one whose emulation stands still is reset once."""
     place = _host_running(lab, name, host)
-    deadline = time.monotonic() + timeout
+    deadline, standstill = time.monotonic() + timeout, Standstill(place, name)
     while not agent.answers(place, name):
+        if not lab.kvm and standstill.noticed():
+            print(f"lab: guest {name} on {place.name} stands still and is reset; {_condition(place, name)}", file=sys.stderr)
+            place.virsh("reset", name)
         if time.monotonic() > deadline:
             raise LabError(f"the agent of guest {name} on {place.name} does not answer within {timeout:.0f} s; {_condition(place, name)}")
         time.sleep(0.2)
