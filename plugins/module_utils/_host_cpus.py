@@ -29,7 +29,7 @@ def missing(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Iterable[int]
     if not cells or any(cell.get("cpu_list") is None for cell in cells):
         return None
     cpus = {number for cell in cells for number in _cpu_set.parse(cell["cpu_list"], "cpu_list")}
-    have = {"cpus": ("CPU", cpus), "nodes": ("NUMA node", {cell["id"] for cell in cells})}
+    have = {"cpus": ("CPU", cpus), "nodes": ("NUMA node", {cell.get("id") for cell in cells})}
     lacks = [f"{what} {_cpu_set.listed(absent)} (has {_cpu_set.listed(there)})" for key, (what, there) in have.items() if (absent := {*need[key]} - there)]
     return " and ".join(lacks) or None
 

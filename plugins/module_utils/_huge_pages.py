@@ -64,7 +64,7 @@ def free_mb(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Any]) -> floa
     """
     totals: dict[int, float] = {}
     for cell in cells:
-        if need["nodes"] is None or cell["id"] in need["nodes"]:
+        if need["nodes"] is None or cell.get("id") in need["nodes"]:
             for size, count in (cell.get("free_pages") or {}).items():
                 totals[int(size)] = totals.get(int(size), 0) + int(size) * int(count) / 1024
     wanted = need["page_kib"]
