@@ -36,7 +36,11 @@ def refusals(domain: Any, images: Collection[str]) -> Iterator[tuple[str, str]]:
 
     :param images: resolved paths of all images of the guest as it is now, their layers included.
     """
-    for snapshot in _libvirt.snapshots(domain, secure=False):
+    return _refusals(_libvirt.snapshots(domain, secure=False), images)
+
+
+def _refusals(snapshots: Sequence[Mapping[str, Any]], images: Collection[str]) -> Iterator[tuple[str, str]]:
+    for snapshot in snapshots:
         name, root = snapshot["name"], _domain_xml.parse_document(snapshot["xml"])
         memory = root.find("memory[@snapshot='external']")
         if memory is not None:
@@ -55,9 +59,10 @@ def archive(domain: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     :raises KvmfleetError: the code of the first refusal; somebody may have made one since the plan.
     """
     images = {layer[0] for disk in record["disks"] for layer in disk["chain"]} | {os.path.realpath(disk["path"]) for disk in record["disks"]}
-    for code, reason in refusals(domain, images):
+    snapshots = _libvirt.snapshots(domain)
+    for code, reason in _refusals(snapshots, images):
         raise KvmfleetError(code, reason)
-    return _libvirt.snapshots(domain)
+    return snapshots
 
 
 def redefine(domain: Any, archived: Sequence[Mapping[str, Any]]) -> None:
