@@ -30,6 +30,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         print(f"crash sweep: {_crash_points['tried']} points tried, {_crash_points['survived']} survived")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show in full why a test had to be run a second time: it may be the lab, or a fault that shows only now and then."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed at first: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab that KVMFLEET_LAB_DIR names, or that of this worker where there are several, with no guest in it."""

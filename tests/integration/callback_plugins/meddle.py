@@ -31,4 +31,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         if os.environ.get("KVMFLEET_MEDDLE_BEFORE") == task.name:
-            subprocess.run(shlex.split(os.environ["KVMFLEET_MEDDLE_WITH"]), check=True, stdin=subprocess.DEVNULL)
+            command = os.environ["KVMFLEET_MEDDLE_WITH"]
+            done = subprocess.run(shlex.split(command), check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if done.returncode:  # ansible-core makes an exception of a callback plugin a warning and goes on
+                raise SystemExit(f"meddle: {command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
