@@ -11,14 +11,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from . import _claims, _domain_xml, _host_cpus, _huge_pages, _kept, _libvirt, _network_disks, _networks, _tpm_state
+from . import (
+    _claims,
+    _dedicated_cpus,
+    _domain_xml,
+    _host_bindings,
+    _host_capabilities,
+    _host_cpus,
+    _huge_pages,
+    _kept,
+    _libvirt,
+    _network_disks,
+    _networks,
+    _tpm_state,
+)
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
 from ._incoming import exports, shortages
 from ._journal import Journal
+from ._state_dir import StateDir
 
 LOCK = "admission"
 
@@ -32,12 +47,14 @@ def admit(
     images_path: str,
     reserved: Reserved,
     ratios: dict[str, float],
+    dedicated: Collection[int] = (),
 ) -> dict[str, Any]:
     """Check everything that this host could refuse later, and claim the capacity.
 
-    For `role` destination the record is begun here; for in_place it exists already.
+    For `role` destination the record is begun here; for in_place it exists already. Where the flavor asks for CPUs of its own, they are chosen here.
 
-    :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`.
+    :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`; :param dedicated: CPUs of this host that are set
+        aside for guests of their own.
     :returns: the claim.
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
@@ -54,6 +71,8 @@ def admit(
             ]
             reasons += _disk_reasons(journal, record)
             reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
+        pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
+        reasons += lacking
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -61,9 +80,32 @@ def admit(
                 reasons=reasons,
             )
         if record["role"] == "destination":
-            record = journal.update(journal.begin(record), step="admitted")
+            record = journal.update(journal.begin(record), step="admitted", pins=pins)
             _kept.adopt(state, record)
-        return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
+        elif pins:
+            record = journal.update(journal.get(record["uuid"]), pins=pins)
+        cpus = {*(pins or ()), *_bound_now(conn, record)}
+        return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), cpus)
+
+
+def _own_cpus(
+    conn: Any, state: StateDir, record: dict[str, Any], guest: Sequence[Sequence[int]], dedicated: Collection[int]
+) -> tuple[list[int] | None, list[dict[str, Any]]]:
+    """The CPU for each vCPU, None where the flavor asks for none; and why there are none for it."""
+    if not guest:
+        return None, []
+    uuid = record["instance_uuid"]
+    taken = _host_bindings.of_guests(conn, without=uuid).cpus | _claims.cpus(state.read_all("claims"), without=uuid)
+    cells = _host_capabilities.numa_cells(_domain_xml.parse_document(_libvirt.host_capabilities(conn)), {}, ())
+    nodes = _dedicated_cpus.free(cells, dedicated, taken)
+    pins = _dedicated_cpus.choose(guest, nodes)
+    return pins, [] if pins else [_reason("dedicated_cpus", _dedicated_cpus.described(guest, nodes, dedicated))]
+
+
+def _bound_now(conn: Any, record: dict[str, Any]) -> set[int]:
+    """CPUs that the guest has to itself here before the operation: a revert brings them back."""
+    domain = _libvirt.find_domain(conn, record["instance_uuid"]) if record["role"] == "in_place" else None
+    return set() if domain is None else set(_host_bindings.own_cpus(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))))
 
 
 def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path: str, reserved: Reserved, ratios: dict[str, float]) -> list[dict[str, Any]]:

@@ -11,16 +11,17 @@ and goes: at the destination before the domain is defined, at the source while t
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ._capacity import disk_need_mb
 from ._state_dir import StateDir
 
 
-def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, Any], size: int) -> dict[str, Any]:
+def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, Any], size: int, cpus: Iterable[int] = ()) -> dict[str, Any]:
     """Claim the flavor for the migration of `record`.
 
-    :param size: real bytes expected on this host's disk.
+    :param size: real bytes expected on this host's disk; :param cpus: CPUs of this host that are set aside for it alone.
     """
     claim = {
         "migration_uuid": record["uuid"],
@@ -31,10 +32,16 @@ def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, 
         "ram": flavor["ram"],
         "disk_mb": disk_need_mb(flavor["disk"], flavor["ephemeral"], flavor["swap"]),
         "bytes": size,
+        "cpus": sorted(cpus),
         "created_at": time.time(),
     }
     state.write("claims", record["uuid"], claim)
     return claim
+
+
+def cpus(claims: Iterable[dict[str, Any]], without: str | None = None) -> set[int]:
+    """CPUs of this host that claims set aside, but for those of the instance `without` (a UUID)."""
+    return {cpu for claim in claims if claim["instance_uuid"] != without for cpu in claim.get("cpus", ())}
 
 
 def remove(state: StateDir, migration_uuid: str) -> bool:

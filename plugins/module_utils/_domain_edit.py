@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _domain_memory, _domain_numa, _domain_tree, _domain_tuning, _domain_vcpus, _huge_pages
+from . import _domain_memory, _domain_numa, _domain_pins, _domain_tree, _domain_tuning, _domain_vcpus, _huge_pages
 from ._domain_xml import flavor_in_force, own_record
 from ._errors import KvmfleetError
 
@@ -23,24 +23,28 @@ _NAMED = {
 """Where a definition names what another host may call otherwise: elements, and the attribute, or none for the text."""
 
 
-def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int, tuning: Mapping[str, Any] | None = None) -> None:
+def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int, tuning: Mapping[str, Any] | None = None, pins: Sequence[int] | None = None) -> None:
     """Give the guest `vcpus` vCPUs, all online, and `ram_mib` MiB, with no balloon target below, and what the flavor's extra specs set.
 
     What it has already is left alone, room for hot-plugged vCPUs and balloon targets included. What an earlier flavor set and this one does
     not, is as it was before that flavor.
 
     :param tuning: as `planning/extra_specs.py` makes it; None for no other flavor than the one in force.
+    :param pins: for a flavor with CPUs of its own, which CPU of this host each vCPU is bound to.
     :raises KvmfleetError: `unsupported_...`, with the numbers, for what the definition cannot be given.
     """
     have = flavor_in_force(root)
     resized = (vcpus, ram_mib) != (have.vcpus, have.ram)
     if tuning is None and not resized:
+        if pins is not None:
+            _domain_pins.apply(root, pins)
         return
     topology, numa = ((tuning or {}).get(name) for name in ("topology", "numa"))
     _domain_tuning.apply(root, tuning or {})
     recounted = vcpus != have.vcpus or bool((topology or numa) and vcpus != _domain_vcpus.maximum(root))
     if recounted:
         _domain_vcpus.set_vcpus(root, vcpus)
+    _domain_pins.apply(root, pins)
     if recounted or topology or own_record(root, "topology") is not None:
         _domain_vcpus.set_topology(root, _domain_vcpus.maximum(root), topology)
     if ram_mib != have.ram:

@@ -15,7 +15,9 @@ from typing import Any
 
 from . import (
     _domain_edit,
+    _domain_pins,
     _domain_xml,
+    _host_bindings,
     _host_capabilities,
     _host_cpus,
     _huge_pages,
@@ -64,6 +66,7 @@ def domain_facts(
     files = [_boot_file(name, path) for name, path in _domain_xml.boot_files(root).items()]
     boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
     planned, unfit = _with_flavor(root, new_flavor)
+    dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _domain_pins.are_ours(root)
     references = _domain_xml.references(root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
@@ -86,7 +89,8 @@ def domain_facts(
         "tpm": _tpm(root),
         "secure_boot": _secure_boot(root),
         "cpu_shares": int(shares) if (shares := planned.findtext("cputune/shares", "")).isdigit() else None,
-        "host_cpus": _host_cpus.needed(planned),
+        "host_cpus": _host_cpus.needed(planned, pins=not dedicated),
+        "pinned_cpus": sorted(set(_host_bindings.own_cpus(root))),
         "huge_pages": _huge_pages.needed(planned),
         "disks": disks,
         "boot_files": boot_files,

@@ -34,11 +34,12 @@ _ORDER = {
     "iotune": (*_limits(""), *_limits("_max"), "size_iops_sec", "group_name", *_limits("_max_length")),
     "bandwidth": ("inbound", "outbound"),
 }
-_BEFORE = {
+BEFORE = {
     "memtune": ("name", "memory", "currentMemory", "maxMemory", "blkiotune"),
     "memoryBacking": ("name", "memory", "currentMemory", "maxMemory", "blkiotune", "memtune"),
     "cputune": ("name", "memory", "currentMemory", "maxMemory", "blkiotune", "memtune", "memoryBacking", "vcpu", "vcpus", "iothreads", "iothreadids"),
 }
+"""What libvirt writes before an element of a definition."""
 _KNOWN = {
     _HUGE_PAGES,
     *(f"{container}/{name}" for container, names in _ORDER.items() if container != "bandwidth" for name in names),
@@ -216,8 +217,8 @@ def _reach(scope: ET.Element, names: list[str]) -> ET.Element:
             order = _ORDER.get(str(element.tag), ())
             if name in order:
                 _domain_tree.insert_after(element, below, order[: order.index(name)])
-            elif name in _BEFORE and scope.tag == "domain":
-                _domain_tree.insert_after(element, below, _BEFORE[name])
+            elif name in BEFORE and scope.tag == "domain":
+                _domain_tree.insert_after(element, below, BEFORE[name])
             else:
                 element.append(below)
         element = below

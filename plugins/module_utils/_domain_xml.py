@@ -259,7 +259,7 @@ def metadata_element(root: ET.Element) -> ET.Element | None:
 
 
 def own_record(root: ET.Element, name: str) -> ET.Element | None:
-    """One record (flavor, topology, numa, tuning, availability_zone, origin) of our metadata."""
+    """One record (flavor, topology, numa, tuning, pins, availability_zone, origin) of our metadata."""
     own = metadata_element(root)
     return None if own is None else own.find(f"{own.tag.rpartition(':')[0]}:{name}")
 

@@ -32,14 +32,14 @@ class Bindings:
     pci: frozenset[PciAddress]
 
 
-def of_guests(connection: Any, directories: Sequence[str] = _STORED) -> Bindings:
-    """Those of every guest.
+def of_guests(connection: Any, directories: Sequence[str] = _STORED, without: str | None = None) -> Bindings:
+    """Those of every guest but the one with the UUID `without`.
 
     No call of libvirt lists any of this, and hundreds of guests must not cost a round trip each: their definitions are read from the files
     in which libvirt keeps them, the first directory that has one counts; a guest that is in none of them is asked about.
     """
     stored = {root.findtext("uuid"): root for directory in reversed(directories) for root in _stored(directory)}
-    return of_definitions(_definitions(connection, stored))
+    return of_definitions(root for root in _definitions(connection, stored) if root.findtext("uuid") != without)
 
 
 def of_definitions(definitions: Iterable[ET.Element]) -> Bindings:
@@ -49,7 +49,7 @@ def of_definitions(definitions: Iterable[ET.Element]) -> Bindings:
     pci: set[PciAddress] = set()
     for root in definitions:
         macs.update(nic.mac for nic in _domain_xml.interfaces(root) if nic.mac)
-        cpus.update(_own_cpus(root))
+        cpus.update(own_cpus(root))
         pci.update(_passed_through(root))
     return Bindings(frozenset(macs), frozenset(cpus), frozenset(pci))
 
@@ -83,8 +83,8 @@ def _stored(directory: str) -> Iterator[ET.Element]:
                 yield definition
 
 
-def _own_cpus(root: ET.Element) -> Iterator[int]:
-    """A set of several CPUs only says where a vCPU may float, and others float there too."""
+def own_cpus(root: ET.Element) -> Iterator[int]:
+    """CPUs that one vCPU is bound to. A set of several CPUs only says where a vCPU may float, and others float there too."""
     for element in (*root.findall("vcpu"), *root.findall("cputune/vcpupin")):
         cpus = element.get("cpuset", "")
         if cpus.isdecimal():

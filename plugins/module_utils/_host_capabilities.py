@@ -25,17 +25,18 @@ _SECURE_MACHINES = {"x86_64": "q35"}
 _PASSTHROUGH_DRIVER = "vfio-pci"
 
 
-def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _host_bindings.Bindings) -> dict[str, Any]:
+def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _host_bindings.Bindings, claimed_cpus: Collection[int] = ()) -> dict[str, Any]:
     """The facts that filters for plain hosts read; what a driver does not know is None, and then left to the claim.
 
-    :param capabilities: the root of the host's capabilities; :param bound: what its guests have taken of it.
+    :param capabilities: the root of the host's capabilities; :param bound: what its guests have taken of it; :param claimed_cpus: CPUs that
+        claims have set aside for guests.
     """
     machine = _SECURE_MACHINES.get(capabilities.findtext("host/cpu/arch", ""))
     domain = _libvirt.supported(lambda: _domain_xml.parse_document(_libvirt.domain_capabilities(connection, machine=machine)), None)
     return {
         "host_ip": _address(),
         "cgroup_version": cgroup_version(),
-        "numa_cells": numa_cells(capabilities, _free_pages(connection, capabilities), bound.cpus),
+        "numa_cells": numa_cells(capabilities, _free_pages(connection, capabilities), {*bound.cpus, *claimed_cpus}),
         "pci_devices": pci_pools(pci_devices(connection), bound.pci),
         "cpu": None if domain is None else cpu(domain, _features(connection, domain)),
         "firmware": None if domain is None else firmware(domain),
@@ -89,6 +90,7 @@ def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]], 
             "cpus": len(cell.findall("cpus/cpu")),
             "cpu_list": _cpu_set.listed(_number(cpu, "id") for cpu in cell.findall("cpus/cpu")),
             "pinned_cpus": sum(_number(cpu, "id") in own_cpus for cpu in cell.findall("cpus/cpu")),
+            "pinned_cpu_list": _cpu_set.listed(number for cpu in cell.findall("cpus/cpu") if (number := _number(cpu, "id")) in own_cpus),
             "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
             "free_pages": free_pages.get(_number(cell, "id"), {}),
         }

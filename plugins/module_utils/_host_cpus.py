@@ -12,13 +12,17 @@ from typing import Any
 
 from . import _cpu_set
 
-_CPUS = ("vcpu", "cputune/vcpupin", "cputune/emulatorpin", "cputune/iothreadpin")
+_CPUS = ("vcpu", "cputune/iothreadpin")
+_PINS = ("cputune/vcpupin", "cputune/emulatorpin")
 _NODES = ("numatune/memory", "numatune/memnode")
 
 
-def needed(root: ET.Element) -> dict[str, list[int]]:
-    """The numbers of the `cpus` and `nodes` that the definition names."""
-    return {"cpus": _named(root, _CPUS, "cpuset"), "nodes": _named(root, _NODES, "nodeset")}
+def needed(root: ET.Element, *, pins: bool = True) -> dict[str, list[int]]:
+    """The numbers of the `cpus` and `nodes` that the definition names.
+
+    :param pins: False where vCPUs and emulator are bound anew at each host.
+    """
+    return {"cpus": _named(root, (*_CPUS, *(_PINS if pins else ())), "cpuset"), "nodes": _named(root, _NODES, "nodeset")}
 
 
 def missing(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Iterable[int]]) -> str | None:

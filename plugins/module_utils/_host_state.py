@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _progress, _qemu_img
+from . import _claims, _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -123,7 +123,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "hypervisor_type": connection.getType(),
         "python_version": platform.python_version(),
         **_host_capabilities.platform_facts(capabilities),
-        **_host_capabilities.offers(connection, state, capabilities, bound),
+        **_host_capabilities.offers(connection, state, capabilities, bound, _claims.cpus(state.read_all("claims"))),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "macs": sorted(bound.macs),
         "reserved": asdict(reserved),

@@ -146,7 +146,7 @@ def _definition(record: dict[str, Any]) -> str:
     for disk in _writable(record):
         _domain_edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")
     flavor = record["new_flavor"]
-    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"))
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
     _domain_edit.set_kvmfleet_metadata(
         root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
     )

@@ -355,7 +355,7 @@ def _definition(record: dict[str, Any]) -> str:
         _domain_edit.set_nvram(root, record["nvram"])
     _domain_edit.map_names(root, record.get("mappings", {}))
     flavor = record["new_flavor"]
-    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"))
+    _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
     _domain_edit.set_kvmfleet_metadata(
         root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
     )

@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage, _snapshots, _tpm_state
+from . import _claims, _domain_xml, _host_bindings, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage, _snapshots, _tpm_state
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._incoming import writable
@@ -208,7 +208,8 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         if record.get("tpm"):
             private["tpm"] = _tpm_state.read(record["instance_uuid"])
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
-        _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]))
+        own_cpus = _host_bindings.own_cpus(_domain_xml.parse(definition))  # a revert brings them back
+        _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus)
     if domain is not None:
         if _libvirt.is_active(domain):
             raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")

@@ -66,6 +66,10 @@ options:
     description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
     type: dict
     default: {}
+  cpu_dedicated_set:
+    description: CPUs of this host that are set aside for guests whose flavor has C(hw:cpu_policy=dedicated), such as V(4-11,^8).
+    type: str
+    default: ""
   ratios:
     description: Effective allocation ratios of this host.
     type: dict
@@ -149,7 +153,7 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _qemu_img, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _cpu_set, _libvirt, _pools, _qemu_img, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -235,6 +239,7 @@ def main():
                 images_path=params["images_path"],
                 reserved=Reserved(**params["reserved"]),
                 ratios=params["ratios"],
+                dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
             )
         _shared_storage.write(record["probes"])
         # The source looks for them in the directories as it calls them.
@@ -265,6 +270,7 @@ def main():
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             reserved={"type": "dict", "default": {}},
+            cpu_dedicated_set={"type": "str", "default": ""},
             ratios={
                 "type": "dict",
                 "required": True,

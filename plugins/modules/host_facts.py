@@ -64,6 +64,12 @@ options:
     description: Disk space in MiB that the host keeps for itself.
     type: int
     default: 0
+  cpu_dedicated_set:
+    description:
+      - CPUs that are set aside for guests whose flavor has C(hw:cpu_policy=dedicated), such as V(4-11,^8). Each of their vCPUs gets one of them to itself.
+      - The host and the other guests must be kept off these CPUs by their own means (C(isolcpus), C(cpuset) of their definitions or slices).
+    type: str
+    default: ""
   cpu_allocation_ratio:
     description: Virtual CPUs promised for one logical CPU. Without it the fleet's ratio holds.
     type: float
@@ -230,7 +236,7 @@ ansible_facts:
           returned: success
         numa_cells:
           description: >-
-            C(id), C(cpus), C(cpu_list) (their numbers), C(pinned_cpus) (how many of them a vCPU of a domain is bound to alone), C(memory_mb) and
+            C(id), C(cpus), C(cpu_list) (their numbers), C(pinned_cpus) and C(pinned_cpu_list) (those that a vCPU has to itself), C(memory_mb) and
             C(free_pages) (by size in KiB) of each NUMA cell.
           type: list
           elements: dict
@@ -428,7 +434,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _cpu_set, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved, host_state
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
@@ -436,7 +442,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import
 
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
-FROM_CONTROLLER = ("host", "availability_zone", "aggregates", "enabled", "maintenance", "gathered_at", *RATIOS)
+FROM_CONTROLLER = ("host", "availability_zone", "aggregates", "enabled", "maintenance", "cpu_dedicated_set", "gathered_at", *RATIOS)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "host": {"type": "str", "required": True},
@@ -452,6 +458,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "reserved_host_memory_mb": {"type": "int", "default": 512},
     "reserved_host_cpus": {"type": "int", "default": 0},
     "reserved_host_disk_mb": {"type": "int", "default": 0},
+    "cpu_dedicated_set": {"type": "str", "default": ""},
     **{name: {"type": "float"} for name in RATIOS},
     "images_path": {"type": "path", "default": "/var/lib/libvirt/images"},
     "disk_directories": {"type": "dict", "default": {}},
@@ -474,6 +481,10 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     for name in RATIOS:
         if params[name] is not None and not params[name] > 0:
             raise KvmfleetError("invalid_parameter", f"{name} is {params[name]}; it must be greater than 0.", parameter=name, value=params[name])
+    try:
+        _cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set")
+    except KvmfleetError as exc:
+        raise KvmfleetError("invalid_parameter", exc.message, parameter="cpu_dedicated_set", value=params["cpu_dedicated_set"]) from None
     directories = [{"name": name, "path": path, "exists": os.path.isdir(path)} for name, path in _directories(params["disk_directories"])]
     mappings = {kind: _one_to_one(kind, named) for kind, named in params["mappings"].items() if named}
     reserved = Reserved(*(params[name] for name in RESERVED))

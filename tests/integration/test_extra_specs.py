@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 from support.faults import Subject
 from support.fleet import Fleet
-from support.guest import Guests
+from support.guest import Guest, Guests
 from support.lab import Host, Lab
 
 # Without quota:vif_*: the kernel of a test machine may lack what libvirt limits interfaces with (sch_sfq, act_police).
@@ -55,3 +57,37 @@ def test_extra_specs_come_and_go_with_the_flavor(lab: Lab, fleet: Fleet, guests:
     assert not [name for name in ("iotune", "bandwidth", "shares", "numa", "setting") if f"<{name}" in guest.xml or f":{name}" in guest.xml]
     fleet.play("confirm", instance="web").ok()
     assert subject.runs_once_with_its_data() == "kvm1"
+
+
+def pins(guest: Guest, element: str = "vcpupin") -> list[str]:
+    """The CPUs that the definition binds the vCPUs to."""
+    return [pin.get("cpuset", "") for pin in ET.fromstring(guest.xml).findall(f"cputune/{element}")]
+
+
+def test_cpus_of_its_own(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """They are chosen from those set aside that no other guest has, there and in place; both hosts keep them until confirm or revert."""
+    web, db = guests.create("web", "kvm1"), guests.create("db", "kvm2")
+    subject, before = Subject(lab, web, web.write()), web.xml
+    fleet.vars["kvmfleet_flavors"] = {
+        name: {**fleet.flavors["medium"], "vcpus": vcpus, "extra_specs": {"hw:cpu_policy": "dedicated"}} for name, vcpus in (("one", 1), ("two", 2))
+    }
+    assert "kvm2: NUMATopologyFilter" in fleet.resize("web", "one").refused()
+
+    fleet.hosts["kvm2"]["kvmfleet_cpu_dedicated_set"] = "0-1"
+    fleet.hosts["kvm1"]["kvmfleet_cpu_dedicated_set"] = "1"
+    fleet.resize("web", "two", target_host="kvm2").ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    assert (pins(web), pins(web, "emulatorpin")) == (["0", "1"], ["0-1"])
+    assert [line.split()[-1] for line in lab["kvm2"].virsh("vcpupin", "web", "--live").splitlines()[2:]] == ["0", "1"]
+    assert "kvm2: NUMATopologyFilter" in fleet.play("resize", instance="db", flavor="one", target_host="kvm2").refused()
+    fleet.play("revert", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), web.xml) == ("kvm1", before)
+
+    fleet.play("resize", instance="db", flavor="one", target_host="kvm2").ok()
+    fleet.play("confirm", instance="db").ok()
+    fleet.resize("web", "one", target_host="kvm2").ok()
+    fleet.play("confirm", instance="web").ok()
+    assert (pins(db), pins(web)) == (["0"], ["1"])
+    fleet.play("migrate", instance="web", target_host="kvm1").ok()
+    assert (subject.runs_once_with_its_data(), pins(web)) == ("kvm1", ["1"])
+    fleet.play("confirm", instance="web").ok()

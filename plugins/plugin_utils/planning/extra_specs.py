@@ -50,10 +50,6 @@ _WHY_NOT = {
     "quota:memory_shares_level": _ONLY_QEMU,
     "quota:memory_shares_share": _ONLY_QEMU,
 }
-_NO_PINS = (
-    "CPUs that only this guest has would have to be chosen on the host, under its lock, which this release does not do; bind the vCPUs in the definition "
-    "(vcpupin), which is kept"
-)
 
 
 def changes_guest(specs: Mapping[str, str]) -> dict[str, str]:
@@ -65,9 +61,9 @@ def tuning(field: str, flavor: Mapping[str, Any]) -> dict[str, Any]:
     """What the extra specs of a flavor come to in the definition of the guest.
 
     :param field: of the flavor, for errors; :param flavor: as `validation.flavor` returns it.
-    :returns: `topology` (`sockets`, `cores`, `threads`) or None; `numa` (`nodes`, and `cells` with `cpus` and `memory` in MiB, None for an even
-        split) or None; `hugepages` (a size in KiB, `default` for the host's own) or None; `cputune`, `memtune` (KiB), `iotune` and
-        `bandwidth` (`inbound`, `outbound`) by libvirt's names.
+    :returns: `dedicated`, whether it gets CPUs to itself (see `dedicated_cells`); `topology` (`sockets`, `cores`, `threads`) or None; `numa`
+        (`nodes`, and `cells` with `cpus` and `memory` in MiB, None for an even split) or None; `hugepages` (a size in KiB, `default` for the
+        host's own) or None; `cputune`, `memtune` (KiB), `iotune` and `bandwidth` (`inbound`, `outbound`) by libvirt's names.
     :raises Refusal: `unsupported_extra_specs`; ValidationError for a value that is none.
     """
     path, specs = f"{field}.extra_specs", changes_guest(flavor["extra_specs"])
@@ -80,6 +76,7 @@ def tuning(field: str, flavor: Mapping[str, Any]) -> dict[str, Any]:
             supported=list(SUPPORTED),
         )
     return {
+        "dedicated": specs.get("hw:cpu_policy") == "dedicated",
         "topology": _topology(path, specs, flavor["vcpus"]),
         "numa": _numa(path, specs, flavor),
         "hugepages": _hugepages(path, specs),
@@ -90,11 +87,22 @@ def tuning(field: str, flavor: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def dedicated_cells(field: str, flavor: Mapping[str, Any]) -> list[list[int]] | None:
+    """The vCPUs of each NUMA cell of a guest that is to have CPUs to itself; None for a flavor that asks for none."""
+    if flavor["extra_specs"].get("hw:cpu_policy") != "dedicated":
+        return None
+    cells, first, found = guest_cells(f"{field}.extra_specs", flavor["extra_specs"], flavor["vcpus"], flavor["ram"]), 0, []
+    for cell in cells:
+        found.append(sorted(cell.cpus) if cell.cpus is not None else list(range(first, first + cell.vcpus)))
+        first += cell.vcpus
+    return found
+
+
 def _why_not(path: str, key: str, text: str) -> str | None:
     if key == "hw:cpu_policy":
         if text not in ("shared", "dedicated", "mixed"):
             raise ValidationError(f"{path}.{key}", text, "shared, dedicated or mixed")
-        return None if text == "shared" else f"{text}: {_NO_PINS}"
+        return "mixed: use dedicated or shared" if text == "mixed" else None
     if _NUMBERED.sub(r"\1.N", key) in SUPPORTED:
         return None
     return _WHY_NOT.get(key, "unknown here")

@@ -72,6 +72,7 @@ def plan_migration(
     new = request["flavor"] or old
     resizing = request["flavor"] is not None
     tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
+    dedicated = extra_specs.dedicated_cells(flavor_field(new), new)
     if resizing and _same(old, new):
         return _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
     if not resizing and request["target_host"] == host:
@@ -121,7 +122,7 @@ def plan_migration(
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, resizing), "tuning": tuning, "availability_zone": request["availability_zone"]},
-        "requirements": {name: _requirements(domain, mappings[name]) for name in chosen},
+        "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated} for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
     }
 
@@ -326,6 +327,7 @@ def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[st
         "loader": mapping.of(translation, "firmware", domain["firmware"].get("loader")),
         "nvram_template": mapping.of(translation, "firmware", domain["firmware"].get("nvram_template")),
         "host_cpus": domain.get("host_cpus"),
+        "pinned_cpus": domain.get("pinned_cpus"),
         "huge_pages": domain.get("huge_pages"),
         "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
     }

@@ -66,6 +66,7 @@ class Requirements:
     cpu: Cpu | None
     cpu_shares: int | None
     host_cpus: Mapping[str, list[int]] | None
+    pinned_cpus: list[int]
     huge_pages: Mapping[str, Any] | None
     networks: tuple[str, ...]
     bridges: tuple[str, ...]
@@ -175,6 +176,7 @@ _READERS = {
     "cpu": _cpu,
     "cpu_shares": _shares,
     "host_cpus": _host_cpus,
+    "pinned_cpus": _numbers,
     "huge_pages": _huge_pages,
     "networks": _texts,
     "bridges": _texts,

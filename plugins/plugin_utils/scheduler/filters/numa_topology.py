@@ -22,7 +22,8 @@ class NUMATopologyFilter(Filter):
     """Each NUMA cell of the guest finds a cell of its own on the host.
 
     The extra specs `hw:numa_nodes`, `hw:numa_cpus.N`, `hw:numa_mem.N`, `hw:mem_page_size` and `hw:cpu_policy` make the cells. Their
-    CPUs and memory must be there, their huge pages free, and with `hw:cpu_policy: dedicated` their CPUs not pinned to others.
+    CPUs and memory must be there, their huge pages free, and with `hw:cpu_policy: dedicated` as many CPUs of the host's `cpu_dedicated_set`
+    that no other guest has. A host whose facts do not tell that set offers all CPUs that are not pinned.
     A host that reports no `numa_cells` is refused.
     """
 
@@ -39,7 +40,8 @@ class NUMATopologyFilter(Filter):
         return bool(self.cells)
 
     def rejection(self, host: HostState) -> Rejection | None:
-        offered = host_cells(host)
+        request = self.context.request
+        offered = host_cells(host, request.requirements.pinned_cpus if host.name == request.instance.host else ())
         need = " + ".join(f"{cell.vcpus} CPUs with {cell.memory_mb} MB" for cell in self.cells)
         if not offered:
             return self.reject("numa", f"needs NUMA cells of {need}, the host reports none", need)
@@ -66,7 +68,7 @@ class NUMATopologyFilter(Filter):
         return all(seat(guest, set()) for guest in self.cells)
 
     def _fits(self, guest: GuestCell, host: HostCell) -> bool:
-        if guest.vcpus > host.cpus - (host.pinned if self.dedicated else 0):
+        if guest.vcpus > (host.own_cpus if self.dedicated else host.cpus):
             return False
         return guest.memory_mb <= (host.memory_mb if self.page_kib is None else self._in_pages(host, guest.memory_mb))
 
@@ -77,6 +79,6 @@ class NUMATopologyFilter(Filter):
         return max((host.free_pages[size] * size / 1024 for size in sizes if need_mb == math.inf or need_mb * 1024 % size == 0), default=0)
 
     def _shown(self, cell: HostCell) -> str:
-        cpus = cell.cpus - (cell.pinned if self.dedicated else 0)
+        cpus = cell.own_cpus if self.dedicated else cell.cpus
         memory = cell.memory_mb if self.page_kib is None else self._in_pages(cell)
         return f"cell {cell.id}: {cpus} CPUs with {memory:g} MB"

@@ -43,8 +43,8 @@ def device(driver: str = "vfio-pci", numa: str = "<numa node='1'/>", slot: int =
 
 def test_numa_cells() -> None:
     assert _host_capabilities.numa_cells(CAPABILITIES, {2: {"2048": 7}}, {1, 5}) == [
-        {"id": 0, "cpus": 2, "cpu_list": "0-1", "pinned_cpus": 1, "memory_mb": 2048, "free_pages": {}},
-        {"id": 2, "cpus": 1, "cpu_list": "2", "pinned_cpus": 0, "memory_mb": 1024, "free_pages": {"2048": 7}},
+        {"id": 0, "cpus": 2, "cpu_list": "0-1", "pinned_cpus": 1, "pinned_cpu_list": "1", "memory_mb": 2048, "free_pages": {}},
+        {"id": 2, "cpus": 1, "cpu_list": "2", "pinned_cpus": 0, "pinned_cpu_list": "", "memory_mb": 1024, "free_pages": {"2048": 7}},
     ]
 
 

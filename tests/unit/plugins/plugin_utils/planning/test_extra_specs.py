@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import SUPPORTED, changes_guest, tuning
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import SUPPORTED, changes_guest, dedicated_cells, tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
-NOTHING = {"topology": None, "numa": None, "hugepages": None, "cputune": {}, "memtune": {}, "iotune": {}, "bandwidth": {}}
+NOTHING = {"dedicated": False, "topology": None, "numa": None, "hugepages": None, "cputune": {}, "memtune": {}, "iotune": {}, "bandwidth": {}}
 
 
 def read(vcpus=4, ram=4096, **specs):
@@ -31,6 +31,7 @@ def read(vcpus=4, ram=4096, **specs):
     [
         ({}, {}),
         ({"hw_cpu_policy": "shared", "hw_mem_page_size": "small"}, {}),
+        ({"hw_cpu_policy": "dedicated"}, {"dedicated": True}),
         ({"hw_mem_page_size": "any"}, {}),
         ({"hw_mem_page_size": "4KB"}, {}),
         ({"hw_mem_page_size": "large"}, {"hugepages": "default"}),
@@ -60,7 +61,6 @@ def test_supported(specs, expected):
 @pytest.mark.parametrize(
     ("specs", "named"),
     [
-        ({"hw_cpu_policy": "dedicated"}, "hw:cpu_policy (dedicated: CPUs that only this guest has"),
         ({"hw_cpu_policy": "mixed"}, "hw:cpu_policy (mixed: "),
         ({"hw_cpu_realtime": "yes"}, "hw:cpu_realtime (unknown here)"),
         ({"hw_cpu_topology": "2"}, "hw:cpu_topology"),
@@ -115,6 +115,21 @@ def test_values_that_are_none(specs, message):
     with pytest.raises(ValidationError) as caught:
         read(**specs)
     assert str(caught.value).startswith(f"f.extra_specs.{message}")
+
+
+@pytest.mark.parametrize(
+    ("specs", "cells"),
+    [
+        ({}, None),
+        ({"hw:cpu_policy": "shared", "hw:numa_nodes": "2"}, None),
+        ({"hw:cpu_policy": "dedicated"}, [[0, 1, 2, 3]]),
+        ({"hw:cpu_policy": "dedicated", "hw:numa_nodes": "2"}, [[0, 1], [2, 3]]),
+        ({"hw:cpu_policy": "dedicated", "hw:numa_nodes": "2", "hw:numa_cpus.0": "0,3,1", "hw:numa_cpus.1": "2", "hw:numa_mem.0": "96", "hw:numa_mem.1": "4000"},
+         [[0, 1, 3], [2]]),
+    ],
+)  # fmt: skip
+def test_which_vcpus_share_a_numa_node(specs, cells):
+    assert dedicated_cells("f", {"vcpus": 4, "ram": 4096, "extra_specs": specs}) == cells
 
 
 def test_a_topology_of_absurdly_many_vcpus_takes_no_time():

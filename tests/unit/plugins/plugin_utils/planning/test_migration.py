@@ -275,8 +275,9 @@ class TestRefusals:
 class TestExtraSpecs:
     SHARES = {"quota:cpu_shares": "512", "capabilities:x": "y"}
 
-    def asked(self, specs, guest=None, **flavor):
-        return plan_migration(fleet(), guest or domain(), request_with({**FLAVORS["small"], "extra_specs": specs, **flavor}), {"enabled_filters": []})
+    def asked(self, specs, guest=None, hosts=None, filters=(), **flavor):
+        wanted = request_with({**FLAVORS["small"], "extra_specs": specs, **flavor})
+        return plan_migration(hosts or fleet(), guest or domain(), wanted, {"enabled_filters": list(filters)})
 
     def test_they_are_in_the_record_and_in_the_diff(self):
         found = self.asked(self.SHARES)["plan"]
@@ -297,8 +298,27 @@ class TestExtraSpecs:
         found = planned(migrate=True, guest=guest, hosts=[*fleet()[:1], host("kvm2", capabilities={"x": "y"})])
         assert (found["record"]["tuning"], found["record"]["new_flavor"]["extra_specs"]) == (None, self.SHARES)
 
+    def test_cpus_of_its_own(self):
+        def asked(guest, here):
+            hosts = [{**fleet()[0], "numa_cells": cells, "cpu_dedicated_set": here}, host("kvm2", numa_cells=cells, cpu_dedicated_set="")]
+            return self.asked({"hw:cpu_policy": "dedicated"}, guest, hosts, ["NUMATopologyFilter"])
+
+        cells = [{"id": 0, "cpus": 4, "cpu_list": "0-3", "pinned_cpu_list": "2", "pinned_cpus": 1, "memory_mb": 9999, "free_pages": {}}]
+        found = asked(domain(pinned_cpus=[]), "2-3")["plan"]
+        assert (found["action"], found["requirements"]["kvm1"]["dedicated"]) == ("in_place", [[0]])
+        refusal = asked(domain(pinned_cpus=[]), "2")["error"]
+        assert refusal["code"] == "no_valid_host"
+        assert "cell 0: 0 CPUs" in refusal["message"]
+        assert asked(domain(pinned_cpus=[2]), "2")["plan"]["action"] == "in_place"
+
+    def test_a_cold_migration_gives_cpus_of_its_own_there_too(self):
+        guest = domain(flavor={"name": "f", **FLAVORS["small"], "extra_specs": {"hw:cpu_policy": "dedicated"}})
+        cells = [{"id": 0, "cpus": 4, "cpu_list": "0-3", "pinned_cpu_list": "", "pinned_cpus": 0, "memory_mb": 9999, "free_pages": {}}]
+        found = planned(migrate=True, guest=guest, hosts=[*fleet()[:1], host("kvm2", numa_cells=cells, cpu_dedicated_set="3")])
+        assert (found["record"]["tuning"], found["requirements"]["kvm2"]["dedicated"]) == (None, [[0]])
+
     def test_refused_by_name(self):
-        answer = self.asked({"hw:cpu_policy": "dedicated"})
+        answer = self.asked({"hw:cpu_policy": "mixed"})
         assert answer["error"]["code"] == "unsupported_extra_specs"
         assert "kvmfleet_flavors.f.extra_specs" in answer["error"]["message"]
 

@@ -57,6 +57,24 @@ def test_topology(specs, cells, passes):
     assert (judged(specs, cells) is None) is passes
 
 
+@pytest.mark.parametrize(
+    ("dedicated", "pinned", "own", "passes"),
+    [
+        pytest.param("0-7", "", (), True, id="enough"),
+        pytest.param("0-2,7", "", (), False, id="one of them in no cell"),
+        pytest.param("0-3", "3", (), False, id="one is taken"),
+        pytest.param("0-3", "3", (3,), True, id="taken by the guest itself, which is here"),
+        pytest.param("", "", (), False, id="none is set aside"),
+        pytest.param("0-1", "3", (3,), False, id="what the guest has is not set aside"),
+    ],
+)
+def test_cpus_that_are_set_aside(dedicated, pinned, own, passes):
+    here = host(numa_cells=[cell(cpu_list="0-3", pinned_cpu_list=pinned)], cpu_dedicated_set=dedicated)
+    wanted = request(flavor=flavor(extra_specs={"hw:cpu_policy": "dedicated"}, vcpus=4, ram=4096), requirements={"pinned_cpus": list(own)})
+    wanted["instance"]["host"] = here["host"]
+    assert (rejection(NUMATopologyFilter, here, wanted) is None) is passes
+
+
 def test_memory_has_to_be_a_multiple_of_the_page_size():
     assert judged({"mem_page_size": "1GB"}, [cell(free_pages={"1048576": 9})], ram=4097) is not None
 
