@@ -123,7 +123,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 claim:
-  description: The claim.
+  description: The claim. Its C(cpus) are those that the guest has to itself here, or will have.
   type: dict
   returned: when not in check mode
 shared:

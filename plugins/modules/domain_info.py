@@ -184,8 +184,15 @@ domain:
       type: int
       returned: success
     host_cpus:
-      description: The numbers of the C(cpus) and (NUMA) C(nodes) of the host that the definition names.
+      description: >-
+        The numbers of the C(cpus) and (NUMA) C(nodes) of the host that the definition names, but for CPUs that a flavor with C(hw:cpu_policy=dedicated)
+        bound the vCPUs to, since those are chosen anew on each host.
       type: dict
+      returned: success
+    pinned_cpus:
+      description: The numbers of the CPUs of the host that vCPUs of the guest have to themselves.
+      type: list
+      elements: int
       returned: success
     huge_pages:
       description: >-

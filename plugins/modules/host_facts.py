@@ -165,6 +165,10 @@ ansible_facts:
           description: Why the host is drained, or V(null).
           type: str
           returned: success
+        cpu_dedicated_set:
+          description: The O(cpu_dedicated_set) that was given.
+          type: str
+          returned: success
         gathered_at:
           description: The O(gathered_at) that was given, or V(null).
           type: float
