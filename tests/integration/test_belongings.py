@@ -70,6 +70,7 @@ def test_internal_snapshots_travel(lab: Lab, fleet: Fleet, with_snapshots: tuple
         assert subject.guest.look().data == data[name]
 
 
+@pytest.mark.slow
 def test_in_place_a_snapshot_made_meanwhile_is_not_merged_away(lab: Lab, fleet: Fleet, with_snapshots: tuple[Subject, dict[str, str]]) -> None:
     subject, data = with_snapshots
     fleet.play("resize", instance="web", flavor="medium", target_host="kvm1").ok()

@@ -73,6 +73,7 @@ def test_old_facts_cost_an_attempt_and_nothing_else(lab: Lab, remembering: Remem
     assert "RamFilter" in remembering.play("plan", facts_max_age=0).ok().verdicts["kvm2"]
 
 
+@pytest.mark.slow
 def test_a_host_that_was_drained_since_is_not_asked(remembering: Remembering, guests: Guests) -> None:
     """The claim knows nothing of the inventory, so the inventory of now is compared with that of then."""
     guest = guests.create("web", "kvm1", start=False)

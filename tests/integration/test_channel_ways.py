@@ -107,6 +107,7 @@ def test_where_only_ssh_is_open_the_copy_travels_through_it(lab: Lab, guests: Gu
     subject.as_before()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_ssh")
 def test_a_tunnel_is_gone_with_its_controller(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """It dies in mid copy; the export closes behind it."""
@@ -123,6 +124,7 @@ def test_a_tunnel_is_gone_with_its_controller(lab: Lab, guests: Guests, fleet: F
     subject.as_before()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_ssh")
 def test_without_a_way_the_guest_is_not_touched(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     guest = guests.create("web", "kvm1")

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import pytest
 from support.faults import impatient, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
 
+@pytest.mark.slow
 def test_a_guest_that_died_at_its_destination_is_not_confirmed_but_may_be_reverted(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """It ran before the resize, so it runs after the revert, with the old flavor and the data of that time."""
     guest = guests.create("web", "kvm1")

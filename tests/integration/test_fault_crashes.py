@@ -83,10 +83,10 @@ def test_a_controller_dies_between_two_tasks_of_a_revert(subject: Subject, fleet
 @pytest.mark.parametrize(
     ("again", "masters"),
     [
-        pytest.param("resize", True, id="connections too, resize again"),
+        pytest.param("resize", True, id="connections too, resize again", marks=pytest.mark.slow),
         pytest.param("resize", False, id="resize again", marks=pytest.mark.slow),
         pytest.param("recover", True, id="connections too, recover", marks=pytest.mark.slow),
-        pytest.param("recover", False, id="recover", marks=pytest.mark.slow),
+        pytest.param("recover", False, id="recover"),
     ],
 )
 def test_killed_in_the_middle_of_the_copy(lab: Lab, guests: Guests, fleet: Fleet, again: str, masters: bool) -> None:

@@ -70,6 +70,7 @@ def test_the_channel_is_lost_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subjec
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_the_link_is_cut_for_seconds(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The copy waits, and goes on."""
     kill_ssh_masters(lab)  # one that an impatient test left open would give up within these seconds
@@ -86,6 +87,7 @@ def test_the_link_is_cut_for_seconds(lab: Lab, guests: Guests, fleet: Fleet) -> 
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_the_hosts_lose_each_other_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """For good, but the controller reaches both, so it is known that the guest runs nowhere: as before, at once."""
     with slow_link(lab["kvm2"]):
@@ -194,6 +196,7 @@ def test_the_disk_fills_up_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject,
     goes_on(lab, fleet, subject)
 
 
+@pytest.mark.slow
 def test_what_another_copy_has_yet_to_write_is_not_free(lab: Lab, fleet: Fleet, guests: Guests, subject: Subject, own_filesystem: None) -> None:
     """Real bytes decide even where disks are promised many times over; the guest that finds no room is not touched."""
     fleet.hosts["kvm2"]["kvmfleet_disk_allocation_ratio"] = 16.0

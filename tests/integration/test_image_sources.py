@@ -200,6 +200,7 @@ def test_wrong_content_is_passed_over(move: Move) -> None:
     move.back()
 
 
+@pytest.mark.slow
 def test_a_base_that_is_deleted_after_it_was_found(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """The guest goes on where it was; the next try fetches the base."""
     lab.call("base", "put", "golden", "--host", "kvm2")
@@ -219,6 +220,7 @@ def test_a_base_that_is_deleted_after_it_was_found(lab: Lab, fleet: Fleet, guest
             lab[name].sh(f"rm -rf {STORE} {GOLDEN}")
 
 
+@pytest.mark.slow
 def test_only_unused_images_are_removed(move: Move) -> None:
     """Not while a guest stands on them, nor a sealed copy of one; check mode says what would go."""
     lab, fleet = move.lab, move.fleet

@@ -82,6 +82,7 @@ def test_all_disks_are_frozen_at_once_and_a_confirm_leaves_nothing(lab: Lab, gue
     assert subject.runs_once_with_its_data() == "kvm2"
 
 
+@pytest.mark.slow
 def test_a_sealed_copy_whose_layers_were_copied_ahead_is_restored(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The controller dies when the guest is down and its newest layer is the only file that has not travelled."""
     guest = guests.create("web", "kvm1")
@@ -94,7 +95,7 @@ def test_a_sealed_copy_whose_layers_were_copied_ahead_is_restored(lab: Lab, gues
     assert guest.xml == xml
 
 
-@pytest.mark.parametrize("how", ["channel", "controller"])
+@pytest.mark.parametrize("how", [pytest.param("channel", marks=pytest.mark.slow), "controller"])
 def test_a_round_that_fails_leaves_the_running_guest_as_it_was(lab: Lab, guests: Guests, fleet: Fleet, how: str) -> None:
     """Not even restarted: the layers are merged while it runs. A dead controller's rounds are undone by recover."""
     guest = guests.create("web", "kvm1")
@@ -140,6 +141,7 @@ def test_a_guest_that_goes_off_while_it_is_copied_stays_as_it_is(lab: Lab, guest
     assert guest.look().data == late
 
 
+@pytest.mark.slow
 def test_auto_decides_by_size_and_rate_and_says_so(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     guest = guests.create("web", "kvm1")
     data = guest.write(16)

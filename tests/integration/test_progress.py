@@ -48,7 +48,8 @@ def test_a_limited_copy_is_shown_by_status(lab: Lab, guests: Guests, fleet: Flee
     subject.as_before()
 
 
-@pytest.mark.parametrize("verify", [pytest.param("none", marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("verify", ["none", "full"])
 def test_verification_can_be_chosen(lab: Lab, guests: Guests, fleet: Fleet, verify: str) -> None:
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write(8))

@@ -57,6 +57,7 @@ def inside(guest: Guest) -> str:
     return guest.wait().exec("sh", "-c", "for disk in vdb vdc; do sha256sum </dev/$disk; done")
 
 
+@pytest.mark.slow
 def test_disks_in_several_directories(lab: Lab, fleet: Fleet, scattered: Guest) -> None:
     """Each comes to lie in the directory of the same name; a host without that name does not get the guest; revert brings the old paths back."""
     subject = Subject(lab, scattered, scattered.write())
@@ -152,6 +153,7 @@ def test_volumes_of_a_storage_pool(lab: Lab, fleet: Fleet, pooled: Guest) -> Non
     assert [line.split()[0] for line in lab["kvm1"].virsh("vol-list", "vms").splitlines()] == ["seed.iso"]
 
 
+@pytest.mark.slow
 def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> None:
     """The layer is a file; after confirm, and after revert, the definition names the volume again and the guest starts from it."""
     subject, host = Subject(lab, pooled, pooled.write()), lab["kvm1"]
