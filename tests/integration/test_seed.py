@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.definition import add, edited
-from support.faults import Subject
+from support.faults import Subject, eventually
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Lab
@@ -27,6 +27,17 @@ dd if=/dev/sr0 bs=1 skip=32808 count=6 2>/dev/null && echo
 mkdir -p /run/seed && mount -t iso9660 -o ro /dev/sr0 /run/seed && cat /run/seed/meta-data && umount /run/seed
 cat /sys/class/dmi/id/product_uuid /sys/class/dmi/id/product_serial
 find /var/lib/cloud -type f -exec sha256sum {} +
+"""
+BASE = "debian"
+# Seconds that a guest with systemd and cloud-init may take to boot without KVM while others use the processors.
+SLOWNESS = 900
+USER_DATA = """hostname: web
+bootcmd: ['echo boot >>/var/log/boots']
+runcmd: ['cat /var/lib/cloud/data/instance-id >>/var/log/first-boots']"""
+# What cloud-init did when it saw the instance for the first time, and when.
+_FIRST_TIME = """
+cat /var/lib/cloud/data/instance-id /var/log/first-boots /etc/hostname /etc/ssh/ssh_host_ed25519_key.pub
+find /var/lib/cloud/instances/*/sem -type f -printf '%p %T@\\n' | sort
 """
 _FIRST_BOOT = """
 mkdir -p /var/lib/cloud/data /var/lib/cloud/instances/iid-web-1/sem
@@ -75,3 +86,44 @@ def test_a_seed_travels_byte_for_byte(lab: Lab, fleet: Fleet, seeded: Guest) -> 
     assert seeded.exec("sh", "-c", _IDENTITY) == before
     fleet.play("confirm", instance="web").ok()
     assert (lab["kvm1"].sha256(SEED), lab["kvm2"].sha256(SEED)) == (seed, seed)
+
+
+@pytest.fixture
+def debian(lab: Lab, guests: Guests) -> Iterator[Guest]:
+    """A guest that has cloud-init, and a seed."""
+    for host in ("kvm1", "kvm2"):
+        lab.call("base", "put", BASE, "--host", host, "--debian", timeout=SLOWNESS)
+    guest = guests.create("web", "kvm1", "--base", BASE, start=False)
+    make_seed(lab, USER_DATA)
+    add_seed(lab)
+    lab["kvm1"].virsh("start", "web")
+    yield guest
+    guests.delete_all()
+    for host in lab.hosts.values():
+        host.run("rm", "-f", SEED)
+    for name in ("kvm1", "kvm2"):
+        lab.call("base", "remove", BASE, "--host", name)
+
+
+def boots(guest: Guest, count: int) -> None:
+    """Wait until cloud-init has done what it had to do in this boot of the guest."""
+    script = "[ -e /run/cloud-init/result.json ] && wc -l </var/log/boots || true"
+    eventually(lambda: guest.exec("sh", "-c", script) == str(count), f"cloud-init has seen {count} boots", SLOWNESS)
+    result = guest.exec("cat", "/run/cloud-init/result.json")
+    assert ["[seed=/dev/sr0]" in result, '"errors": []' in result] == [True, True], result
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * SLOWNESS)
+def test_cloud_init_knows_the_instance_after_a_move(lab: Lab, fleet: Fleet, debian: Guest) -> None:
+    """It runs at each boot, and does not do again what it does for a new instance: keys of the host, commands of the user."""
+    boots(debian, 1)
+    subject, first = Subject(lab, debian, debian.write()), debian.exec("sh", "-c", _FIRST_TIME)
+    assert first.startswith("iid-web-1\niid-web-1\nweb\nssh-ed25519 ")
+    assert "/iid-web-1/sem/config_ssh " in first
+    fleet.resize("web", "medium", target_host="kvm2").ok()
+    boots(debian, 2)
+    assert subject.runs_once_with_its_data() == "kvm2"
+    assert debian.exec("sh", "-c", _FIRST_TIME) == first
+    assert debian.exec("cat", "/var/lib/cloud/data/previous-instance-id") == "iid-web-1"
+    fleet.play("confirm", instance="web").ok()
