@@ -23,6 +23,8 @@ BALLAST = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt"
 CONFIGURATION = """\
 datasource_list: [NoCloud]
 network: {config: disabled}
+users: []
+disable_root: false
 ssh_genkeytypes: [ed25519]
 cloud_init_modules: [bootcmd, set_hostname, ssh]
 cloud_config_modules: [runcmd]
