@@ -25,6 +25,7 @@ from . import (
     _libvirt,
     _networks,
     _pools,
+    _power,
     _qemu_img,
     _references,
     _snapshots,
@@ -77,7 +78,7 @@ def domain_facts(
         "state": _libvirt.state_name(domain),
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.isPersistent() and domain.autostart()),
-        "managed_save": bool(domain.isPersistent() and _libvirt.supported(domain.hasManagedSaveImage, 0)),
+        "managed_save": _libvirt.has_managed_save(domain),
         "snapshots": _snapshots.facts(domain),
         "has_checkpoints": bool(_libvirt.supported(domain.listAllCheckpoints, [])),
         "flavor": {**asdict(flavor), "disk": -(-root_size // _GIB)},
@@ -141,7 +142,7 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
     if not facts["persistent"]:
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
-        yield "managed_save", "The memory of the guest is saved (managed save): start it, or remove the saved image."
+        yield "managed_save", _power.SAVED
     if facts["has_checkpoints"]:
         yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
     if facts["virt_type"] not in _VIRT_TYPES:

@@ -54,9 +54,11 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """
     if record["status"] == status:
         return False
-    if record["status"] == "finished":
-        record = journal.update(record, status="reverting", step="reverting")
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if record["status"] == "finished":
+        if domain is not None:
+            _power.require_not_saved(domain)
+        record = journal.update(record, status="reverting", step="reverting")
     if "private" in record:
         if domain is not None and record["status"] in ("post-migrating", "reverting"):
             _power.stop(domain, **shutdown)
@@ -93,6 +95,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
             f"Instance {record['instance_name']} is not confirmed: it ran before the resize and does not run now. Start or repair it, or revert.",
             instance=record["instance_name"],
         )
+    _power.require_not_saved(domain)
     record = journal.update(record, status="confirming", step="confirming")
     for disk in _writable(record):
         layer = layer_path(record, disk)

@@ -242,6 +242,11 @@ def _unless_gone(call: Callable[[], T]) -> T | None:
         raise
 
 
+def has_managed_save(domain: Any) -> bool:
+    """Whether the memory of the guest lies in a file that libvirt would start it from, with the definition of then."""
+    return bool(domain.isPersistent() and supported(domain.hasManagedSaveImage, 0))
+
+
 def is_active(domain: Any) -> bool:
     """Whether a QEMU process of the domain exists (running, paused, shutting down, crashed but kept ...)."""
     return bool(domain.isActive())

@@ -14,6 +14,10 @@ from . import _libvirt
 from ._errors import KvmfleetError
 
 SHUTDOWN_MODES = ("agent", "acpi")
+SAVED = (
+    "The memory of the guest is saved (managed save), and its next start goes on from that, with the definition of then. "
+    "Start it first, or drop what is saved (virsh managedsave-remove): to the guest that is a power cut."
+)
 _POLL = 0.02  # a guest that is off waits for us
 _WATCH_POLL = 0.1
 
@@ -61,6 +65,15 @@ def stop(
             next_signal = now + retry_interval
         time.sleep(_POLL)
     return {"was_running": True, "method": method or "guest", "requested_at": requested_at, "off_at": time.time()}
+
+
+def require_not_saved(domain: Any) -> None:
+    """The next start of the guest is a boot.
+
+    :raises KvmfleetError: `managed_save`.
+    """
+    if _libvirt.has_managed_save(domain):
+        raise KvmfleetError("managed_save", f"{domain.name()}: {SAVED}", instance=domain.name())
 
 
 def bring_up(domain: Any, wanted: bool, *, settle: float, agent_timeout: float) -> dict[str, Any]:

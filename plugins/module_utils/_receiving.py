@@ -167,6 +167,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
             instance=record["instance_name"],
         )
     _power.stop(domain, **shutdown)
+    _power.require_not_saved(domain)
     _libvirt.undefine_keeping_everything(domain)
     return True
 

@@ -73,6 +73,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
             _snapshots.redefine(_libvirt.define(conn, definition), snapshots)
     if _libvirt.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
+    _power.require_not_saved(domain)
     require_unchanged_chains(record)
     return journal.update(record, step="stopped", stopped=stopped)
 

@@ -1,7 +1,7 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest that is off stays off, whatever becomes of it, and keeps its NVRAM; whatever is done twice changes nothing the second time."""
+"""A guest that is off stays off, whatever becomes of it, and keeps its NVRAM and autostart; whatever is done twice changes nothing the second time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def test_a_stopped_guest_stays_stopped(lab: Lab, fleet: Fleet, guests: Guests) -
     guest = guests.create("web", "kvm1", "--firmware", "uefi", start=False)
     lab["kvm1"].virsh("start", "web")
     lab["kvm1"].virsh("destroy", "web")
+    lab["kvm1"].virsh("autostart", "web")
     identity, nvram = guest.identity, lab["kvm1"].files(NVRAM)
     firmware = lab["kvm1"].sha256(*nvram)
 
@@ -25,6 +26,7 @@ def test_a_stopped_guest_stays_stopped(lab: Lab, fleet: Fleet, guests: Guests) -
         assert guest.defined == fleet.flavors[flavor]
         assert guest.identity == identity
         assert lab[host].sha256(*nvram) == firmware
+        assert "Autostart:      enable" in lab[host].virsh("dominfo", "web")
 
     def again(playbook: str, **extra: str | bool) -> None:
         assert fleet.play(playbook, instance="web", **extra).ok().changed == 0

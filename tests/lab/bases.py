@@ -38,13 +38,13 @@ def ensure(host: Host, name: str) -> None:
         put(host, name)
 
 
-def put(host: Host, name: str, stamp: str | None = None) -> None:
-    """Copy the guest image to a host; bases with the same stamp (by default the name) have the same content on all hosts."""
+def put(host: Host, name: str, stamp: str | None = None, image: Path | None = None) -> None:
+    """Copy an image, by default that of the lab's guests, to a host; bases with the same stamp (by default the name) have the same content on all hosts."""
     target = _on_machine(host, path_of(name))
     if target.exists():
         raise LabError(f"{host.name} holds a base {name} already: remove it first")
     unfinished = target.with_suffix(".new")
-    run(["cp", "--sparse=always", "--reflink=auto", host.lab.image, str(unfinished)])
+    run(["cp", "--sparse=always", "--reflink=auto", str(image or host.lab.image), str(unfinished)])
     with tempfile.NamedTemporaryFile(prefix="kvmfleet-lab-") as content:
         content.write((stamp or name).encode()[:STAMP_SIZE].ljust(STAMP_SIZE, b"\0"))
         content.flush()

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from . import bases, fleet, guest, inventory
 from .errors import LabError
+from .image import ensure_debian_image
 from .locking import exclusive
+from .settings import cache_directory
 
 SELFTEST = Path(__file__).parent / "selftest"
 
@@ -75,6 +77,7 @@ def _add_base_commands(commands: argparse._SubParsersAction) -> None:
         command.add_argument("--host", required=True)
         if function is _base_put:
             command.add_argument("--stamp", help="text that makes the content differ (default: the base's name)")
+            command.add_argument("--debian", action="store_true", help="an image with systemd and cloud-init, which takes minutes to build once")
 
 
 def _add_guest_commands(commands: argparse._SubParsersAction) -> None:
@@ -180,7 +183,8 @@ def _base_list(_arguments: argparse.Namespace) -> None:
 
 
 def _base_put(arguments: argparse.Namespace) -> None:
-    bases.put(fleet.host_named(fleet.existing_lab(), arguments.host), arguments.name, arguments.stamp)
+    host = fleet.host_named(fleet.existing_lab(), arguments.host)
+    bases.put(host, arguments.name, arguments.stamp, ensure_debian_image(cache_directory()) if arguments.debian else None)
 
 
 def _base_remove(arguments: argparse.Namespace) -> None:

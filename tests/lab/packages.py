@@ -16,6 +16,7 @@ from .shell import run
 
 HOST_PACKAGES = (
     "e2fsprogs",
+    "genisoimage",
     "iproute2",
     "libnbd-bin",
     "libvirt-clients",

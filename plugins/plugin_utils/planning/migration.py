@@ -10,6 +10,7 @@ Check mode, diff, the printed table and the run read this object; nothing decide
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
@@ -26,6 +27,15 @@ GIB = 1024**3
 _FOR_THE_CLAIM = ("network_disks", "mtus")
 """Requirements that no fact answers."""
 _MOVABLE_STATES = ("running", "shutoff")
+_WAYS_OUT = MappingProxyType(
+    {
+        "paused": "A move would lose what it has in memory: resume it (virsh resume) or shut it down first.",
+        "pmsuspended": "It sleeps, and a move would lose what it has in memory: wake it first (virsh dompmwakeup).",
+        "crashed": "Its on_crash action keeps it as it crashed, which a move would lose: reset it (virsh reset) or cut its power (virsh destroy) first.",
+        "shutdown": "It is shutting down: wait until it is off.",
+    }
+)
+"""What to do with a guest in one of the other states."""
 
 
 def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
@@ -186,7 +196,8 @@ def _require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -
     if domain["state"] not in _MOVABLE_STATES:
         raise Refusal(
             "unsupported_state",
-            f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. Resume, start or stop it first.",
+            f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. "
+            + _WAYS_OUT.get(domain["state"], "Start or stop it first."),
             have=domain["state"],
             need=list(_MOVABLE_STATES),
         )

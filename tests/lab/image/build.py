@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import packages
@@ -17,7 +18,7 @@ from ..errors import LabError
 from ..locking import exclusive
 from ..shell import run
 from .cpio import CpioArchive
-from .disk import build_disk
+from .disk import DISK_MIB, INODES, build_disk
 from .kernel import Kernel
 
 SOURCES = Path(__file__).parent
@@ -31,12 +32,21 @@ SYSLINUX_EFI = {
 
 
 def ensure_image(cache: Path) -> Path:
-    """Return the image of this builder, building it if the cache does not hold it."""
-    image = cache / f"guest-{_digest_of_builder()}.qcow2"
+    """Return the guest image of this builder, building it if the cache does not hold it."""
+    return ensure("guest", cache, _root_file_system)
+
+
+def ensure(kind: str, cache: Path, root_file_system: Callable[[Path, Path], Path], size_mib: int = DISK_MIB, inodes: int = INODES) -> Path:
+    """Return an image of this builder with its own kernel and another root file system, building it if the cache does not hold it.
+
+    `root_file_system` is given a directory to work in and that of the unpacked tools, and returns the directory with the files.
+    """
+    image = cache / f"{kind}-{_digest_of_builder()}.qcow2"
     if not image.exists():
         with exclusive(cache):
             if not image.exists():
-                _build(image, cache)
+                with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=cache) as directory:
+                    _assemble(Path(directory), root_file_system, size_mib, inodes).rename(image)
     return image
 
 
@@ -56,19 +66,13 @@ def _digest_of_builder() -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(image: Path, cache: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=cache) as directory:
-        finished = _assemble(Path(directory))
-        finished.rename(image)
-
-
-def _assemble(work: Path) -> Path:
+def _assemble(work: Path, root_file_system: Callable[[Path, Path], Path], size_mib: int, inodes: int) -> Path:
     tools, kernel = _fetch(work)
     initrd = work / "initrd"
     initrd.write_bytes(_initramfs(tools, kernel))
     boot_files = {"vmlinuz": kernel.image, "initrd": initrd, "syslinux.cfg": SOURCES / "boot/syslinux.cfg"}
     boot_files.update({name: tools / source for name, source in SYSLINUX_EFI.items()})
-    disk = build_disk(work, tools, boot_files, _root_file_system(work, tools))
+    disk = build_disk(work, tools, boot_files, root_file_system(work, tools), size_mib, inodes)
     finished = work / "guest.qcow2"
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), str(finished)])
     return finished

@@ -13,6 +13,7 @@ from ..shell import SYSTEM_PATH, run
 MIB = 1024 * 1024
 SECTOR = 512
 DISK_MIB = 512
+INODES = 4096
 BOOT_START_MIB = 1
 BOOT_MIB = 47
 ROOT_START_MIB = BOOT_START_MIB + BOOT_MIB
@@ -20,24 +21,24 @@ EFI_SYSTEM_PARTITION = 0xEF
 LINUX = 0x83
 
 
-def build_disk(work: Path, tools: Path, boot_files: dict[str, Path], rootfs: Path) -> Path:
+def build_disk(work: Path, tools: Path, boot_files: dict[str, Path], rootfs: Path, size_mib: int, inodes: int) -> Path:
     """Return a raw disk in `work`; `tools` holds the unpacked packages of SYSLINUX and mtools."""
     disk = work / "disk.raw"
     with disk.open("wb") as image:
-        image.write(_boot_record(tools))
-        image.truncate(DISK_MIB * MIB)
+        image.write(_boot_record(tools, size_mib))
+        image.truncate(size_mib * MIB)
     _insert(_boot_partition(work, tools, boot_files), disk, BOOT_START_MIB)
-    _insert(_root_partition(work, rootfs), disk, ROOT_START_MIB)
+    _insert(_root_partition(work, rootfs, size_mib - ROOT_START_MIB, inodes), disk, ROOT_START_MIB)
     return disk
 
 
-def _boot_record(tools: Path) -> bytes:
+def _boot_record(tools: Path, size_mib: int) -> bytes:
     code = (tools / "usr/lib/syslinux/mbr/mbr.bin").read_bytes().ljust(440, b"\0")
     return (
         code
         + b"kfl1\0\0"
         + _partition(EFI_SYSTEM_PARTITION, BOOT_START_MIB, BOOT_MIB, active=True)
-        + _partition(LINUX, ROOT_START_MIB, DISK_MIB - ROOT_START_MIB)
+        + _partition(LINUX, ROOT_START_MIB, size_mib - ROOT_START_MIB)
         + bytes(32)
         + b"\x55\xaa"
     )
@@ -63,10 +64,10 @@ def _boot_partition(work: Path, tools: Path, files: dict[str, Path]) -> Path:
     return image
 
 
-def _root_partition(work: Path, rootfs: Path) -> Path:
+def _root_partition(work: Path, rootfs: Path, size_mib: int, inodes: int) -> Path:
     image = work / "root.ext4"
-    options = ["-q", "-F", "-t", "ext4", "-m", "0", "-N", "4096", "-L", "kvmfleet", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(rootfs)]
-    run(["mke2fs", *options, str(image), f"{DISK_MIB - ROOT_START_MIB}M"], env={"PATH": SYSTEM_PATH})
+    options = ["-q", "-F", "-t", "ext4", "-m", "0", "-N", str(inodes), "-L", "kvmfleet", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(rootfs)]
+    run(["mke2fs", *options, str(image), f"{size_mib}M"], env={"PATH": SYSTEM_PATH})
     return image
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from ..errors import LabError
 
-WANTED_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_console", "virtio_net", "virtio_rng", "button", "evdev", "tpm_crb")
+WANTED_MODULES = (
+    *("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_console", "virtio_net", "virtio_rng", "button", "evdev", "tpm_crb"),
+    # CD-ROMs: this kernel knows no SATA, which is what most guests have them on, but SCSI.
+    *("virtio_scsi", "sr_mod", "isofs"),
+    "efivarfs",
+)
 
 
 class Kernel:

@@ -132,6 +132,22 @@ def test_a_guest_of_the_test_driver_is_no_guest_to_move(state: StateDir) -> None
     assert codes(found) == ["unsupported_virt_type", "image_outside_directories"]
 
 
+def test_a_guest_that_is_paused_or_saved_is_told_from_one_that_is_off(state: StateDir) -> None:
+    """Libvirt says of a saved one that it is shut off, too."""
+    domain = _libvirt.find_domain(libvirt.open("test:///default"), "test")
+
+    def found() -> tuple[str, bool, bool]:
+        facts = domain_facts(domain, state, image_directories=["/var/lib/libvirt/images"])
+        return facts["state"], facts["managed_save"], "managed_save" in codes(facts)
+
+    domain.suspend()
+    assert found() == ("paused", False, False)
+    domain.managedSave()
+    assert found() == ("shutoff", True, True)
+    domain.managedSaveRemove()
+    assert found() == ("shutoff", False, False)
+
+
 @pytest.mark.parametrize("key", ["web01", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a101", "0F5D8F9C2C1E4F0A9D353A2A5CF0A101"])
 def test_a_domain_is_found_by_name_or_uuid(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
     assert _libvirt.find_domain(qemu, key).UUIDString() == guest.UUIDString()

@@ -207,9 +207,21 @@ class TestRefusals:
         error = refused(migrate=True, hosts=[fleet()[0], down])
         assert "kvm2 was not asked: no route to host" in error["message"]
 
-    @pytest.mark.parametrize("state", ["paused", "pmsuspended", "crashed", "shutdown"])
-    def test_states(self, state):
-        assert refused(guest=domain(state=state))["code"] == "unsupported_state"
+    @pytest.mark.parametrize(
+        ("state", "way_out"),
+        [
+            ("paused", "virsh resume"),
+            ("pmsuspended", "virsh dompmwakeup"),
+            ("crashed", "virsh reset"),
+            ("shutdown", "wait until it is off"),
+            ("blocked", "Start or stop it first"),
+        ],
+    )
+    def test_states(self, state, way_out):
+        error = refused(guest=domain(state=state))
+        assert (error["code"], error["details"]["have"]) == ("unsupported_state", state)
+        assert f"is {state}; it must be running or shut off. " in error["message"]
+        assert way_out in error["message"]
 
     def test_transient(self):
         assert refused(guest=domain(persistent=False))["code"] == "transient_domain"
