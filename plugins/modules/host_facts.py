@@ -244,7 +244,8 @@ ansible_facts:
           returned: success
         cpu:
           description:
-            - The CPU that guests can have, for one C(virt_type). C(model) and C(features) are the host's own, C(models) those that QEMU can offer.
+            - The CPU that guests can have, for one C(virt_type). C(model) and C(features) are the host's own, C(models) those that QEMU can offer,
+              C(unusable_models) those that it knows and whose features the host has not all.
             - V(null) where libvirt cannot tell.
           type: dict
           returned: success
