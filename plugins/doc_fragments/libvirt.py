@@ -11,7 +11,9 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   uri:
-    description: libvirt connection URI, as the host itself sees it.
+    description:
+      - libvirt connection URI, as the host itself sees it.
+      - It must be that of the system instance. The libvirt of a single user, C(qemu:///session), is refused (V(unsupported_uri)).
     type: str
     default: qemu:///system
 requirements:

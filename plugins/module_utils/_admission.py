@@ -24,6 +24,7 @@ from . import (
     _huge_pages,
     _kept,
     _libvirt,
+    _machine_types,
     _network_disks,
     _networks,
     _tpm_state,
@@ -152,8 +153,7 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
     machine, arch, virt_type = requirements["machine"], requirements["arch"], requirements["virt_type"]
     reasons = []
     if machine and machine not in facts["machine_types"]:
-        known = ", ".join(sorted(facts["machine_types"])[-8:])
-        reasons.append(_reason("machine_type", f"machine type {machine} is not supported here (newest known: {known})"))
+        reasons.append(_reason("machine_type", f"this host {_machine_types.lacking(machine, facts['machine_types'])[0]}"))
     if [arch, virt_type, "hvm"] not in facts["supported_instances"]:
         reasons.append(_reason("virt_type", f"{virt_type} guests of architecture {arch} are not supported here"))
     reasons += [

@@ -122,12 +122,14 @@ def pci_pools(devices: Iterable[ET.Element], taken: Collection[_host_bindings.Pc
 
 
 def cpu(domain: ET.Element, features: list[str] | None) -> dict[str, Any]:
-    """The CPU that guests can have: libvirt's name for the host's own, every feature of it, and the models that QEMU can offer here."""
+    """The CPU that guests can have: libvirt's name for the host's own, every feature of it, the models that QEMU can offer here, and those it only knows."""
+    models = domain.findall("cpu/mode[@name='custom']/model")
     return {
         "virt_type": domain.findtext("domain"),
         "model": domain.findtext("cpu/mode[@name='host-model']/model"),
         "features": features,
-        "models": [model.text or "" for model in domain.findall("cpu/mode[@name='custom']/model") if model.get("usable") != "no"],
+        "models": [model.text or "" for model in models if model.get("usable") != "no"],
+        "unusable_models": [model.text or "" for model in models if model.get("usable") == "no"],
     }
 
 

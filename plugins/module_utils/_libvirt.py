@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import time
+import urllib.parse
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +55,10 @@ _NO_AGENT = (
 
 @contextlib.contextmanager
 def connect(uri: str = "qemu:///system") -> Iterator[Any]:
-    """A virConnect for the duration of the block; KvmfleetError `libvirt_unavailable` says what to install or start."""
+    """A virConnect for the duration of the block.
+
+    :raises KvmfleetError: `libvirt_unavailable` says what to install or start; `unsupported_uri`.
+    """
     if not HAS_LIBVIRT:
         raise KvmfleetError(
             "libvirt_unavailable",
@@ -62,6 +66,7 @@ def connect(uri: str = "qemu:///system") -> Iterator[Any]:
             interpreter=sys.executable,
         )
     libvirt.registerErrorHandler(lambda context, error: None, None)
+    _refuse_session(uri, uri)
     try:
         connection = libvirt.open(uri)
     except LibvirtError as exc:
@@ -72,9 +77,26 @@ def connect(uri: str = "qemu:///system") -> Iterator[Any]:
             uri=uri,
         ) from exc
     try:
+        # An alias of the client's configuration, or an empty URI, tells only now.
+        _refuse_session(uri, connection.getURI())
         yield connection
     finally:
         connection.close()
+
+
+def _refuse_session(asked: str, uri: str) -> None:
+    try:
+        path = urllib.parse.urlsplit(uri).path
+    except ValueError:
+        return  # libvirt says better what is wrong with it
+    if path == "/session":
+        raise KvmfleetError(
+            "unsupported_uri",
+            f"uri is {asked!r}, the libvirt of a single user. The guests of a host are those of its system instance, whose firmware variables, TPMs and "
+            "disks lie where root alone can seal them: leave uri at qemu:///system and run the play with become.",
+            uri=asked,
+            need="qemu:///system",
+        )
 
 
 def find_domain(connection: Any, key: str) -> Any | None:

@@ -329,7 +329,9 @@ domain:
       type: str
       returned: success
 error_code:
-  description: What went wrong, for machines, such as V(libvirt_unavailable), V(invalid_domain_xml), V(invalid_root_disk), V(libvirt_error) or V(os_error).
+  description: >-
+    What went wrong, for machines, such as V(libvirt_unavailable), V(unsupported_uri), V(invalid_domain_xml), V(invalid_root_disk), V(libvirt_error) or
+    V(os_error).
   returned: failure
   type: str
 details:

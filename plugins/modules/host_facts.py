@@ -254,7 +254,8 @@ ansible_facts:
           returned: success
         cpu:
           description:
-            - The CPU that guests can have, for one C(virt_type). C(model) and C(features) are the host's own, C(models) those that QEMU can offer.
+            - The CPU that guests can have, for one C(virt_type). C(model) and C(features) are the host's own, C(models) those that QEMU can offer,
+              C(unusable_models) those that it knows and whose features the host has not all.
             - V(null) where libvirt cannot tell.
           type: dict
           returned: success
@@ -423,8 +424,8 @@ ansible_facts:
           returned: success
 error_code:
   description: >-
-    What went wrong, for machines: V(libvirt_unavailable), V(images_path_missing), V(invalid_parameter), V(record_unreadable), V(schema_too_new),
-    V(libvirt_error) or V(os_error).
+    What went wrong, for machines: V(libvirt_unavailable), V(unsupported_uri), V(images_path_missing), V(invalid_parameter), V(record_unreadable),
+    V(schema_too_new), V(libvirt_error) or V(os_error).
   returned: failure
   type: str
 details:

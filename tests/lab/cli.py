@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import bases, fleet, guest, inventory
+from . import bases, fleet, generation, guest, inventory
 from .errors import LabError
 from .image import ensure_debian_image
 from .locking import exclusive
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     up = _command(commands, "up", _up, "make the lab, or complete and repair it")
     up.add_argument("--hosts", type=int, help="how many hosts")
     down = _command(commands, "down", _down, "remove the lab")
-    down.add_argument("--purge", action="store_true", help="remove the cache of built images too")
+    down.add_argument("--purge", action="store_true", help="remove the cache of built images and roots too")
     _command(commands, "status", _status, "show the hosts; fails unless all are up")
     listing = _command(commands, "inventory", _inventory, "print the Ansible inventory")
     listing.add_argument("--output", type=Path, help="write it to this file")
@@ -62,6 +62,9 @@ def _add_host_commands(commands: argparse._SubParsersAction) -> None:
     host = commands.add_parser("host", help="let hosts and their services die and return").add_subparsers(required=True, metavar="COMMAND")
     for name, function in (("kill", _host_kill), ("start", _host_start)):
         _command(host, name, function, f"{name} a whole host").add_argument("host")
+    renew = _command(host, "renew", _host_renew, "make a host anew, without its guests")
+    renew.add_argument("host")
+    renew.add_argument("--generation", choices=generation.KNOWN, help="release of Debian (default: the machine's own, whose programs the host shares)")
     for name, function in (("stop-service", _service_stop), ("start-service", _service_start)):
         command = _command(host, name, function, f"{name.split('-', maxsplit=1)[0]} a daemon of a host")
         command.add_argument("host")
@@ -89,6 +92,7 @@ def _add_guest_commands(commands: argparse._SubParsersAction) -> None:
     create.add_argument("--no-start", action="store_true")
     create.add_argument("--base", default=bases.DEFAULT_NAME)
     create.add_argument("--mac")
+    create.add_argument("--machine", default="q35", help="machine type, or an alias that the host's libvirt resolves")
     create.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
     create.add_argument("--ignore-shutdown", action="store_true", help="the guest refuses to power off")
     create.add_argument("--disk-gb", type=int, help="disk size other than the flavor's")
@@ -170,6 +174,10 @@ def _host_start(arguments: argparse.Namespace) -> None:
         fleet.host_named(lab, arguments.host).start()
 
 
+def _host_renew(arguments: argparse.Namespace) -> None:
+    fleet.renew_host(arguments.host, arguments.generation)
+
+
 def _service_stop(arguments: argparse.Namespace) -> None:
     fleet.host_named(fleet.existing_lab(), arguments.host).stop_service(arguments.service)
 
@@ -199,6 +207,7 @@ def _guest_create(arguments: argparse.Namespace) -> None:
         start=not arguments.no_start,
         base=arguments.base,
         mac=arguments.mac,
+        machine=arguments.machine,
         uefi=arguments.firmware == "uefi",
         ignore_shutdown=arguments.ignore_shutdown,
         disk_gb=arguments.disk_gb,

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from . import inventory, network, packages, ssh
 from .errors import LabError
+from .generation import ensure_root
 from .host import Host
 from .image import ensure_image, remove_unfinished
 from .kvm import kvm_works
@@ -94,6 +95,25 @@ def up(host_count: int | None = None) -> Lab:
         ssh.write_known_hosts(lab)
         inventory.write(lab, lab.directory / INVENTORY_FILE)
     return lab
+
+
+def renew_host(name: str, generation: str | None) -> None:
+    """Make a host anew, without guests, of another generation of Debian or (None) of the machine's own."""
+    lab = existing_lab()
+    with exclusive(lab.directory):
+        host = host_named(lab, name)
+        os.environ[LAB_MARK] = lab.id
+        roots = {other: root for other, root in lab.roots.items() if other != name}
+        if generation:
+            roots[name] = str(ensure_root(generation, cache_directory()))
+        host.kill()
+        # What is left of a connection to the old host would be taken for one to the new.
+        ssh.close_connections(lab)
+        run(["rm", "--recursive", "--force", "--one-file-system", str(host.files)])
+        lab = replace(lab, roots=roots)
+        save_lab(lab)
+        host_named(lab, name).start()
+        ssh.write_known_hosts(lab)
 
 
 def down(purge: bool = False) -> None:

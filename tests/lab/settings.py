@@ -9,7 +9,7 @@ import ipaddress
 import json
 import os
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import LabError
@@ -35,7 +35,10 @@ class HostDescription:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab that exists; `id` marks every process of it, `image` is the file that its base images are copies of."""
+    """A lab that exists; `id` marks every process of it, `image` is the file that its base images are copies of.
+
+    `roots` names the hosts that do not share the machine's root, and the directory of each one's own.
+    """
 
     id: str
     directory: Path
@@ -44,6 +47,7 @@ class Lab:
     host_names: tuple[str, ...]
     image: str = ""
     kvm: bool = False
+    roots: dict[str, str] = field(default_factory=dict)
 
     @property
     def bridge(self) -> str:
@@ -68,6 +72,10 @@ class Lab:
     def address(self, host: HostDescription) -> str:
         """Address of a host."""
         return str(self.subnet.network_address + FIRST_HOST_NUMBER + host.number)
+
+    def root(self, name: str) -> Path:
+        """Root of a host's programs: the machine's own, or that of another generation."""
+        return Path(self.roots.get(name, "/"))
 
     def host_directory(self, name: str) -> Path:
         """Directory of a host's private files."""

@@ -21,6 +21,7 @@ class Domain:
     memory_mb: int
     disk: Path
     mac: str
+    machine: str
     kvm: bool
     uefi: bool
     ignore_shutdown: bool
@@ -46,7 +47,7 @@ class Domain:
 
     def _add_firmware(self, root: ET.Element) -> None:
         system = _add(root, "os", **({"firmware": "efi"} if self.uefi else {}))
-        _add(system, "type", "hvm", arch="x86_64", machine="q35")
+        _add(system, "type", "hvm", arch="x86_64", machine=self.machine)
         if self.uefi:
             _add(_add(system, "firmware"), "feature", enabled="no", name="secure-boot")
         _add(system, "boot", dev="hd")

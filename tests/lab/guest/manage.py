@@ -35,6 +35,7 @@ class GuestOrder:
     start: bool = True
     base: str = bases.DEFAULT_NAME
     mac: str | None = None
+    machine: str = "q35"
     uefi: bool = False
     ignore_shutdown: bool = False
     disk_gb: int | None = None
@@ -61,6 +62,7 @@ def create(lab: Lab, order: GuestOrder) -> None:
         memory_mb=flavor["ram"],
         disk=disk,
         mac=order.mac or "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
+        machine=order.machine,
         kvm=lab.kvm,
         uefi=order.uefi,
         ignore_shutdown=order.ignore_shutdown,

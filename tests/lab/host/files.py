@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import uuid
 from pathlib import Path
 
+from ..errors import LabError
 from ..settings import HostDescription, Lab, fleet_hosts
 from ..shell import run
 
@@ -19,8 +19,8 @@ OPERATOR_UID = 4700
 LIBVIRT_QEMU = "libvirt-qemu"
 SWTPM = "tss"
 SHARED_VAR = ("lib/apt", "lib/dpkg", "cache/apt")
-"""Parts of /var that a host shares with the machine, since it shares /usr with it."""
-DEFAULT_NETWORK = Path("/usr/share/libvirt/networks/default.xml")
+"""Parts of /var that a host takes from where its /usr is, since they tell what is there."""
+DEFAULT_NETWORK = "usr/share/libvirt/networks/default.xml"
 FLEET_NETWORK = "<network><name>fleet</name><uuid>{uuid}</uuid><forward mode='bridge'/><bridge name='br0'/></network>\n"
 
 LIBVIRTD_CONF = """\
@@ -61,7 +61,7 @@ def ensure_files(lab: Lab, host: HostDescription) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         operator_gid = _make_etc(lab, host, unfinished / "etc")
-        _make_var(unfinished / "var")
+        _make_var(unfinished / "var", unfinished / "etc")
         _make_homes(lab, unfinished, operator_gid)
         unfinished.rename(tree)
     return tree
@@ -70,12 +70,13 @@ def ensure_files(lab: Lab, host: HostDescription) -> Path:
 def _make_etc(lab: Lab, host: HostDescription, etc: Path) -> str:
     """Make /etc; return the operator's group id."""
     identity = uuid.uuid4()
-    run(["cp", "--archive", "--one-file-system", "/etc", str(etc)])
+    root = lab.root(host.name)
+    run(["cp", "--archive", "--one-file-system", str(root / "etc"), str(etc)])
     _write(etc / "hostname", f"{host.name}\n")
     _write(etc / "machine-id", f"{identity.hex}\n")
     names = "".join(f"{lab.address(other)} {other.name}\n" for other in fleet_hosts())
     _write(etc / "hosts", f"127.0.0.1 localhost\n{names}")
-    _make_libvirt_configuration(etc / "libvirt", identity)
+    _make_libvirt_configuration(root, etc / "libvirt", identity)
     _make_ssh_configuration(etc / "ssh", lab.address(host), host.name)
     return _add_operator(etc)
 
@@ -93,13 +94,13 @@ def _add_operator(etc: Path) -> str:
     return gid
 
 
-def _make_libvirt_configuration(libvirt: Path, identity: uuid.UUID) -> None:
+def _make_libvirt_configuration(root: Path, libvirt: Path, identity: uuid.UUID) -> None:
     for name in ("qemu", "secrets", "storage"):
         shutil.rmtree(libvirt / name, ignore_errors=True)
     networks = libvirt / "qemu/networks"
     (networks / "autostart").mkdir(parents=True)
-    if DEFAULT_NETWORK.exists():
-        shutil.copy(DEFAULT_NETWORK, networks / "default.xml")
+    if (root / DEFAULT_NETWORK).exists():
+        shutil.copy(root / DEFAULT_NETWORK, networks / "default.xml")
     _write(networks / "fleet.xml", FLEET_NETWORK.format(uuid=uuid.uuid4()))
     (networks / "autostart/fleet.xml").symlink_to("/etc/libvirt/qemu/networks/fleet.xml")
     _write(libvirt / "libvirtd.conf", LIBVIRTD_CONF.format(uuid=identity))
@@ -114,18 +115,30 @@ def _make_ssh_configuration(ssh: Path, address: str, name: str) -> None:
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(ssh / "ssh_host_ed25519_key")])
 
 
-def _make_var(var: Path) -> None:
+def _make_var(var: Path, etc: Path) -> None:
     for name in (*SHARED_VAR, "backups", "lib/libvirt/images/base", "lib/libvirt/boot", "log/libvirt/qemu", "cache/libvirt/qemu", "opt", "local", "spool"):
         (var / name).mkdir(parents=True, exist_ok=True)
     # As the package swtpm-tools makes it, for the certificates of TPMs.
-    run(["install", "-d", "-o", SWTPM, "-m", "750", str(var / "lib/swtpm-localca")])
+    _make_directory(var / "lib/swtpm-localca", _ids(etc, SWTPM)[0], 0)
     (var / "tmp").mkdir()
     (var / "tmp").chmod(0o1777)
     (var / "run").symlink_to("/run")
     (var / "lock").symlink_to("/run/lock")
-    qemu_user = pwd.getpwnam(LIBVIRT_QEMU)
-    (var / "lib/libvirt/qemu").mkdir(mode=0o750)
-    os.chown(var / "lib/libvirt/qemu", qemu_user.pw_uid, qemu_user.pw_gid)
+    _make_directory(var / "lib/libvirt/qemu", *_ids(etc, LIBVIRT_QEMU))
+
+
+def _make_directory(path: Path, uid: int, gid: int) -> None:
+    path.mkdir(mode=0o750)
+    os.chown(path, uid, gid)
+
+
+def _ids(etc: Path, user: str) -> tuple[int, int]:
+    """Ids of a user of the host and of his group."""
+    for line in (etc / "passwd").read_text().splitlines():
+        name, _password, uid, gid, _rest = line.split(":", 4)
+        if name == user:
+            return int(uid), int(gid)
+    raise LabError(f"{etc}/passwd knows no user {user}")
 
 
 def _make_homes(lab: Lab, tree: Path, operator_gid: str) -> None:

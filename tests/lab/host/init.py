@@ -30,25 +30,55 @@ def main() -> None:
     """Become a host."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
+    parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--tree", type=Path, required=True)
     parser.add_argument("--hide", type=Path, action="append", default=[])
     parser.add_argument("--kvm", action="store_true")
     arguments = parser.parse_args()
     handled = {signal.SIGCHLD, signal.SIGTERM}
     socket.sethostname(arguments.name)
-    _own_the_root()
-    _arrange_mounts(arguments.tree, arguments.hide)
+    _stage_the_root(arguments.root)
+    _arrange_mounts(arguments.root, arguments.tree, arguments.hide)
+    _enter_the_root()
     _arrange_kvm(arguments.kvm)
-    os.chdir("/")
     signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     READY.touch()
     while signal.sigwait(handled) != signal.SIGTERM:
         _bury_the_dead()
 
 
-def _own_the_root() -> None:
-    """Make what is / here the root of the mount namespace, which libvirt and nsenter come back to; on a chroot it is not."""
-    _mount("--rbind", "/", str(STAGE))
+def _stage_the_root(root: Path) -> None:
+    """Mount the host's root where it is put together: what is / here, or the root of another generation, which stays as it is."""
+    if root == Path("/"):
+        _mount("--rbind", "/", str(STAGE))
+    else:
+        _mount("--options", "bind,ro", str(root), str(STAGE))
+        _mount("--rbind", "/dev", f"{STAGE}/dev")
+
+
+def _arrange_mounts(root: Path, tree: Path, hidden: list[Path]) -> None:
+    """Mount the tree's directories and the host's own file systems over those of the root."""
+    for name in ("etc", "home", "root", "var"):
+        _mount("--rbind", f"{tree}/{name}", f"{STAGE}/{name}")
+    for name in SHARED_VAR:
+        options = "bind" if root == Path("/") else "bind,ro"
+        _mount("--options", options, f"{root}/var/{name}", f"{STAGE}/var/{name}")
+    _mount("--types", "proc", "proc", f"{STAGE}/proc")
+    run(["umount", "--recursive", "--lazy", f"{STAGE}/sys"], check=False)
+    _mount("--types", "sysfs", "sysfs", f"{STAGE}/sys")
+    _mount("--types", "tmpfs", "--options", "mode=755", "tmpfs", f"{STAGE}/run")
+    for name in ("dev/shm", "tmp"):
+        _mount("--types", "tmpfs", "--options", "mode=1777", "tmpfs", f"{STAGE}/{name}")
+    for path in hidden:
+        covered = STAGE / path.relative_to("/")
+        if covered.exists():
+            _mount("--types", "tmpfs", "--options", "ro,mode=0", "tmpfs", str(covered))
+    for name in ("lock", "sshd"):
+        (STAGE / "run" / name).mkdir()
+
+
+def _enter_the_root() -> None:
+    """Make it the root of the mount namespace, which libvirt and nsenter come back to; what was / in a chroot is not."""
     new_root = os.open(STAGE, os.O_RDONLY | os.O_DIRECTORY)
     namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     _call("setns", namespace, 0)
@@ -65,27 +95,6 @@ def _call(function: str, *arguments: object) -> None:
     """Call a function of the C library that Python does not offer."""
     if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments):
         raise LabError(f"{function}: {os.strerror(ctypes.get_errno())}")
-
-
-def _arrange_mounts(tree: Path, hidden: list[Path]) -> None:
-    """Mount the tree's directories over the machine's; sources are relative, since /var may cover the tree itself."""
-    os.chdir(tree)
-    for name in SHARED_VAR:
-        _mount("--bind", f"/var/{name}", f"./var/{name}")
-    for name in ("etc", "home", "root"):
-        _mount("--bind", f"./{name}", f"/{name}")
-    _mount("-t", "proc", "proc", "/proc")
-    run(["umount", "--recursive", "--lazy", "/sys"], check=False)
-    _mount("-t", "sysfs", "sysfs", "/sys")
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    for name in ("/dev/shm", "/tmp"):
-        _mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", name)
-    _mount("--rbind", "./var", "/var")
-    for path in hidden:
-        if path.exists():
-            _mount("-t", "tmpfs", "-o", "ro,mode=0", "tmpfs", str(path))
-    for name in ("lock", "sshd"):
-        Path("/run", name).mkdir()
 
 
 def _arrange_kvm(usable: bool) -> None:

@@ -46,6 +46,8 @@ class Host:
 
     def start(self) -> None:
         """Start the host or repair what is missing of it."""
+        if not self.lab.root(self.name).is_dir():
+            raise LabError(f"the root of {self.name} is gone from {self.lab.root(self.name)}: run `script/lab host renew {self.name}`")
         ensure_files(self.lab, self.description)
         pid = self.pid or self._launch()
         _wait(lambda: Path(f"/proc/{pid}/root{init.READY}").exists() or self.pid is None, f"{self.name} does not start, see {self._log}")
@@ -89,7 +91,8 @@ class Host:
 
     def _launch(self) -> int:
         command = ["unshare", *NAMESPACES, "--fork", "--kill-child", "--propagation=private", sys.executable, "-B", "-m", __package__]
-        options = ["--name", self.name, "--tree", str(self.files), "--hide", str(self.lab.directory), "--hide", str(cache_directory())]
+        places = ["--root", str(self.lab.root(self.name)), "--tree", str(self.files)]
+        options = ["--name", self.name, *places, "--hide", str(self.lab.directory), "--hide", str(cache_directory())]
         with self._log.open("w") as log:
             launched = subprocess.Popen(
                 [*command, *options, *(["--kvm"] if self.lab.kvm else [])],

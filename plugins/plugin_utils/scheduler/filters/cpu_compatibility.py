@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -33,6 +36,8 @@ class CpuCompatibilityFilter(Filter):
         if here and here.get("features") and here.get("virt_type") == self.virt_type:
             # What a model names and the guest's present host lacks, the guest does without already.
             self.features &= frozenset(strings(f"{current.path}.cpu.features", here["features"]))
+        # libvirt may have put another model in place of one that it does not know there.
+        self.replaced = bool(self.cpu and here and here.get("virt_type") == self.virt_type and self._unknown(f"{current.path}.cpu", here))
 
     def applies(self) -> bool:
         if self.cpu is None or self.cpu.mode in ("host-model", "maximum"):
@@ -45,6 +50,10 @@ class CpuCompatibilityFilter(Filter):
         path, offered = f"{host.path}.cpu", host.mapping("cpu") or {}
         if self.virt_type not in (None, offered.get("virt_type")):
             return None
+        if not self.replaced and self._unknown(path, offered):
+            return self.reject(
+                "cpu_model", f"does not know the CPU model {self.cpu.model}; its own is {offered.get('model')}", self.cpu.model, offered.get("model")
+            )
         if self.cpu.features is not None and offered.get("features") is not None:
             missing = sorted(self.features.difference(strings(f"{path}.features", offered["features"])))
             if missing:
@@ -54,6 +63,12 @@ class CpuCompatibilityFilter(Filter):
                 "cpu_model", f"cannot offer the CPU model {self.cpu.model}; its own is {offered.get('model')}", self.cpu.model, offered.get("model")
             )
         return None
+
+    def _unknown(self, path: str, offered: Mapping[str, Any]) -> bool:
+        """Whether the host tells all models that it knows, and that of the guest is not among them."""
+        if not self.cpu.model or offered.get("unusable_models") is None:
+            return False
+        return not any(self.cpu.model in strings(f"{path}.{key}", offered.get(key)) for key in ("models", "unusable_models"))
 
     def _passthrough(self, host: HostState) -> Rejection | None:
         if self.source is None or host.name == self.context.request.instance.host:

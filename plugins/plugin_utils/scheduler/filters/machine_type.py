@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _machine_types
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
-
-_SHOWN = 4
 
 
 class MachineTypeFilter(Filter):
@@ -23,9 +22,5 @@ class MachineTypeFilter(Filter):
         known = host.texts("machine_types")
         if not known or machine in known:
             return None
-        kind = machine.rpartition("-")[0]
-        alike = [name for name in known if name.rpartition("-")[0] == kind][-_SHOWN:]
-        have = ", ".join(alike)
-        return self.reject(
-            "machine_type", f"does not know the machine type {machine}" + (f"; of its kind it knows {have}" if have else ""), machine, have or None
-        )
+        reason, nearest = _machine_types.lacking(machine, known)
+        return self.reject("machine_type", reason, machine, ", ".join(nearest) or None)

@@ -55,14 +55,15 @@ def test_pci_devices_that_are_set_aside_are_counted_by_kind() -> None:
 
 
 def test_cpu_firmware_and_tpm() -> None:
-    assert _host_capabilities.cpu(DOMAIN, ["aes"]) == {"virt_type": "kvm", "model": "EPYC", "features": ["aes"], "models": ["EPYC", "power9"]}
+    models = {"models": ["EPYC", "power9"], "unusable_models": ["Skylake"]}
+    assert _host_capabilities.cpu(DOMAIN, ["aes"]) == {"virt_type": "kvm", "model": "EPYC", "features": ["aes"], **models}
     assert _host_capabilities.firmware(DOMAIN) == {"kinds": ["efi"], "loaders": ["/usr/share/OVMF/OVMF_CODE.fd"], "secure_boot": True}
     assert _host_capabilities.tpm(DOMAIN) == {"models": ["tpm-crb"], "backends": ["emulator"], "versions": ["2.0"]}
 
 
 def test_capabilities_that_say_nothing() -> None:
     empty = parse_document("<domainCapabilities/>")
-    assert _host_capabilities.cpu(empty, None) == {"virt_type": None, "model": None, "features": None, "models": []}
+    assert _host_capabilities.cpu(empty, None) == {"virt_type": None, "model": None, "features": None, "models": [], "unusable_models": []}
     assert _host_capabilities.firmware(empty) == {"kinds": [], "loaders": [], "secure_boot": False}
     assert _host_capabilities.tpm(empty) == {"models": [], "backends": [], "versions": []}
     assert _host_capabilities.numa_cells(parse_document("<capabilities/>"), {}, ()) == []

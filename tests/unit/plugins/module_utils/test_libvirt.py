@@ -20,13 +20,35 @@ def connection() -> Iterator[libvirt.virConnect]:
         yield connected
 
 
-@pytest.mark.parametrize("uri", ["qemu+unix:///system?socket=/nonexistent", "nonsense:///system"])
+@pytest.mark.parametrize("uri", ["qemu+unix:///system?socket=/nonexistent", "nonsense:///system", "qemu://[::1/system"])
 def test_what_does_not_answer_is_unavailable(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KvmfleetError) as caught, _libvirt.connect(uri):
         pass
     assert caught.value.code == "libvirt_unavailable"
     assert uri in caught.value.message
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "means"), [("qemu:///session", None), ("qemu+unix:///session?socket=/x", None), ("desk", "qemu:///session"), ("", "qemu:///session")]
+)
+def test_the_libvirt_of_a_single_user_is_refused(asked: str, means: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is started, where the URI tells; else as soon as libvirt tells what it means."""
+    opened = []
+
+    class Connection:
+        def getURI(self) -> str | None:
+            return means
+
+        def close(self) -> None:
+            opened.append("closed")
+
+    monkeypatch.setattr(libvirt, "open", lambda uri: opened.append(uri) or Connection())
+    with pytest.raises(KvmfleetError, match="leave uri at qemu:///system and run the play with become") as caught, _libvirt.connect(asked):
+        pass
+    assert caught.value.code == "unsupported_uri"
+    assert repr(asked) in caught.value.message
+    assert opened == ([asked, "closed"] if means else [])
 
 
 def test_a_missing_binding_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,25 @@ def test_custom(cpu, offered, reason):
     assert (refused and refused["reason"]) == reason
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "reason"),
+    [
+        (["EPYC-Turin"], ["EPYC"], "does not know the CPU model EPYC-Turin; its own is EPYC"),
+        (["EPYC-Turin"], ["EPYC-Turin"], None),
+        (["EPYC"], ["EPYC"], None),
+        (None, ["EPYC"], "does not know the CPU model EPYC-Turin; its own is EPYC"),
+        (["EPYC-Turin"], None, None),
+    ],
+    ids=["older QEMU", "known though its features are not all there", "the guest has another one in its place already", "old facts here", "old facts there"],
+)
+def test_a_model_that_the_host_does_not_know(here, there, reason):
+    """Though it has every feature that the guest sees of it."""
+    asked = request("source", requirements={"cpu": {"mode": "custom", "model": "EPYC-Turin", "features": ["aes"]}, "virt_type": "kvm"})
+    old, source = (host(name, cpu={**EPYC, "models": [], "unusable_models": known}) for name, known in (("old", there), ("source", here)))
+    refused = rejection(CpuCompatibilityFilter, old, asked, others=(source,))
+    assert (refused and refused["reason"]) == reason
+
+
 def test_many_missing_features_are_counted():
     features = [f"f{number}" for number in range(20)]
     refused = rejection(CpuCompatibilityFilter, host(cpu=OLD), request(requirements={"cpu": {"features": features}}))

@@ -68,6 +68,7 @@ BAD = [
 BAD += [
     {"bridges": 7, "pools": {"fast": 7}},
     {"models": 3},
+    {"virt_type": "kvm", "models": [], "unusable_models": 3},
     {"/usr/bin": 7},
     {"backends": 7},
     {"backends": ["emulator"], "models": 3},
