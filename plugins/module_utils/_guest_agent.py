@@ -101,7 +101,7 @@ class GuestAgent:
                 timeout=self._timeout,
             )
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
-        answer = _libvirt.agent_command(self._domain, request, timeout=max(1, min(_ANSWER_TIMEOUT, int(left))))
+        answer = _libvirt.agent_command(self._domain, request, timeout=max(1, int(min(_ANSWER_TIMEOUT, left))))
         if answer is None:
             raise KvmfleetError("no_agent", f"No guest agent answers {command} in {self._domain.name()}.", command=command)
         return answer.get("return") if isinstance(answer, dict) else None
