@@ -115,7 +115,7 @@ def field(answer: Any, name: str, kind: type, *, optional: bool = False) -> Any:
     value = answer.get(name) if isinstance(answer, dict) else None
     if value is None and optional:
         return None
-    if type(value) is not kind or (kind is int and abs(value) > _LARGEST):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or (kind is int and abs(value) > _LARGEST):
         raise _invalid(name, f"expected {kind.__name__}, got {type(value).__name__}")
     if kind in _MOST and len(value) > _MOST[kind]:
         raise _invalid(name, f"expected at most {_MOST[kind]} of {kind.__name__}, got {len(value)}")

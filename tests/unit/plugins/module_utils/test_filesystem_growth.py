@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _filesystem_growth, _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _filesystem_growth, _guest_agent, _guest_filesystem, _libvirt
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError, shown
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest_agent import GuestAgent
 from ansible_collections.kvmfleet.compute.plugins.modules import guest_filesystem
@@ -430,8 +430,7 @@ class _Connected:
 
 
 def test_the_documentation_names_every_code() -> None:
-    sources = [Path(module.__file__).read_text() for module in (_filesystem_growth, _filesystem_growth._guest_filesystem)]
-    agent = Path(_filesystem_growth.__file__).with_name("_guest_agent.py").read_text()
-    raised = set(re.findall(r'(?:KvmfleetError\(\s*|code, what = |"[A-Z]+": \()"([a-z_]+)"', "\n".join([*sources, agent])))
+    sources = [Path(module.__file__).read_text() for module in (_filesystem_growth, _guest_filesystem, _guest_agent)]
+    raised = set(re.findall(r'(?:KvmfleetError\(\s*|code, what = |"[A-Z]+": \()"([a-z_]+)"', "\n".join(sources)))
     assert {"not_running", "lvm", "encrypted", "guest_timeout"} <= raised
     assert [code for code in raised if f"V({code})" not in guest_filesystem.RETURN] == []
