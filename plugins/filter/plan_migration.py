@@ -106,7 +106,7 @@ _value:
           description: Host and flavor before and after, and the extra specs of the guest where they change.
           type: dict
         grow_filesystem:
-          description: Target of the disk whose filesystem is to be grown inside the guest afterwards. V(null) unless C(grow_filesystem) of a resize asks for it.
+          description: Target of the disk whose filesystem is to grow inside the guest afterwards. V(null) unless C(grow_filesystem) of a resize asks for it.
           type: str
 """
 
