@@ -25,7 +25,8 @@ options:
     required: true
   request:
     description:
-      - The key C(request) of the answer of P(kvmfleet.compute.locate_instance#filter), with C(allow_resize_to_same_host) and C(allow_downsize).
+      - The key C(request) of the answer of P(kvmfleet.compute.locate_instance#filter), with C(allow_resize_to_same_host), C(allow_downsize) and,
+        optionally, C(grow_filesystem).
       - Without C(flavor) it is a cold migration.
     type: dict
     required: true
@@ -104,6 +105,9 @@ _value:
         diff:
           description: Host and flavor before and after, and the extra specs of the guest where they change.
           type: dict
+        grow_filesystem:
+          description: Target of the disk whose filesystem is to grow inside the guest afterwards. V(null) unless C(grow_filesystem) of a resize asks for it.
+          type: str
 """
 
 from collections.abc import Mapping

@@ -22,3 +22,9 @@ class KvmfleetError(Exception):
         self.code = code
         self.message = message
         self.details = details
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Text that a guest chose, as a message may quote it: one line, printable, at most `limit` characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * limit]).split())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ._errors import KvmfleetError
+from ._errors import KvmfleetError, shown
 
 try:
     import libvirt
@@ -179,16 +179,20 @@ def supported(call: Callable[[], T], default: T) -> T:
 
 
 def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dict[str, Any] | None:
-    """Ask the guest agent; its answer, or None where no agent answers within `timeout` seconds."""
+    """Ask the guest agent; its answer, or None where no agent answers within `timeout` seconds with what can be read."""
     if libvirt_qemu is None:
         return None
     try:
         return json.loads(libvirt_qemu.qemuAgentCommand(domain, json.dumps(command), timeout, 0))
+    except (ValueError, RecursionError):
+        return None
     except LibvirtError as exc:
         if exc.get_error_code() in {getattr(libvirt, name, None) for name in _NO_AGENT}:
             return None
         raise KvmfleetError(
-            "agent_command_failed", f"The guest agent of {domain.name()} refused {command.get('execute')}: {exc}.", command=command.get("execute")
+            "agent_command_failed",
+            f"The guest agent of {domain.name()} refused {command.get('execute')}: {shown(str(exc))}.",
+            command=command.get("execute"),
         ) from exc
 
 

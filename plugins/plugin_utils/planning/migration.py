@@ -20,7 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, check_name
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import flavor as validate_flavor
 
 GIB = 1024**3
@@ -68,10 +68,10 @@ def plan_migration(
 
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
-        `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`).
+        `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`), `grow_filesystem`.
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
-        for people as `references_text`, `record`, `diff`.
+        for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
     :raises Refusal: the request cannot be carried out.
     """
     fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
@@ -83,8 +83,11 @@ def plan_migration(
     resizing = request["flavor"] is not None
     tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
     dedicated = extra_specs.dedicated_cells(flavor_field(new), new)
+    grows = boolean("grow_filesystem", request.get("grow_filesystem"), False) and resizing and _root(domain)
+    grow_filesystem = grows["target"] if grows else None
     if resizing and _same(old, new):
-        return _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
+        nothing = _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
+        return {**nothing, "grow_filesystem": grow_filesystem}
     if not resizing and request["target_host"] == host:
         return _nothing(host, old, new, f"Instance {entry['name']} is already on {host}; nothing to do.")
     waiting = _waiting(fleet, entry, host, request)
@@ -134,6 +137,7 @@ def plan_migration(
         "record": {**_record(entry, domain, host, old, new, resizing), "tuning": tuning, "availability_zone": request["availability_zone"]},
         "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated} for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
+        "grow_filesystem": grow_filesystem,
     }
 
 
@@ -187,6 +191,7 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "record": None,
         "requirements": {},
         "diff": _diff(host, old, host, new),
+        "grow_filesystem": None,
     }
 
 

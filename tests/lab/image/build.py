@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -22,7 +23,9 @@ from .disk import DISK_MIB, INODES, build_disk
 from .kernel import Kernel
 
 SOURCES = Path(__file__).parent
-TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi")
+GROWTH_PACKAGES = ("cloud-guest-utils", "fdisk", "libfdisk1", "libreadline8")
+"""growpart and sfdisk, with the libraries that a Debian need not have. What else growpart and the guest need, every Debian has."""
+TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi", *GROWTH_PACKAGES)
 WORK_PREFIX = "build-"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 SYSLINUX_EFI = {
@@ -112,18 +115,35 @@ def _initramfs(tools: Path, kernel: Kernel) -> bytes:
 def _root_file_system(work: Path, tools: Path) -> Path:
     root = work / "rootfs"
     shutil.copytree(SOURCES / "rootfs", root)
-    for name in ("bin", "dev", "lib64", "proc", "root", "run", "sys", "tmp", "var/log"):
+    for name in ("bin", "dev", "lib64", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/log"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "var/run").symlink_to("/run")
-    busybox, agent = _busybox(tools), tools / "usr/sbin/qemu-ga"
+    busybox = _busybox(tools)
     shutil.copy2(busybox, root / "bin/busybox")
     for applet in run([str(busybox), "--list"]).stdout.split():
         if applet != "busybox":
             (root / "bin" / applet).symlink_to("busybox")
     (root / "sbin/init").symlink_to("../bin/busybox")
-    shutil.copy2(agent, root / "usr/sbin/qemu-ga")
-    for library in re.findall(r"(/\S+) \(0x", run(["ldd", str(agent)]).stdout):
-        target = root / library.lstrip("/")
+    _add_program(root, "usr/sbin/qemu-ga", tools)
+    _add_growth(root, tools)
+    return root
+
+
+def _add_growth(root: Path, tools: Path) -> None:
+    """What a guest grows its root filesystem with."""
+    shutil.copy2(tools / "usr/bin/growpart", root / "usr/bin/growpart")  # a script
+    for name in ("usr/sbin/sfdisk", "usr/sbin/resize2fs", "usr/bin/partx", "usr/bin/flock"):
+        _add_program(root, name, tools)
+
+
+def _add_program(root: Path, name: str, tools: Path) -> None:
+    """Copy a program, out of the unpacked packages or of this machine, and the libraries that it is linked to."""
+    places = [base / path for base in (tools, Path("/")) for path in (name, name.removeprefix("usr/"))]
+    program = next(path for path in places if path.exists())
+    shutil.copy2(program, root / name)
+    searched = [str(tools / directory) for directory in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")]
+    linked = run(["ldd", str(program)], env={**os.environ, "LD_LIBRARY_PATH": ":".join(searched)}).stdout
+    for library in re.findall(r"(/\S+) \(0x", linked):
+        target = root / library.removeprefix(str(tools)).lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(library, target)
-    return root

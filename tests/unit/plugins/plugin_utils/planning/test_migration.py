@@ -163,6 +163,15 @@ class TestPlan:
         assert found["action"] == "none"
         assert "already has flavor small" in found["message"]
 
+    def test_the_filesystem_of_the_root_disk_grows_only_when_asked(self):
+        for flavor, request in (("large", {}), ("large", {"allow_resize_to_same_host": False}), ("small", {})):
+            assert planned(flavor, **request)["grow_filesystem"] is None
+            assert planned(flavor, **request, grow_filesystem=False)["grow_filesystem"] is None
+            assert planned(flavor, **request, grow_filesystem="yes")["grow_filesystem"] == "vda"
+        assert planned(migrate=True, grow_filesystem=True)["grow_filesystem"] is None
+        assert planned("small", guest=domain(disks=[]), grow_filesystem=True)["grow_filesystem"] is None
+        assert refused(grow_filesystem="perhaps")["message"] == "grow_filesystem: expected true or false, got 'perhaps'"
+
     def test_already_on_the_target(self):
         assert planned(migrate=True, target_host="kvm1")["action"] == "none"
 
