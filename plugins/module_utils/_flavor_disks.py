@@ -27,7 +27,7 @@ _ITEM = "disk"
 _LETTERED = re.compile(r"([a-z]+?d)([a-z]{1,2})")
 _MOST_TARGETS = 26 * 27
 _MOST_IDE = 4
-_UNITS = {"ide": 2, "sata": 6, "scsi": 15}
+_UNITS = {"ide": 2, "sata": 6, "scsi": 7}
 """Disks on a bus of a controller, as libvirt counts them to give a target its address."""
 
 
@@ -162,9 +162,7 @@ def _drive_address(bus: str | None, index: int) -> tuple[int, int, int] | None:
         return None
     if bus == "ide":
         return index // _MOST_IDE, index % _MOST_IDE // _UNITS[bus], index % _UNITS[bus]
-    unit = index % _UNITS[bus]
-    # The unit 7 of a SCSI controller is the controller itself.
-    return index // _UNITS[bus], 0, unit + 1 if bus == "scsi" and unit >= 7 else unit
+    return index // _UNITS[bus], 0, index % _UNITS[bus]
 
 
 def _drive_addresses(root: ET.Element, bus: str | None) -> set[tuple[int, int, int]]:
