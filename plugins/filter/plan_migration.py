@@ -73,8 +73,8 @@ _value:
           type: dict
         storage:
           description: >-
-            For each candidate what becomes of each disk there, as C(target), C(what) (V(copied), V(layered) or V(left)), C(source), C(path), C(pool)
-            and C(reason), and all that in a line of C(text).
+            For each candidate what becomes of each disk there, as C(target), C(what) (V(copied), V(layered), V(left), V(created), V(re-created) or
+            V(removed)), C(source), C(path), C(pool) and C(reason), and all that in a line of C(text).
           type: dict
         references:
           description: >-
@@ -103,7 +103,7 @@ _value:
           description: What each candidate must have, as it calls it itself.
           type: dict
         diff:
-          description: Host and flavor before and after, and the extra specs of the guest where they change.
+          description: Host and flavor before and after, C(ephemeral_gib) and C(swap_mib) where there are any, and extra specs of the guest that change.
           type: dict
         grow_filesystem:
           description: Target of the disk whose filesystem is to grow inside the guest afterwards. V(null) unless C(grow_filesystem) of a resize asks for it.

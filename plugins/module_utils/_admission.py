@@ -27,6 +27,7 @@ from . import (
     _machine_types,
     _network_disks,
     _networks,
+    _new_files,
     _tpm_state,
 )
 from ._capacity import Room, disk_need_mb, room
@@ -74,6 +75,7 @@ def admit(
             reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
+        reasons += _new_file_reasons(record)
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -180,6 +182,14 @@ def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, An
     if short and _kept.make_room(journal.state, but=record["instance_uuid"]):
         short = shortages(journal, record)
     return reasons + [dict(_reason("no_space", str(shortage)), **shortage.numbers()) for shortage in short]
+
+
+def _new_file_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whether this host can make the disks that the flavor adds."""
+    new = [disk["path"] for disk in record.get("new_disks", ())]
+    taken = [path for path in new if os.path.lexists(path) or path in {disk["path"] for disk in record["disks"]}]
+    reasons = [_reason("path_taken", f"{path} exists here already, and a disk that the flavor has would be made there") for path in taken]
+    return reasons + [_reason("tool_missing", f"{tool} is not installed here") for tool in _new_files.missing_tools(record)]
 
 
 def _reason(code: str, reason: str, answer: Room | None = None) -> dict[str, Any]:

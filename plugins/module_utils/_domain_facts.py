@@ -18,6 +18,7 @@ from . import (
     _domain_pins,
     _domain_xml,
     _host_bindings,
+    _flavor_disks,
     _host_capabilities,
     _host_cpus,
     _huge_pages,
@@ -34,7 +35,7 @@ from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
 _BOOT_FILE = "boot_file"
-_GIB = 1024**3
+_MIB, _GIB = 1024**2, 1024**3
 _AGENT = "org.qemu.guest_agent.0"
 _VIRT_TYPES = ("kvm", "qemu")
 _NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram"
@@ -49,6 +50,8 @@ def domain_facts(
     digests: bool = False,
     new_flavor: Mapping[str, Any] | None = None,
     root_disk: str | None = None,
+    ephemeral_disk: str | None = None,
+    swap_disk: str | None = None,
 ) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
@@ -56,11 +59,16 @@ def domain_facts(
     :param new_flavor: `vcpus`, `ram` (MiB) and `tuning` that it is to get: whatever keeps its definition from getting them is a refusal, and
         what it needs of a host is told as it will be.
     :param root_disk: target of the disk that a flavor's `disk` is about, where the rule of `_domain_xml.root_disk` takes another one.
+    :param ephemeral_disk: target of the disk that its `ephemeral` is about, :param swap_disk: and its `swap`, where our metadata names none, or another one.
     """
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
     active = _libvirt.is_active(domain)
-    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in _domain_xml.disks(root, root_disk)]
+    defined = _domain_xml.disks(root, root_disk)
+    roles = _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk})
+    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in defined]
+    for disk in disks:
+        disk["role"] = next((role for role, target in roles.items() if target == disk["target"]), None)
     for network in _domain_xml.network_disks(root):
         disk = next(disk for disk in disks if disk["target"] == network.target)
         disk.update(network=asdict(network), virtual_size=_libvirt.block_size(domain, network.target))
@@ -71,7 +79,7 @@ def domain_facts(
     references = _domain_xml.references(root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
-    root_size = next((disk.get("virtual_size") or 0 for disk in disks if disk["root"]), 0)
+    sizes = {"root" if disk["root"] else disk["role"]: disk.get("virtual_size") or 0 for disk in disks}
     facts = {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
@@ -81,7 +89,12 @@ def domain_facts(
         "managed_save": _libvirt.has_managed_save(domain),
         "snapshots": _snapshots.facts(domain),
         "has_checkpoints": bool(_libvirt.supported(domain.listAllCheckpoints, [])),
-        "flavor": {**asdict(flavor), "disk": -(-root_size // _GIB)},
+        "flavor": {
+            **asdict(flavor),
+            "disk": -(-sizes.get("root", 0) // _GIB),
+            "ephemeral": -(-sizes.get("ephemeral", 0) // _GIB),
+            "swap": -(-sizes.get("swap", 0) // _MIB),
+        },
         "machine": machine,
         "arch": arch,
         "virt_type": root.get("type"),
@@ -94,6 +107,7 @@ def domain_facts(
         "pinned_cpus": sorted(set(_host_bindings.own_cpus(root))),
         "huge_pages": _huge_pages.needed(planned),
         "disks": disks,
+        "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
         "boot_files": boot_files,
         "interfaces": list(_interfaces(domain.connect(), root)),
         "firmware": asdict(_firmware(domain.name(), live if active else root)),

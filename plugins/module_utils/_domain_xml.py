@@ -22,6 +22,8 @@ from ._errors import KvmfleetError
 
 BOOT_FILES = ("kernel", "initrd", "dtb")
 """Elements of `<os>` that name a file which the guest boots from, beside its disks."""
+LAYER_SUFFIX = ".resize-"
+"""Of a layer over a disk, until a resize in place is confirmed or reverted; the UUID of the operation follows."""
 METADATA_NAMESPACE = "https://kvmfleet.github.io/compute/domain/1"
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -259,7 +261,7 @@ def metadata_element(root: ET.Element) -> ET.Element | None:
 
 
 def own_record(root: ET.Element, name: str) -> ET.Element | None:
-    """One record (flavor, topology, numa, tuning, pins, availability_zone, origin) of our metadata."""
+    """One record (flavor, topology, numa, tuning, pins, disks, availability_zone, origin) of our metadata."""
     own = metadata_element(root)
     return None if own is None else own.find(f"{own.tag.rpartition(':')[0]}:{name}")
 

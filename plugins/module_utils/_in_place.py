@@ -16,15 +16,14 @@ import os
 import shutil
 from typing import Any
 
-from . import _claims, _defining, _domain_edit, _domain_xml, _libvirt, _power, _qemu_img, _sealing, _tpm_state
+from . import _claims, _defining, _domain_edit, _domain_xml, _flavor_disks, _libvirt, _new_files, _pools, _power, _qemu_img, _sealing, _tpm_state
+from ._domain_xml import LAYER_SUFFIX
 from ._errors import KvmfleetError
 from ._journal import Journal
 
-LAYER_SUFFIX = ".resize-"
-
 
 def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dict[str, Any], watch: dict[str, Any]) -> dict[str, Any]:
-    """Stop the guest, layer its disks, grow the root disk, redefine it with the new flavor, start it if it ran."""
+    """Stop the guest, layer its disks, grow those that the flavor has larger, redefine it with the new flavor, start it if it ran."""
     if record["step"] in ("begun", "stopping"):
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
@@ -40,6 +39,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         if record["nvram"]:
             shutil.copy2(record["nvram"], _kept(record, record["nvram"]))
         domain = _defining.define(conn, _definition(record))
+        _pools.sync(conn, record.get("new_disks", ()))
         record = journal.update(record, status="post-migrating", step="defined")
     up = _power.bring_up(domain, record["was_running"], **watch)
     timings = {"started_at": up.pop("started_at")}
@@ -73,6 +73,8 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         if record["private"].get("tpm"):
             _tpm_state.remove(record["instance_uuid"], record["uuid"])
             _tpm_state.write(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
+    _new_files.remove(record)
+    _pools.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _sealing.start_unchanged(domain, record)
     _claims.remove(journal.state, record["uuid"])
@@ -115,6 +117,11 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     if record["nvram"]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_kept(record, record["nvram"]))
+    for disk in _left_behind(record):
+        if os.path.lexists(disk["path"]):
+            _qemu_img.assert_not_in_use(disk["path"], disk["format"])
+            os.unlink(disk["path"])
+    _pools.sync(conn, _left_behind(record))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")
     return True
@@ -136,7 +143,12 @@ def _kept(record: dict[str, Any], path: str) -> str:
 
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return [disk for disk in record["disks"] if disk["kind"] == "disk"]
+    return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("left_behind")]
+
+
+def _left_behind(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The disks that the guest has no more, and that only a revert would need."""
+    return [disk for disk in record["disks"] if disk.get("left_behind")]
 
 
 def _disk_path(domain: Any, target: str) -> str | None:
@@ -148,6 +160,7 @@ def _definition(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in _writable(record):
         _domain_edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")
+    _flavor_disks.apply(root, record)
     flavor = record["new_flavor"]
     _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
     _domain_edit.set_kvmfleet_metadata(

@@ -12,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
+from ._state_dir import sync_directory
 
 UNCOPIED = ("admitted", "precopying", "receiving", "publishing")
 
@@ -38,15 +41,25 @@ class Shortage(NamedTuple):
 
 def exports(record: dict[str, Any]) -> dict[str, str]:
     """Name in the channel -> path on this host of every file that travels."""
-    files = {disk["target"]: disk["path"] for disk in record["disks"] if not disk.get("shared")}
+    files = {disk["target"]: disk["path"] for disk in travelling(record)}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     return files
 
 
+def travelling(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The disks that are copied: neither on storage that both hosts share, nor such that the guest leaves behind."""
+    return [disk for disk in record["disks"] if not disk.get("shared") and not disk.get("left_behind")]
+
+
 def writable(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The disks that the guest writes to and that travel."""
-    return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
+    return [disk for disk in travelling(record) if disk["kind"] == "disk"]
+
+
+def all_files(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The disks of the guest, and those that the operation adds to it."""
+    return [*record["disks"], *record.get("new_disks", ())]
 
 
 def part_path(record: dict[str, Any], path: str) -> str:
@@ -62,6 +75,34 @@ def layer_part_path(record: dict[str, Any], path: str) -> str:
 def kept_path(record: dict[str, Any], path: str) -> str:
     """Where what has come of a file waits for the next operation of its instance."""
     return f"{path}.{record['instance_uuid']}.kept"
+
+
+def publish(journal: Journal, record: dict[str, Any], paths: Iterable[str], step: str | None = None) -> dict[str, Any]:
+    """Give complete files their names; what already bears the name is never replaced, and what is ours is known by its inode.
+
+    :returns: the record, with the `inodes`.
+    :raises KvmfleetError: `path_taken`.
+    """
+    inodes = {}
+    for path in paths:
+        part = part_path(record, path)
+        os.chmod(part, 0o600)
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        inodes[path] = os.stat(part).st_ino
+    record = journal.update(record, step=step, inodes={**record.get("inodes", {}), **inodes})
+    for path in inodes:
+        try:
+            os.link(part_path(record, path), path)
+        except FileExistsError:
+            raise KvmfleetError("path_taken", f"{path} exists on this host and does not belong to this operation.", path=path) from None
+        os.unlink(part_path(record, path))
+    for directory in {os.path.dirname(path) for path in inodes}:
+        sync_directory(directory)
+    return record
 
 
 def incoming_path(record: dict[str, Any], name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from . import _domain_edit, _domain_xml, _libvirt, _qemu_img
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
-from ._incoming import writable
+from ._incoming import travelling, writable
 from ._journal import Journal
 
 LAYER_SUFFIX = ".precopy-"
@@ -60,7 +60,7 @@ def freeze(
     changes: dict[str, Any] = {"layers": done + 1, "frozen_bytes": written}
     if not done:
         changes["private"] = {"unlayered_xml": _libvirt.inactive_xml(domain)}
-        changes["media"] = {disk["target"]: _stamp(disk["path"]) for disk in record["disks"] if disk["kind"] == "media" and not disk.get("shared")}
+        changes["media"] = {disk["target"]: _stamp(disk["path"]) for disk in travelling(record) if disk["kind"] == "media"}
     record = journal.update(record, step="precopying", **changes)
     top = {disk["target"]: layer_path(record, disk, done + 1) for disk in writable(record)}
     others = [disk.target for disk in _domain_xml.disks(_domain_xml.parse(_libvirt.live_xml(domain))) if disk.target not in top]
@@ -72,7 +72,7 @@ def freeze(
 def frozen_files(record: dict[str, Any], number: int) -> dict[str, str]:
     """Name in the channel -> path of what round `number` has to carry: the disks and media, and then one layer of each disk after the other."""
     files = {disk["target"]: layer_path(record, disk, number) for disk in writable(record)}
-    return files if number else {**files, **{disk["target"]: disk["path"] for disk in record["disks"] if disk["kind"] == "media" and not disk.get("shared")}}
+    return files if number else {**files, **{disk["target"]: disk["path"] for disk in travelling(record) if disk["kind"] == "media"}}
 
 
 def unchanged_media(record: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ FORMATS = ("qcow2", "raw")
 MAX_DEPTH = 16
 
 _TIMEOUT = 60.0
+_CONVERT_TIMEOUT = 600.0
 _QCOW2_MAGIC = b"QFI\xfb"
 _DATA_FILE_BIT = 1 << 2
 _PROTOCOL = re.compile(r"[A-Za-z0-9+.-]+:")
@@ -168,6 +169,16 @@ def create_overlay(path: str, backing: str, backing_fmt: str, size: int | None =
     except KvmfleetError:
         os.unlink(path)
         raise
+
+
+def convert_raw(source: str, path: str, fmt: str) -> None:
+    """Make an image in the format `fmt`, mode 0600, that did not exist before, out of a raw file of this host; holes stay holes."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError as exc:
+        raise KvmfleetError("image_exists", f"{path} exists already.", path=path) from exc
+    _inspect(source, "raw")
+    _run("convert", "-q", "-f", "raw", "-O", fmt, "--", source, path, path=path, timeout=_CONVERT_TIMEOUT)
 
 
 def commit(path: str, base: str, timeout: float | None = None) -> None:

@@ -16,9 +16,11 @@ from . import (
     _defining,
     _domain_edit,
     _domain_xml,
+    _flavor_disks,
     _identity,
     _kept,
     _libvirt,
+    _new_files,
     _pools,
     _power,
     _qemu_img,
@@ -29,10 +31,9 @@ from . import (
 from ._channel import MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
-from ._incoming import UNCOPIED, exports, incoming_path, layer_part_path, part_path, shortages, writable
+from ._incoming import UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from ._journal import Journal
 from ._pull import Client, forget_peer
-from ._state_dir import sync_directory
 
 
 def receive(
@@ -63,7 +64,7 @@ def receive(
         _merge_layers(record)
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
-        record = _publish(journal, record)
+        record = publish(journal, record, exports(record).values(), step="publishing")
         record = journal.update(
             record,
             step="defining",
@@ -97,7 +98,7 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
     record = journal.update(record, step="precopying")
     with Client(journal.state, record["uuid"], **channel) as client:
         manifest = client.document(MANIFEST)
-        disks = {disk["target"]: disk["path"] for disk in (writable(record) if record.get("rounds") else record["disks"]) if not disk.get("shared")}
+        disks = {disk["target"]: disk["path"] for disk in (writable if record.get("rounds") else travelling)(record)}
         _require_own(manifest, record, disks)
         record = _pull(journal, record, client, manifest, verify, timings)
     for disk in () if record.get("rounds") else writable(record):
@@ -118,7 +119,7 @@ def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[s
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
-    _pools.sync(conn, record["disks"])
+    _pools.sync(conn, all_files(record))
     up = _power.bring_up(domain, record["was_running"], **watch)
     timings["started_at"] = up.pop("started_at")
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
@@ -137,7 +138,8 @@ def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float) -> None:
         came_up = _power.watch(domain, settle=0, agent_timeout=agent_timeout)
         if not came_up["agent_answered"]:
             problem = f"its guest agent, which answered before the move, does not answer within {agent_timeout:g} s"
-    missing = [path for path in exports(record).values() if not os.path.exists(path)]
+    files = [*exports(record).values(), *(disk["path"] for disk in record.get("new_disks", ()))]
+    missing = [path for path in files if not os.path.exists(path)]
     if missing:
         problem = "files are missing here: " + ", ".join(missing)
     if problem:
@@ -187,6 +189,7 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
             os.unlink(part_path(record, path))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(layer_part_path(record, path))
+    _new_files.remove(record)
     for path, inode in record.get("inodes", {}).items():
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == inode:
@@ -311,30 +314,6 @@ def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
         raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
-def _publish(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
-    """Give the complete files their names; what already bears the name is never replaced, and what is ours is known by its inode."""
-    inodes = {}
-    for path in exports(record).values():
-        part = part_path(record, path)
-        os.chmod(part, 0o600)
-        descriptor = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        inodes[path] = os.stat(part).st_ino
-    record = journal.update(record, step="publishing", inodes=inodes)
-    for path in inodes:
-        try:
-            os.link(part_path(record, path), path)
-        except FileExistsError:
-            raise KvmfleetError("path_taken", f"{path} exists on this host and does not belong to this operation.", path=path) from None
-        os.unlink(part_path(record, path))
-    for directory in {os.path.dirname(path) for path in inodes}:
-        sync_directory(directory)
-    return record
-
-
 def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bases: dict[str, str]) -> list[dict[str, Any]]:
     """What the source knows of snapshots, with the paths and names that things have on this host."""
     paths = {disk["chain"][0][0]: disk["path"] for disk in record["disks"]}
@@ -355,6 +334,7 @@ def _definition(record: dict[str, Any]) -> str:
     if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
     _domain_edit.map_names(root, record.get("mappings", {}))
+    _flavor_disks.apply(root, record)
     flavor = record["new_flavor"]
     _domain_edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
     _domain_edit.set_kvmfleet_metadata(

@@ -17,7 +17,7 @@ from typing import Any
 from . import _claims, _domain_xml, _host_bindings, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage, _snapshots, _tpm_state
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
-from ._incoming import writable
+from ._incoming import travelling
 from ._journal import Journal
 from ._state_dir import sync_directory
 
@@ -37,7 +37,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     if record["step"] in ("stopped", "sealing"):
         record = _seal(conn, journal, record)
     there = _precopy.unchanged_media(record)
-    files = {disk["target"]: last_path(record, disk) for disk in record["disks"] if disk["target"] not in there and not disk.get("shared")}
+    files = {disk["target"]: last_path(record, disk) for disk in travelling(record) if disk["target"] not in there}
     if record["nvram"]:
         files["nvram"] = record["nvram"]
     manifest = {
@@ -115,7 +115,8 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
     if record["status"] == "confirmed":
         return False
     journal.update(record, status="confirming", step="confirming")
-    paths = [path for disk in writable(record) for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
+    own = [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
+    paths = [path for disk in own for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record["nvram"]:
         paths.append(record["nvram"])
     for path in paths:

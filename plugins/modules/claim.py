@@ -13,6 +13,7 @@ description:
   - Checks under the host's own lock, against its live state, that the host can take the instance, and reserves the capacity.
   - What counts are the rules of RamFilter, CoreFilter and DiskFilter, and whether the host already has such a domain, MAC address or file, and offers
     the machine type, networks, bridges, firmware, tools and bytes that the instance needs.
+  - The disks that the flavor adds (C(ephemeral), C(swap)) are made and formatted here, while the guest runs.
   - A claim lasts until the operation is confirmed, reverted or undone. It is released by M(kvmfleet.compute.destination_copy),
     M(kvmfleet.compute.source_copy) or M(kvmfleet.compute.resize_in_place).
 options:
@@ -142,7 +143,7 @@ local_address:
 error_code:
   description: >-
     V(claim_refused), with every reason and its numbers in RV(details), V(no_route), V(pool_missing), V(pool_inactive),
-    V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared) or V(operation_in_progress).
+    V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(format_failed), V(path_taken) or V(operation_in_progress).
   type: str
   returned: failure
 details:
@@ -153,7 +154,16 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _cpu_set, _libvirt, _pools, _qemu_img, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _admission,
+    _cpu_set,
+    _libvirt,
+    _new_files,
+    _pools,
+    _qemu_img,
+    _receiving,
+    _shared_storage,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -181,6 +191,12 @@ def directories(params):
     return sorted({*params["image_directories"], params["images_path"]})
 
 
+def beside_here(new, disk):
+    """A disk that the operation adds, made on this host where the other one comes to lie, and in the same way."""
+    name = os.path.basename(new["path"])
+    return dict(new, path=os.path.join(os.path.dirname(disk["path"]), name), pool=disk["pool"], volume=name if disk["pool"] else None)
+
+
 def on_shared_storage(disk, path, probes, allowed):
     """A disk that is here already: it stays the file that it is, so nothing may have to be changed in it."""
     if disk["grow_to"]:
@@ -204,9 +220,12 @@ def on_shared_storage(disk, path, probes, allowed):
 
 def new_record(conn, params):
     plan, disks = params["plan"], params["plan"]["disks"]
+    new = plan.get("new_disks", [])
     if params["role"] == "destination":
+        disks = [disk for disk in disks if not disk.get("left_behind")]
         answers = {answer["target"]: answer for answer in params["storage"]}
         disks = [here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks]
+        new = [beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
     return dict(
         plan,
         probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
@@ -216,10 +235,22 @@ def new_record(conn, params):
         destination_host=params["destination_host"],
         image_directories=directories(params),
         disks=disks,
+        new_disks=new,
         mappings=params["mappings"],
         requested_by=params["requested_by"],
         reason=params["reason"],
     )
+
+
+def make_new_files(journal, params):
+    """Make the disks that the flavor adds, now that the capacity for them is claimed; without them the claim is given back."""
+    with journal.working(params["migration_uuid"], params["owner"]) as record:
+        try:
+            _new_files.make(journal, record)
+        except (KvmfleetError, OSError) as exc:
+            if params["role"] == "destination":
+                _receiving.withdraw(journal, record, status="error", error=str(exc))
+            raise
 
 
 def main():
@@ -241,14 +272,17 @@ def main():
                 ratios=params["ratios"],
                 dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
             )
+        if record["new_disks"]:
+            make_new_files(journal, params)
         _shared_storage.write(record["probes"])
         # The source looks for them in the directories as it calls them.
-        both = [(there["path"], disk["path"]) for there, disk in zip(params["plan"]["disks"], record["disks"]) if disk.get("shared")]
+        there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
+        shared = {there[disk["target"]]: disk["path"] for disk in record["disks"] if disk.get("shared")}
         return {
             "changed": True,
             "claim": claim,
             "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
-            "probes": {os.path.dirname(there): record["probes"][os.path.dirname(path)] for there, path in both},
+            "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
             "local_address": local_address,
         }
 

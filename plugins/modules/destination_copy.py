@@ -10,8 +10,8 @@ module: destination_copy
 short_description: The copy of an instance at the destination of an operation
 version_added: 0.1.0
 description:
-  - Pulls the sealed copy through the channel, verifies it, rebases it onto this host's base image, grows the root disk, defines the domain with
-    the new flavor, starts it if it ran and watches it come up.
+  - Pulls the sealed copy through the channel, verifies it, rebases it onto this host's base image, grows the disks that the flavor has larger, defines
+    the domain with the new flavor and the disks that were made for it, starts it if it ran and watches it come up.
   - Also proves, confirms and withdraws that copy.
 options:
   state:
@@ -235,7 +235,7 @@ def withdraw(params, conn, journal, record):
     undefined = _receiving.undefine(conn, journal, record, shutdown(params))
     status = "reverted" if record["status"] == "reverting" else "error"
     withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
-    _pools.sync(conn, record["disks"])
+    _pools.sync(conn, _incoming.all_files(record))
     return {"changed": withdrawn or undefined}
 
 

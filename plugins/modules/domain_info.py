@@ -58,6 +58,14 @@ options:
     description:
       - Target of the root disk, such as V(vdb), where RV(domain.disks[].root) would be another one. It must be a disk that the guest writes to alone.
     type: str
+  ephemeral_disk:
+    description:
+      - Target of the disk that the C(ephemeral) of a flavor is about, such as V(vdb), where the metadata of this collection names none or another one.
+      - It must lie in a file or volume that the guest writes to alone, and must not be the root disk.
+    type: str
+  swap_disk:
+    description: Target of the disk that the C(swap) of a flavor is about; else as O(ephemeral_disk).
+    type: str
 """
 
 EXAMPLES = r"""
@@ -148,6 +156,14 @@ domain:
           returned: success
         disk:
           description: Virtual size of the root disk in GiB, rounded up.
+          type: int
+          returned: success
+        ephemeral:
+          description: Virtual size of the ephemeral disk in GiB, rounded up, V(0) without one.
+          type: int
+          returned: success
+        swap:
+          description: Virtual size of the swap disk in MiB, rounded up, V(0) without one.
           type: int
           returned: success
         extra_specs:
@@ -267,6 +283,12 @@ domain:
             scsi, sata or ide bus.
           type: bool
           returned: success
+        role:
+          description: >-
+            V(ephemeral) or V(swap) for the disk that this part of a flavor is about, by the metadata of this collection or by O(ephemeral_disk) and
+            O(swap_disk), else V(null).
+          type: str
+          returned: success
         network:
           description: >-
             Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)), C(secrets) (C(type), C(uuid), C(usage), never a value) and
@@ -296,6 +318,12 @@ domain:
           description: Why the image could not be read, as C(code) and C(message).
           type: dict
           returned: if the image could not be read
+    free_targets:
+      description: Targets that further disks on the bus of the root disk would get, at most two.
+      type: list
+      elements: str
+      returned: success
+      sample: [vdb, vdc]
     boot_files:
       description: Files that QEMU itself loads (C(kernel), C(initrd), C(dtb), as RV(domain.disks[].target)), with the keys of RV(domain.disks).
       type: list
@@ -330,8 +358,8 @@ domain:
       returned: success
 error_code:
   description: >-
-    What went wrong, for machines, such as V(libvirt_unavailable), V(unsupported_uri), V(invalid_domain_xml), V(invalid_root_disk), V(libvirt_error) or
-    V(os_error).
+    What went wrong, for machines, such as V(libvirt_unavailable), V(unsupported_uri), V(invalid_domain_xml), V(invalid_root_disk),
+    V(invalid_ephemeral_disk), V(invalid_swap_disk), V(libvirt_error) or V(os_error).
   returned: failure
   type: str
 details:
@@ -358,6 +386,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {"vcpus": {"type": "int", "required": True}, "ram": {"type": "int", "required": True}, "tuning": {"type": "dict"}},
     },
     "root_disk": {"type": "str"},
+    "ephemeral_disk": {"type": "str"},
+    "swap_disk": {"type": "str"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -370,7 +400,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
         if domain is None:
             return {"domain": None}
         state = StateDir(params["state_path"])
-        options = {name: params[name] for name in ("image_directories", "digests", "root_disk")}
+        options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk")}
         return {"domain": domain_facts(domain, state, new_flavor=params["flavor"], **options)}
 
 

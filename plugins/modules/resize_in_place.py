@@ -15,9 +15,10 @@ description:
 options:
   state:
     description:
-      - V(finished) stops the guest, layers its disks, grows the root disk, redefines the guest with the new flavor and starts it if it ran.
-      - V(restored) goes back to the old flavor and the old disks.
-      - V(confirmed) merges the layers back into the disks. A running guest goes on running.
+      - V(finished) stops the guest, layers its disks, grows those that the flavor has larger, redefines the guest with the new flavor and the disks that were
+        made for it, and starts it if it ran.
+      - V(restored) goes back to the old flavor and the old disks, and removes those that were made.
+      - V(confirmed) merges the layers back into the disks, and removes a swap disk that the guest has no more. A running guest goes on running.
     type: str
     choices: [finished, restored, confirmed]
     required: true

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, mapping, precopy, references, storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, flavor_disks, mapping, precopy, references, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -41,7 +41,7 @@ _WAYS_OUT = MappingProxyType(
 def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
     """The flavor called `name` out of the fleet variable `kvmfleet_flavors`, normalised.
 
-    :raises Refusal: `unknown_flavor`, `unsupported_flavor`; ValidationError for what is no flavor.
+    :raises Refusal: `unknown_flavor`; ValidationError for what is no flavor.
     """
     check_name("flavor", name)
     if not isinstance(flavors, Mapping) or not flavors:
@@ -49,12 +49,6 @@ def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
     if name not in flavors:
         raise Refusal("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
     flavor = validate_flavor(f"kvmfleet_flavors.{name}", flavors[name])
-    if flavor["ephemeral"] or flavor["swap"]:
-        raise Refusal(
-            "unsupported_flavor",
-            f"kvmfleet_flavors.{name}: ephemeral and swap disks are not supported yet, got ephemeral={flavor['ephemeral']} swap={flavor['swap']}; use 0.",
-            flavor=name,
-        )
     return {**flavor, "name": str(name)}
 
 
@@ -96,12 +90,13 @@ def plan_migration(
     _require_movable(entry, domain, host)
     _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
     _require_limits(entry["name"], domain, tuning)
+    disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
     names = mapping.named(domain, fleet.hosts[host])
     asked = {
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
         "image": {"properties": _image_properties(domain)},
-        "requirements": {**_needs(domain, new if resizing else None), **storage.needs(domain, fleet.hosts[host]), "named": names},
+        "requirements": {**_needs(domain, new if resizing else None, disks[True]), **storage.needs(domain, fleet.hosts[host], disks[True]), "named": names},
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
@@ -115,6 +110,8 @@ def plan_migration(
         )
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
+    changed = disks[not in_place]
+    flavor_disks.require_no_snapshots(entry["name"], domain, changed)
     others = [name for name in candidates if name != host]
     chosen = [host] if in_place else others
     mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
@@ -127,14 +124,14 @@ def plan_migration(
         "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
         "source": host,
         "candidates": chosen,
-        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name]) for name in chosen},
+        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name], changed) for name in chosen},
         "mappings": mappings,
         "precopy": copied,
         "references": outside,
         "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
-        "record": {**_record(entry, domain, host, old, new, resizing), "tuning": tuning, "availability_zone": request["availability_zone"]},
+        "record": {**_record(entry, domain, host, old, new, resizing, changed), "tuning": tuning, "availability_zone": request["availability_zone"]},
         "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated} for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
         "grow_filesystem": grow_filesystem,
@@ -147,9 +144,10 @@ def flavor_field(flavor: dict[str, Any]) -> str:
 
 
 def describe(flavor: dict[str, Any]) -> str:
-    """`flavor large (2 vCPUs, 512 MiB, 3 GiB)`."""
+    """`flavor large (2 vCPUs, 512 MiB, 3 GiB, 1 GiB ephemeral, 64 MiB swap)`; of the last two what there is."""
+    more = "".join(f", {flavor[role]} {unit} {role}" for role, unit in (("ephemeral", "GiB"), ("swap", "MiB")) if flavor[role])
     name = f"flavor {flavor['name']} " if flavor.get("name") else ""
-    return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB)"
+    return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB{more})"
 
 
 def _ahead(decision: dict[str, Any]) -> str:
@@ -172,7 +170,7 @@ def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, 
 
 def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
     same_specs = extra_specs.changes_guest(old["extra_specs"]) == extra_specs.changes_guest(new["extra_specs"])
-    return same_specs and all(old[key] == new[key] for key in ("vcpus", "ram", "disk"))
+    return same_specs and all(old[key] == new[key] for key in ("vcpus", "ram", "disk", "ephemeral", "swap"))
 
 
 def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:
@@ -275,7 +273,9 @@ def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
     return {"hw_architecture": domain["arch"], "img_hv_type": domain["virt_type"], "hw_vm_mode": "hvm"}
 
 
-def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], resizing: bool) -> dict[str, Any]:
+def _record(
+    entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], resizing: bool, disks: flavor_disks.Changes
+) -> dict[str, Any]:
     """What both journals hold of the operation."""
     return {
         "instance_uuid": entry["uuid"],
@@ -286,16 +286,20 @@ def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[
         "new_flavor": new,
         "xml_digest": domain["xml_digest"],
         "agent_expected": bool(domain["agent"]["connected"]),
-        "disks": [_disk(disk, new if resizing else None) for disk in storage.files(domain)],
+        "disks": [_disk(disk, new if resizing else None, disks) for disk in storage.files(domain)],
+        "new_disks": list(disks.new),
+        "dropped_disks": disks.dropped,
+        "flavor_disks": disks.known,
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
     }
 
 
-def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
-    chain = disk["chain"]
+def _disk(disk: dict[str, Any], grown: dict[str, Any] | None, changes: flavor_disks.Changes) -> dict[str, Any]:
+    chain, left_behind = disk["chain"], disk["target"] in changes.left_behind
     writable = disk["device"] == "disk" and not disk["readonly"]
-    bases = _bases(chain) if writable else []
+    bases = _bases(chain) if writable and not left_behind else []
+    grow_to = grown["disk"] * GIB if grown and disk["root"] and grown["disk"] * GIB > disk["virtual_size"] else changes.grown.get(disk["target"])
     return {
         "target": disk["target"],
         "kind": "disk" if writable else "media",
@@ -308,7 +312,8 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None) -> dict[str, Any]:
         "virtual_size": disk["virtual_size"],
         "base": bases[-1] if bases else None,
         "bases": bases,
-        "grow_to": grown["disk"] * GIB if grown and disk["root"] and grown["disk"] * GIB > disk["virtual_size"] else None,
+        "grow_to": grow_to,
+        **({"left_behind": True} if left_behind else {}),
     }
 
 
@@ -349,11 +354,13 @@ def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[st
     }
 
 
-def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, Any]:
+def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, changes: flavor_disks.Changes) -> dict[str, Any]:
     """The requirements as far as the facts of a host can answer them, for the scheduler."""
-    disks, firmware, cpu = storage.files(domain), domain["firmware"], domain.get("cpu")
-    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None)["bases"]}
+    disks = [disk for disk in storage.files(domain) if disk["target"] not in changes.left_behind]
+    firmware, cpu = domain["firmware"], domain.get("cpu")
+    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None, changes)["bases"]}
     root = _root(domain)
+    growth = max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0
     return {
         **{key: value for key, value in _requirements(domain, {}).items() if key not in _FOR_THE_CLAIM},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
@@ -363,7 +370,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None) -> dict[str, A
         "cpu_shares": domain.get("cpu_shares"),
         "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
         "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
-        "growth_bytes": max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0,
+        "growth_bytes": growth + (flavor_disks.bytes_to_come(domain, flavor) if flavor else 0),
         "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
     }
 
@@ -373,6 +380,9 @@ def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any])
         return {"host": name, "flavor": flavor.get("name"), "vcpus": flavor["vcpus"], "ram_mib": flavor["ram"], "disk_gib": flavor["disk"]}
 
     sides = {"before": side(host, old), "after": side(destination, new)}
+    for role, name in (("ephemeral", "ephemeral_gib"), ("swap", "swap_mib")):
+        if old[role] or new[role]:
+            sides["before"][name], sides["after"][name] = old[role], new[role]
     specs = [extra_specs.changes_guest(flavor["extra_specs"]) for flavor in (old, new)]
     if specs[0] != specs[1]:
         sides["before"]["extra_specs"], sides["after"]["extra_specs"] = specs

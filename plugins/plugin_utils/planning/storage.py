@@ -10,14 +10,15 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, mapping
 
-COPIED, LAYERED, LEFT = "copied", "layered", "left"
+COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED = "copied", "layered", "left", "created", "re-created", "removed"
+"""What may become of a disk; created is one that the flavor adds, re-created and removed is a swap disk."""
 
 
-def needs(domain: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The `pools` and the named `directories` that a host must have for the disks."""
-    disks = _disks(domain)
+def needs(domain: Mapping[str, Any], source: Mapping[str, Any], changes: flavor_disks.Changes = flavor_disks.NONE) -> dict[str, list[str]]:
+    """The `pools` and the named `directories` that a host must have for the disks that come to it."""
+    disks = [disk for disk in _disks(domain) if disk["target"] not in changes.left_behind]
     directories = {_directory(disk["path"], source)[0] for disk in disks if disk["path"] and not disk.get("pool")}
     return {"pools": sorted({disk["pool"] for disk in disks if disk.get("pool")}), "directories": sorted(filter(None, directories))}
 
@@ -28,20 +29,53 @@ def files(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def place(
-    domain: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any], translation: mapping.Names = mapping.SAME
+    domain: Mapping[str, Any],
+    source: Mapping[str, Any],
+    destination: Mapping[str, Any],
+    translation: mapping.Names = mapping.SAME,
+    changes: flavor_disks.Changes = flavor_disks.NONE,
 ) -> list[dict[str, Any]]:
-    """The answer for each disk: `target`, `what` (copied, layered, left), `source` and `path` (before and after), `pool`, `reason`, and all as `text`.
+    """The answer for each disk: `target`, `what`, `source` and `path` (before and after), `pool`, `reason`, and all as `text`.
 
     :param source: facts of the guest's host; :param destination: facts of the host that placement chose, which may be the same.
+    :param changes: what the flavor does about the guest's ephemeral and swap disk.
     :param translation: what `mapping.translated` says of the destination; the `pool` of an answer is the one there.
     """
     answers = []
     for disk in _disks(domain):
         answer = {"target": disk["target"], "source": disk["path"], "path": disk["path"], "pool": mapping.of(translation, "pools", disk.get("pool"))}
         answer.update(_answer(disk, source, destination, answer["pool"]))
-        where = f" from {answer['source']} to {answer['path'] or 'where the pool is'}" if answer["what"] == COPIED else ""
-        answers.append({**answer, "text": f"{answer['target']}: {answer['what']}{where} ({answer['reason']})"})
-    return answers
+        answers.append(answer)
+    made = {disk["target"]: _made(disk, answers) for disk in changes.new}
+    for answer in answers:
+        if answer["target"] in changes.left_behind:
+            stays = f"what it is now, {answer['source']}, stays until confirm"
+            answer.update(made.pop(answer["target"], {"what": REMOVED, "path": None, "pool": None, "reason": f"the flavor has no swap; {stays}"}))
+            if answer["what"] == RECREATED:
+                answer["reason"] += f"; {stays}"
+    return [{**answer, "text": _text(answer, changes)} for answer in [*answers, *made.values()]]
+
+
+def _made(disk: Mapping[str, Any], answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """A disk that the operation makes beside another one, under its own name."""
+    beside = next(answer for answer in answers if answer["target"] == disk["beside"])
+    directory = beside["path"] and posixpath.dirname(beside["path"])
+    return {
+        "target": disk["target"],
+        "what": RECREATED if any(answer["target"] == disk["target"] for answer in answers) else CREATED,
+        "source": None,
+        "path": directory and posixpath.join(directory, posixpath.basename(disk["path"])),
+        "pool": beside["pool"],
+        "reason": f"the flavor has {flavor_disks.size_text(disk['role'], disk['size'])} of {disk['role']}",
+    }
+
+
+def _text(answer: Mapping[str, Any], changes: flavor_disks.Changes) -> str:
+    place = answer["path"] or "where the pool is"
+    where = {COPIED: f" from {answer['source']} to {place}", CREATED: f" at {place}", RECREATED: f" at {place}"}.get(answer["what"], "")
+    grown = changes.grown.get(answer["target"])
+    growing = "" if grown is None else f", and grown to {flavor_disks.size_text('ephemeral', grown)}"
+    return f"{answer['target']}: {answer['what']}{where}{growing} ({answer['reason']})"
 
 
 def _disks(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -44,7 +44,7 @@ def codes(found: dict[str, Any]) -> list[str]:
 def test_an_ordinary_guest_is_described_in_full(facts: Callable[..., dict[str, Any]], images: Path) -> None:
     found = facts()
     assert (found["name"], found["state"], found["persistent"], found["autostart"], found["machine"]) == ("web01", "shutoff", True, False, "pc-q35-7.2")
-    assert found["flavor"] == {"name": None, "vcpus": 2, "ram": 2048, "disk": 3, "extra_specs": {}}
+    assert found["flavor"] == {"name": None, "vcpus": 2, "ram": 2048, "disk": 3, "ephemeral": 0, "swap": 0, "extra_specs": {}}
     (disk,) = found["disks"]
     assert (disk["target"], disk["root"], disk["virtual_size"], disk["format"]) == ("vda", True, 3000 * 1024**2, "qcow2")
     assert [layer["path"] for layer in disk["chain"]] == [f"{images}/web01.qcow2", f"{images}/base.qcow2"]

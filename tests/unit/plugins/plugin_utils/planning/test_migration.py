@@ -440,9 +440,6 @@ class TestLocate:
         assert error["code"] == "unknown_flavor"
         assert "huge, large, small" in error["message"]
 
-    def test_ephemeral_and_swap_are_refused(self):
-        assert self.locate(flavor="x", flavors={"x": {"vcpus": 1, "ram": 1, "disk": 1, "swap": 64}})["error"]["code"] == "unsupported_flavor"
-
     def test_unknown_instance_names_what_was_searched(self):
         down = {"host": "kvm9", "up": False, "down_reason": "no route to host"}
         error = self.locate(hosts=[*fleet(), down], instance="web2")["error"]
