@@ -13,14 +13,12 @@ import os
 from collections import Counter
 from typing import Any
 
-from . import _claims, _domain_xml, _host_cpus, _huge_pages, _kept, _libvirt, _network_disks, _networks, _tpm_state
+from . import _claims, _domain_xml, _host_cpus, _huge_pages, _kept, _libvirt, _network_disks, _networks, _secrets, _tpm_state
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
 from ._incoming import exports, shortages
 from ._journal import Journal
-
-LOCK = "admission"
 
 
 def admit(
@@ -32,17 +30,20 @@ def admit(
     images_path: str,
     reserved: Reserved,
     ratios: dict[str, float],
+    secret_proofs: dict[str, str],
+    key: str | None,
 ) -> dict[str, Any]:
     """Check everything that this host could refuse later, and claim the capacity.
 
     For `role` destination the record is begun here; for in_place it exists already.
 
     :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`.
+    :param secret_proofs: `_secrets.proofs` of the source under the one-time key `key`.
     :returns: the claim.
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
     state = journal.state
-    with state.lock(LOCK):
+    with state.lock(_claims.LOCK):
         _kept.drop(state, *_kept.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
@@ -53,7 +54,8 @@ def admit(
                 for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
             ]
             reasons += _disk_reasons(journal, record)
-            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
+            reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key)]
+            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(requirements.get("network_disks", ()))]
         if reasons:
             raise KvmfleetError(
                 "claim_refused",

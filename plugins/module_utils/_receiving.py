@@ -22,6 +22,7 @@ from . import (
     _pools,
     _power,
     _qemu_img,
+    _secrets,
     _shared_storage,
     _snapshots,
     _tpm_state,
@@ -59,6 +60,7 @@ def receive(
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
             _require_own(manifest, record, exports(record))
+            record = _secrets.receive(conn, journal, record, manifest["secrets"])
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
         for disk in record["disks"]:
@@ -171,7 +173,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     return True
 
 
-def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None, keep_partial: float = 0.0) -> bool:
+def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None, keep_partial: float = 0.0) -> bool:
     """Remove what this operation created on this host, release the claim, close the record.
 
     :param keep_partial: seconds for which a copy that is not complete is kept for the next operation of the instance.
@@ -192,6 +194,7 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
                 os.unlink(path)
     if record.get("tpm") and "private" in record:
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
+    _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="destination copy removed", error=error)

@@ -37,6 +37,7 @@ class Rule(NamedTuple):
 LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
 NETWORK_STORAGE = "rbd|nbd|iscsi|gluster|https?|ftps?"
 LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
+VALUE_TRAVELS = "its value travels, encrypted, where the destination lacks the secret"
 LIBVIRT_LOG = r"/var/log/libvirt/.*"
 LOG_STAYS = "libvirt starts the log anew at the destination"
 BLOCK_DEVICE = (
@@ -47,6 +48,7 @@ NOT_CARRIED = "the file is not one of the disks that a move carries"
 PORT_FREE = "the port must be free at the destination"
 FILE_DESCRIPTORS = "a process of this host opens the files and passes them on"
 SECURITY_LABELS = ("seclabel", "os//seclabel", "devices//seclabel")
+SECRETIVE = ("auth", "encryption")
 INSIDE_QEMU = ("null", "stdio", "vc", "spicevmc", "spiceport", "dbus", "qemu-vdagent")
 
 RULES: tuple[Rule, ...] = (
@@ -100,10 +102,13 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
     Rule("devices/disk/shareable", "", "shared_disk", REFUSE, "several guests may write to the disk"),
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
-    Rule("devices/disk[@type='network']/auth", "", "secret", KEEP, "the destination must have this secret"),
-    Rule("devices/disk[@type='network']/source/auth", "", "secret", KEEP, "the destination must have this secret"),
-    Rule("devices/disk/auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
-    Rule("devices/disk/encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
+    *(
+        Rule(f"devices/disk[@type='network']//{element}/secret", value, "secret", CARRY, VALUE_TRAVELS)
+        for element in SECRETIVE
+        for value in ("@uuid", "@usage")
+    ),
+    *(Rule(f"devices/disk[@type='network']//{element}", "", "network_disk", KEEP) for element in SECRETIVE),
+    Rule("devices/disk//auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
     Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
     Rule("devices/disk//reservations", "", "persistent_reservations", REFUSE, "SCSI reservations need a helper process of this host"),
     Rule("devices/disk//slices", "", "disk_slice", REFUSE, "the disk is a slice of a larger file"),
@@ -198,7 +203,7 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/hostdev", "", "hostdev", REFUSE, "a device of this host is passed through"),
     Rule("devices/input[@type='passthrough']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
     Rule("devices/input[@type='evdev']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
-    Rule("devices/tpm/backend/encryption", "", "tpm_secret", REFUSE, "the state of the TPM is encrypted with a secret of this host"),
+    Rule("devices/tpm/backend/encryption", "@secret", "secret", CARRY, VALUE_TRAVELS),
     Rule("devices/tpm/backend/source", "", "tpm_state", REFUSE, "the state of the TPM lies in a place of its own, which is not carried"),
     Rule("devices/tpm/backend[@type='passthrough']", "", "tpm", REFUSE, "a TPM of this host is passed through"),
     Rule("devices/tpm/backend[@type='external']", "", "tpm", REFUSE, "a process of this host emulates the TPM"),

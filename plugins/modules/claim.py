@@ -50,6 +50,14 @@ options:
     description: RV(kvmfleet.compute.migration#module:probes) of the source, by which storage that both hosts share is recognised.
     type: dict
     default: {}
+  secret_proofs:
+    description:
+      - RV(kvmfleet.compute.migration#module:secret_proofs) of the source, by which this host tells whether a secret that it has is the same.
+    type: dict
+    default: {}
+  key:
+    description: One-time key of the operation, under which O(secret_proofs) were made.
+    type: str
   source_address:
     description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
     type: str
@@ -131,6 +139,11 @@ probes:
   description: For each of their directories, as the source calls it, the name and content of a file that this host wrote there.
   type: dict
   returned: when not in check mode
+secrets:
+  description: UUIDs of the secrets that the instance needs and this host lacks.
+  type: list
+  elements: str
+  returned: when not in check mode
 local_address:
   description: Address from which this host reaches O(source_address). V(null) without that.
   type: str
@@ -149,7 +162,7 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _qemu_img, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _libvirt, _pools, _qemu_img, _secrets, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -235,7 +248,10 @@ def main():
                 images_path=params["images_path"],
                 reserved=Reserved(**params["reserved"]),
                 ratios=params["ratios"],
+                secret_proofs=params["secret_proofs"],
+                key=params["key"],
             )
+            lacking = _secrets.lacking(conn, record.get("secrets", ()))
         _shared_storage.write(record["probes"])
         # The source looks for them in the directories as it calls them.
         both = [(there["path"], disk["path"]) for there, disk in zip(params["plan"]["disks"], record["disks"]) if disk.get("shared")]
@@ -244,6 +260,7 @@ def main():
             "claim": claim,
             "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
             "probes": {os.path.dirname(there): record["probes"][os.path.dirname(path)] for there, path in both},
+            "secrets": lacking,
             "local_address": local_address,
         }
 
@@ -261,6 +278,8 @@ def main():
             storage={"type": "list", "elements": "dict"},
             mappings={"type": "dict", "default": {}},
             probes={"type": "dict", "default": {}},
+            secret_proofs={"type": "dict", "default": {}, "no_log": False},
+            key={"type": "str", "no_log": True},
             source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
