@@ -134,7 +134,8 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
 
 
 def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
-    missing = sorted(directory for directory in {os.path.dirname(path) for path in exports(record).values()} if not os.path.isdir(directory))
+    needed = {os.path.dirname(path) for path in (*exports(record).values(), *(log["path"] for log in record.get("console_logs", ())))}
+    missing = sorted(directory for directory in needed if not os.path.isdir(directory))
     reasons = [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
     short = shortages(journal, record)
     if short and _kept.make_room(journal.state, but=record["instance_uuid"]):

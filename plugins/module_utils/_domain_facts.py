@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from . import (
+    _console_logs,
     _domain_edit,
     _domain_xml,
     _host_capabilities,
@@ -93,13 +94,19 @@ def domain_facts(
         "boot_files": boot_files,
         "interfaces": list(_interfaces(domain.connect(), root)),
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
+        "console_logs": _console_logs.facts(root),
         "secrets": secrets,
         "references": [asdict(_staying(reference, secrets)) for reference in _domain_xml.references(root)],
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
     }
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
-    reasons = [*unfit, *_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
+    reasons = [
+        *unfit,
+        *_refusals(domain.connect(), facts, root, live),
+        *_console_logs.refusals(facts["console_logs"], image_directories),
+        *_snapshots.refusals(domain, images),
+    ]
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import (
     _claims,
+    _console_logs,
     _defining,
     _domain_edit,
     _domain_xml,
@@ -66,6 +67,7 @@ def receive(
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
         record = _publish(journal, record)
+        record = _console_logs.receive(journal, record, manifest["console_logs"])
         record = journal.update(
             record,
             step="defining",
@@ -194,6 +196,7 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
                 os.unlink(path)
     if record.get("tpm") and "private" in record:
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
+    _console_logs.remove(record)
     _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])

@@ -40,6 +40,7 @@ LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
 VALUE_TRAVELS = "its value travels, encrypted, where the destination lacks the secret"
 LIBVIRT_LOG = r"/var/log/libvirt/.*"
 LOG_STAYS = "libvirt starts the log anew at the destination"
+LOG_TRAVELS = "its last 2 MiB, unless libvirt empties it when the guest starts"
 BLOCK_DEVICE = (
     "a block device (LVM volume, partition, LUN) of this host; copy it into a file (qemu-img convert -O qcow2) or into a volume of a directory pool and let "
     "the disk use that, or let the guest have it as network storage (iSCSI, RBD), which both hosts reach"
@@ -229,13 +230,11 @@ RULES: tuple[Rule, ...] = (
     # character devices: serial, parallel, console, channel, redirdev, smartcard
     Rule("devices/*", "@tty", "pty", KEEP),
     *(Rule(f"devices/*[@type='{kind}']/source", "", "character_device", KEEP) for kind in INSIDE_QEMU),
-    Rule("devices/*/log", "@file", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
-    Rule("devices/*/log", "@file", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*/log", "@file", "log_file", CARRY, LOG_TRAVELS),
     Rule("devices/*[@type='pty']/source", "@path", "pty", KEEP),
     Rule("devices/*[@type='unix']/source[@mode='bind']", "@path", "socket", KEEP, matching=LIBVIRT_SOCKET),
     Rule("devices/*[@type='unix']/source", "@path", "socket", REFUSE, "a socket of this host"),
-    Rule("devices/*[@type='file']/source", "@path", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
-    Rule("devices/*[@type='file']/source", "@path", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*[@type='file']/source", "@path", "log_file", CARRY, LOG_TRAVELS),
     Rule("devices/*[@type='dev']/source", "@path", "hostdev", REFUSE, "a device of this host is passed through"),
     Rule("devices/*[@type='pipe']/source", "@path", "socket", REFUSE, "a pipe of this host"),
     Rule("devices/*[@type='nmdm']/source", "", "socket", REFUSE, "a device of this host"),

@@ -14,7 +14,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _libvirt, _pools, _power, _precopy, _qemu_img, _secrets, _shared_storage, _snapshots, _tpm_state
+from . import _claims, _console_logs, _libvirt, _pools, _power, _precopy, _qemu_img, _secrets, _shared_storage, _snapshots, _tpm_state
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._incoming import writable
@@ -47,6 +47,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "snapshots": _snapshots.moved(record["private"].get("snapshots", []), os.path.realpath),
         "tpm": record["private"].get("tpm", {}),
         "secrets": secrets,
+        "console_logs": _console_logs.read(record),
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "round": record.get("layers", 0),

@@ -302,6 +302,11 @@ domain:
       description: Firmware with C(kind) (V(bios) or V(uefi)), C(loader), C(loader_format), C(nvram), C(nvram_format) and C(nvram_template).
       type: dict
       returned: success
+    console_logs:
+      description: Files into which the console of the guest is written, with C(path), and C(append), whether libvirt leaves what is in it at a start.
+      type: list
+      elements: dict
+      returned: success
     secrets:
       description:
         - Secrets of libvirt that the definition names, with C(uuid), C(usage_type), C(usage), C(by) (V(uuid) or V(usage), by which it is named), and

@@ -272,6 +272,7 @@ def _record(entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[
         "disks": [_disk(disk, new if resizing else None) for disk in storage.files(domain)],
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
+        "console_logs": domain.get("console_logs", []),
         "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets", ())],
     }
 

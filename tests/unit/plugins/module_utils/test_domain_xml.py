@@ -106,7 +106,7 @@ def test_firmware_and_interfaces_are_read_as_defined(definitions: dict[str, str]
     assert _domain_xml.firmware(_domain_xml.parse("<domain><os firmware='efi'><type>hvm</type></os></domain>")).kind == "uefi"
 
 
-@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata"])
+@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata", "nova"])
 def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> None:
     assert refused(definitions[name]) == set()
 
@@ -114,7 +114,6 @@ def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("nova", {"log_file"}),
         ("ignition", {"qemu_argument"}),
         (
             "bound_to_host",
