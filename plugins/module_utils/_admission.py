@@ -28,6 +28,7 @@ from . import (
     _network_disks,
     _networks,
     _new_files,
+    _secrets,
     _tpm_state,
 )
 from ._capacity import Room, disk_need_mb, room
@@ -36,8 +37,6 @@ from ._host_state import Reserved, host_state, usage
 from ._incoming import exports, shortages
 from ._journal import Journal
 from ._state_dir import StateDir
-
-LOCK = "admission"
 
 
 def admit(
@@ -49,6 +48,8 @@ def admit(
     images_path: str,
     reserved: Reserved,
     ratios: dict[str, float],
+    secret_proofs: dict[str, str],
+    key: str | None,
     dedicated: Collection[int] = (),
 ) -> dict[str, Any]:
     """Check everything that this host could refuse later, and claim the capacity.
@@ -57,11 +58,12 @@ def admit(
 
     :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`; :param dedicated: CPUs of this host that are set
         aside for guests of their own.
+    :param secret_proofs: `_secrets.proofs` of the source under the one-time key `key`.
     :returns: the claim.
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
     state = journal.state
-    with state.lock(LOCK):
+    with state.lock(_claims.LOCK):
         _kept.drop(state, *_kept.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
@@ -72,7 +74,8 @@ def admit(
                 for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
             ]
             reasons += _disk_reasons(journal, record)
-            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(conn, requirements.get("network_disks", ()))]
+            reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key)]
+            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(requirements.get("network_disks", ()))]
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)
@@ -176,7 +179,8 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
 
 
 def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
-    missing = sorted(directory for directory in {os.path.dirname(path) for path in exports(record).values()} if not os.path.isdir(directory))
+    needed = {os.path.dirname(path) for path in (*exports(record).values(), *(log["path"] for log in record.get("console_logs", ())))}
+    missing = sorted(directory for directory in needed if not os.path.isdir(directory))
     reasons = [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
     short = shortages(journal, record)
     if short and _kept.make_room(journal.state, but=record["instance_uuid"]):

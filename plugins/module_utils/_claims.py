@@ -17,6 +17,9 @@ from typing import Any
 from ._capacity import disk_need_mb
 from ._state_dir import StateDir
 
+LOCK = "admission"
+"""Held by whoever judges what this host can take, and by whoever takes away what such a judgement may rest on."""
+
 
 def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, Any], size: int, cpus: Iterable[int] = ()) -> dict[str, Any]:
     """Claim the flavor for the migration of `record`.

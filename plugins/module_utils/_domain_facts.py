@@ -14,11 +14,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from . import (
+    _console_logs,
     _domain_edit,
     _domain_pins,
     _domain_xml,
-    _host_bindings,
     _flavor_disks,
+    _host_bindings,
     _host_capabilities,
     _host_cpus,
     _huge_pages,
@@ -29,6 +30,7 @@ from . import (
     _power,
     _qemu_img,
     _references,
+    _secrets,
     _snapshots,
 )
 from ._errors import KvmfleetError
@@ -76,7 +78,7 @@ def domain_facts(
     boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
     planned, unfit = _with_flavor(root, new_flavor)
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _domain_pins.are_ours(root)
-    references = _domain_xml.references(root)
+    secrets = _secrets.facts(domain.connect(), root)
     flavor = _domain_xml.flavor_in_force(root)
     machine, arch = _domain_xml.machine_and_arch(root)
     sizes = {"root" if disk["root"] else disk["role"]: disk.get("virtual_size") or 0 for disk in disks}
@@ -111,12 +113,19 @@ def domain_facts(
         "boot_files": boot_files,
         "interfaces": list(_interfaces(domain.connect(), root)),
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
-        "references": [asdict(reference) for reference in references],
+        "console_logs": _console_logs.facts(root),
+        "secrets": secrets,
+        "references": [asdict(_staying(reference, secrets)) for reference in _domain_xml.references(root)],
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
     }
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
-    reasons = [*unfit, *_refusals(domain.connect(), facts, root, live), *_snapshots.refusals(domain, images)]
+    reasons = [
+        *unfit,
+        *_refusals(domain.connect(), facts, root, live),
+        *_console_logs.refusals(facts["console_logs"], image_directories),
+        *_snapshots.refusals(domain, images),
+    ]
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
 
@@ -131,6 +140,14 @@ def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET
     except KvmfleetError as exc:
         return root, [(exc.code, exc.message)]
     return planned, []
+
+
+def _staying(reference: _domain_xml.Reference, secrets: Sequence[Mapping[str, Any]]) -> _domain_xml.Reference:
+    """The answer to a reference, other than that of the table for a secret whose value stays on this host."""
+    found = next((secret for secret in secrets if secret["withheld"] and reference.name == secret[secret["by"]]), None)
+    if reference.kind != "secret" or found is None:
+        return reference
+    return replace(reference, answer=_references.KEEP, reason=f"it {found['withheld']}; the destination must have it")
 
 
 def _interfaces(conn: Any, root: ET.Element) -> Iterator[dict[str, Any]]:
@@ -173,6 +190,7 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if reference["answer"] == _references.REFUSE:
             target = next((f"Disk {disk['target']}, " for disk in facts["disks"] if disk["path"] == reference["name"]), "")
             yield f"unsupported_{reference['kind']}", f"{target}{reference['name']}: {reference['reason']} ({reference['element']})."
+    yield from _secrets.refusals(facts["secrets"])
     for disk in facts["disks"] + facts["boot_files"]:
         if "error" in disk:
             yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"

@@ -61,15 +61,13 @@ class Disk:
 class NetworkDisk:
     """The source of a `<disk type='network'>`.
 
-    :param hosts: servers as `name` and `port`, None for the protocol's own; :param secrets: `type`, `uuid` and `usage`, one of them None.
-    :param files: files of the host that it needs.
+    :param hosts: servers as `name` and `port`, None for the protocol's own; :param files: files of the host that it needs.
     """
 
     target: str
     protocol: str
     name: str | None
     hosts: list[dict[str, Any]]
-    secrets: list[dict[str, str | None]]
     files: list[str]
 
 
@@ -170,14 +168,12 @@ def network_disks(root: ET.Element) -> list[NetworkDisk]:
         source = element.find("source")
         if source is not None:
             servers = [server for server in source.findall("host") if server.get("transport", "tcp") != "unix"]
-            secrets = [*element.findall("auth/secret"), *source.findall("auth/secret")]
             found.append(
                 NetworkDisk(
                     target=_attribute(element, "target", "dev") or "",
                     protocol=source.get("protocol", ""),
                     name=source.get("name"),
                     hosts=[{"name": server.get("name"), "port": integer(server.get("port"), "port") if server.get("port") else None} for server in servers],
-                    secrets=[{key: secret.get(key) for key in ("type", "uuid", "usage")} for secret in secrets],
                     files=[config.get("file", "") for config in source.findall("config")],
                 )
             )

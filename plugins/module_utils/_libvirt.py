@@ -42,6 +42,8 @@ except ImportError:
 T = TypeVar("T")
 
 _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+SECRET_USAGES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
+"""What secrets are for, by libvirt's numbers."""
 _SHUTDOWN_SILENCE = 2  # seconds
 _NO_AGENT = (
     "VIR_ERR_AGENT_UNRESPONSIVE",
@@ -219,6 +221,11 @@ def all_pools(connection: Any) -> list[Any]:
     return supported(lambda: connection.listAllStoragePools(0), [])
 
 
+def pool_xml(pool: Any) -> str:
+    """The definition of a pool, active or not."""
+    return pool.XMLDesc(0)
+
+
 def has_volume(pool: Any, name: str) -> bool:
     """Whether libvirt knows this volume, as of its latest look into the pool."""
     try:
@@ -233,18 +240,52 @@ def refresh_pool(pool: Any) -> None:
         pool.refresh(0)
 
 
-def has_secret(connection: Any, secret: dict[str, Any]) -> bool:
-    """Whether the secret that a disk names by `uuid`, or by `type` and `usage`, is defined and has a value, which is not returned."""
-    kinds = {"ceph": libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "iscsi": libvirt.VIR_SECRET_USAGE_TYPE_ISCSI}
+def find_secret(connection: Any, *, uuid: str | None, usage: tuple[str | None, str | None]) -> Any | None:
+    """The secret of the UUID, or where that is None of the usage, a type and a name; None where there is none, or the driver does not know secrets."""
     try:
-        found = (
-            connection.secretLookupByUUIDString(secret["uuid"]) if secret["uuid"] else connection.secretLookupByUsage(kinds[secret["type"]], secret["usage"])
-        )
-        found.value()
+        if uuid is not None:
+            return supported(lambda: connection.secretLookupByUUIDString(uuid), None)
+        if usage[0] in SECRET_USAGES and usage[1] is not None:
+            return supported(lambda: connection.secretLookupByUsage(SECRET_USAGES.index(usage[0]), usage[1]), None)
     except LibvirtError as exc:
-        # The value of a private secret is nobody's business; libvirt says so only of one that has a value or may get one.
-        return exc.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET
-    return True
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+            raise
+    return None
+
+
+def secret_usage(secret: Any) -> tuple[str, str]:
+    """Type and name of what a secret is for; the name is empty where the type is none."""
+    number = secret.usageType()
+    return (SECRET_USAGES[number] if number < len(SECRET_USAGES) else f"unknown-{number}"), secret.usageID()
+
+
+def secret_xml(secret: Any) -> str:
+    """Its definition, in which the value is not."""
+    return secret.XMLDesc(0)
+
+
+def secret_value(secret: Any) -> bytes | None:
+    """Its value; None where it has none. libvirt tells that of a private secret to nobody, which is an error here."""
+    try:
+        return secret.value()
+    except LibvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
+            return None
+        raise
+
+
+def define_secret(connection: Any, xml: str) -> Any:
+    """Define a secret, which has no value then."""
+    return connection.secretDefineXML(xml, 0)
+
+
+def undefine_secret(secret: Any) -> None:
+    """Remove a secret with its value; one that has gone meanwhile is fine."""
+    try:
+        secret.undefine()
+    except LibvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+            raise
 
 
 def block_size(domain: Any, target: str) -> int | None:

@@ -12,25 +12,21 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import _libvirt, _qemu_img
+from . import _qemu_img
 
 PORTS = {"nbd": (10809,), "iscsi": (3260,), "gluster": (24007,), "rbd": (3300, 6789), "http": (80,), "https": (443,), "ftp": (21,), "ftps": (990,)}
 _TIMEOUT = 3.0  # seconds
 
 
-def reasons(conn: Any, disks: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def reasons(disks: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Code and sentence of everything that a disk needs and this host lacks.
 
-    :param disks: `target`, `protocol`, `name`, `hosts`, `secrets` and `files` as `_domain_xml.NetworkDisk`.
+    :param disks: `target`, `protocol`, `name`, `hosts` and `files` as `_domain_xml.NetworkDisk`.
     """
     for disk in disks:
         what = f"disk {disk['target']} ({disk['protocol']}{' ' + disk['name'] if disk['name'] else ''})"
         if not _qemu_img.has_driver(disk["protocol"]):
             yield "protocol_missing", f"QEMU here has no driver {disk['protocol']}, which {what} needs: install it (Debian, Ubuntu: qemu-block-extra)"
-        for secret in disk["secrets"]:
-            if not _libvirt.has_secret(conn, secret):
-                label = secret["uuid"] or f"of the usage {secret['usage']}"
-                yield "secret_missing", f"the {secret['type']} secret {label}, which {what} needs, is not defined here or has no value (virsh secret-set-value)"
         for path in disk["files"]:
             if not os.path.exists(path):
                 yield "file_missing", f"the file {path}, which {what} needs, does not exist here"

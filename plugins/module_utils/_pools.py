@@ -18,7 +18,7 @@ DIRECTORIES = ("dir", "fs", "netfs")
 
 def facts(pool: Any) -> dict[str, Any]:
     """One pool as plain JSON; `path` is its directory or device, if it has one."""
-    root = _domain_xml.parse_document(pool.XMLDesc(0))
+    root = _domain_xml.parse_document(_libvirt.pool_xml(pool))
     return {"name": pool.name(), "active": bool(pool.isActive()), "type": root.get("type"), "path": root.findtext("target/path")}
 
 

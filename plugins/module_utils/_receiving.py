@@ -13,6 +13,7 @@ from typing import Any
 
 from . import (
     _claims,
+    _console_logs,
     _defining,
     _domain_edit,
     _domain_xml,
@@ -24,6 +25,7 @@ from . import (
     _pools,
     _power,
     _qemu_img,
+    _secrets,
     _shared_storage,
     _snapshots,
     _tpm_state,
@@ -60,11 +62,13 @@ def receive(
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
             _require_own(manifest, record, exports(record))
+            record = _secrets.receive(conn, journal, record, manifest["secrets"])
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases)
         record = publish(journal, record, exports(record).values(), step="publishing")
+        record = _console_logs.receive(journal, record, manifest["console_logs"])
         record = journal.update(
             record,
             step="defining",
@@ -174,7 +178,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     return True
 
 
-def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None, keep_partial: float = 0.0) -> bool:
+def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None, keep_partial: float = 0.0) -> bool:
     """Remove what this operation created on this host, release the claim, close the record.
 
     :param keep_partial: seconds for which a copy that is not complete is kept for the next operation of the instance.
@@ -196,6 +200,8 @@ def withdraw(journal: Journal, record: dict[str, Any], *, status: str, error: st
                 os.unlink(path)
     if record.get("tpm") and "private" in record:
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
+    _console_logs.remove(record)
+    _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="destination copy removed", error=error)

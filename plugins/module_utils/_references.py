@@ -37,8 +37,10 @@ class Rule(NamedTuple):
 LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
 NETWORK_STORAGE = "rbd|nbd|iscsi|gluster|https?|ftps?"
 LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
+VALUE_TRAVELS = "its value travels, encrypted, where the destination lacks the secret"
 LIBVIRT_LOG = r"/var/log/libvirt/.*"
 LOG_STAYS = "libvirt starts the log anew at the destination"
+LOG_TRAVELS = "its last 2 MiB, unless libvirt empties it when the guest starts"
 BLOCK_DEVICE = (
     "a block device (LVM volume, partition, LUN) of this host; copy it into a file (qemu-img convert -O qcow2) or into a volume of a directory pool and let "
     "the disk use that, or let the guest have it as network storage (iSCSI, RBD), which both hosts reach"
@@ -47,6 +49,7 @@ NOT_CARRIED = "the file is not one of the disks that a move carries"
 PORT_FREE = "the port must be free at the destination"
 FILE_DESCRIPTORS = "a process of this host opens the files and passes them on"
 SECURITY_LABELS = ("seclabel", "os//seclabel", "devices//seclabel")
+SECRETIVE = ("auth", "encryption")
 INSIDE_QEMU = ("null", "stdio", "vc", "spicevmc", "spiceport", "dbus", "qemu-vdagent")
 
 RULES: tuple[Rule, ...] = (
@@ -100,10 +103,13 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
     Rule("devices/disk/shareable", "", "shared_disk", REFUSE, "several guests may write to the disk"),
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
-    Rule("devices/disk[@type='network']/auth", "", "secret", KEEP, "the destination must have this secret"),
-    Rule("devices/disk[@type='network']/source/auth", "", "secret", KEEP, "the destination must have this secret"),
-    Rule("devices/disk/auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
-    Rule("devices/disk/encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
+    *(
+        Rule(f"devices/disk[@type='network']//{element}/secret", value, "secret", CARRY, VALUE_TRAVELS)
+        for element in SECRETIVE
+        for value in ("@uuid", "@usage")
+    ),
+    *(Rule(f"devices/disk[@type='network']//{element}", "", "network_disk", KEEP) for element in SECRETIVE),
+    Rule("devices/disk//auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
     Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
     Rule("devices/disk//reservations", "", "persistent_reservations", REFUSE, "SCSI reservations need a helper process of this host"),
     Rule("devices/disk//slices", "", "disk_slice", REFUSE, "the disk is a slice of a larger file"),
@@ -198,7 +204,7 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/hostdev", "", "hostdev", REFUSE, "a device of this host is passed through"),
     Rule("devices/input[@type='passthrough']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
     Rule("devices/input[@type='evdev']", "", "hostdev", REFUSE, "an input device of this host is passed through"),
-    Rule("devices/tpm/backend/encryption", "", "tpm_secret", REFUSE, "the state of the TPM is encrypted with a secret of this host"),
+    Rule("devices/tpm/backend/encryption", "@secret", "secret", CARRY, VALUE_TRAVELS),
     Rule("devices/tpm/backend/source", "", "tpm_state", REFUSE, "the state of the TPM lies in a place of its own, which is not carried"),
     Rule("devices/tpm/backend[@type='passthrough']", "", "tpm", REFUSE, "a TPM of this host is passed through"),
     Rule("devices/tpm/backend[@type='external']", "", "tpm", REFUSE, "a process of this host emulates the TPM"),
@@ -224,13 +230,11 @@ RULES: tuple[Rule, ...] = (
     # character devices: serial, parallel, console, channel, redirdev, smartcard
     Rule("devices/*", "@tty", "pty", KEEP),
     *(Rule(f"devices/*[@type='{kind}']/source", "", "character_device", KEEP) for kind in INSIDE_QEMU),
-    Rule("devices/*/log", "@file", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
-    Rule("devices/*/log", "@file", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*/log", "@file", "log_file", CARRY, LOG_TRAVELS),
     Rule("devices/*[@type='pty']/source", "@path", "pty", KEEP),
     Rule("devices/*[@type='unix']/source[@mode='bind']", "@path", "socket", KEEP, matching=LIBVIRT_SOCKET),
     Rule("devices/*[@type='unix']/source", "@path", "socket", REFUSE, "a socket of this host"),
-    Rule("devices/*[@type='file']/source", "@path", "log_file", KEEP, LOG_STAYS, LIBVIRT_LOG),
-    Rule("devices/*[@type='file']/source", "@path", "log_file", REFUSE, NOT_CARRIED),
+    Rule("devices/*[@type='file']/source", "@path", "log_file", CARRY, LOG_TRAVELS),
     Rule("devices/*[@type='dev']/source", "@path", "hostdev", REFUSE, "a device of this host is passed through"),
     Rule("devices/*[@type='pipe']/source", "@path", "socket", REFUSE, "a pipe of this host"),
     Rule("devices/*[@type='nmdm']/source", "", "socket", REFUSE, "a device of this host"),

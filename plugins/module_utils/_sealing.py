@@ -14,7 +14,21 @@ import contextlib
 import os
 from typing import Any
 
-from . import _claims, _domain_xml, _host_bindings, _libvirt, _pools, _power, _precopy, _qemu_img, _shared_storage, _snapshots, _tpm_state
+from . import (
+    _claims,
+    _console_logs,
+    _domain_xml,
+    _host_bindings,
+    _libvirt,
+    _pools,
+    _power,
+    _precopy,
+    _qemu_img,
+    _secrets,
+    _shared_storage,
+    _snapshots,
+    _tpm_state,
+)
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._incoming import travelling
@@ -31,6 +45,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :param shutdown: keyword arguments of `_power.stop`.
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
+    secrets = _secrets.read(conn, record.get("secrets", ()), record.get("carried_secrets", ()))
     _shared_storage.remove(record)
     if record["step"] in ("begun", "precopying", "stopping"):
         record = stop_unchanged(conn, journal, record, shutdown)
@@ -45,6 +60,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "domain_xml": record["private"]["domain_xml"],
         "snapshots": _snapshots.moved(record["private"].get("snapshots", []), os.path.realpath),
         "tpm": record["private"].get("tpm", {}),
+        "secrets": secrets,
+        "console_logs": _console_logs.read(record),
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "round": record.get("layers", 0),
@@ -107,7 +124,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     return True
 
 
-def discard(journal: Journal, record: dict[str, Any]) -> bool:
+def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     """Remove the sealed copy for good (confirm). Media such as seed ISOs stay: other guests may use them.
 
     :returns: whether anything had to be changed.
@@ -126,6 +143,7 @@ def discard(journal: Journal, record: dict[str, Any]) -> bool:
         sync_directory(directory)
     if record.get("tpm"):
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
+    _secrets.release(conn, journal, record, record.get("carried_secrets", ()))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy removed")
     return True

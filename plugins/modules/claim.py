@@ -51,6 +51,14 @@ options:
     description: RV(kvmfleet.compute.migration#module:probes) of the source, by which storage that both hosts share is recognised.
     type: dict
     default: {}
+  secret_proofs:
+    description:
+      - RV(kvmfleet.compute.migration#module:secret_proofs) of the source, by which this host tells whether a secret that it has is the same.
+    type: dict
+    default: {}
+  key:
+    description: One-time key of the operation, under which O(secret_proofs) were made.
+    type: str
   source_address:
     description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
     type: str
@@ -136,6 +144,11 @@ probes:
   description: For each of their directories, as the source calls it, the name and content of a file that this host wrote there.
   type: dict
   returned: when not in check mode
+secrets:
+  description: UUIDs of the secrets that the instance needs and this host lacks.
+  type: list
+  elements: str
+  returned: when not in check mode
 local_address:
   description: Address from which this host reaches O(source_address). V(null) without that.
   type: str
@@ -162,6 +175,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _pools,
     _qemu_img,
     _receiving,
+    _secrets,
     _shared_storage,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
@@ -242,14 +256,14 @@ def new_record(conn, params):
     )
 
 
-def make_new_files(journal, params):
+def make_new_files(conn, journal, params):
     """Make the disks that the flavor adds, now that the capacity for them is claimed; without them the claim is given back."""
     with journal.working(params["migration_uuid"], params["owner"]) as record:
         try:
             _new_files.make(journal, record)
         except (KvmfleetError, OSError) as exc:
             if params["role"] == "destination":
-                _receiving.withdraw(journal, record, status="error", error=str(exc))
+                _receiving.withdraw(conn, journal, record, status="error", error=str(exc))
             raise
 
 
@@ -271,9 +285,12 @@ def main():
                 reserved=Reserved(**params["reserved"]),
                 ratios=params["ratios"],
                 dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
+                secret_proofs=params["secret_proofs"],
+                key=params["key"],
             )
-        if record["new_disks"]:
-            make_new_files(journal, params)
+            lacking = _secrets.lacking(conn, record.get("secrets", ()))
+            if record["new_disks"]:
+                make_new_files(conn, journal, params)
         _shared_storage.write(record["probes"])
         # The source looks for them in the directories as it calls them.
         there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
@@ -283,6 +300,7 @@ def main():
             "claim": claim,
             "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
             "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
+            "secrets": lacking,
             "local_address": local_address,
         }
 
@@ -300,6 +318,8 @@ def main():
             storage={"type": "list", "elements": "dict"},
             mappings={"type": "dict", "default": {}},
             probes={"type": "dict", "default": {}},
+            secret_proofs={"type": "dict", "default": {}, "no_log": False},
+            key={"type": "str", "no_log": True},
             source_address={"type": "str"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},

@@ -171,7 +171,7 @@ error_code:
   description:
     - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(base_missing),
       V(base_differs), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(host_restarted), V(destination_not_proven),
-      V(foreign_definition), V(shutdown_timeout), V(wrong_status), V(not_owner) or V(unknown_migration).
+      V(foreign_definition), V(secret_missing), V(secret_differs), V(shutdown_timeout), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
@@ -234,7 +234,7 @@ def undefine(params, conn, journal, record):
 def withdraw(params, conn, journal, record):
     undefined = _receiving.undefine(conn, journal, record, shutdown(params))
     status = "reverted" if record["status"] == "reverting" else "error"
-    withdrawn = _receiving.withdraw(journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
+    withdrawn = _receiving.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
     _pools.sync(conn, _incoming.all_files(record))
     return {"changed": withdrawn or undefined}
 

@@ -291,8 +291,7 @@ domain:
           returned: success
         network:
           description: >-
-            Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)), C(secrets) (C(type), C(uuid), C(usage), never a value) and
-            C(files) that it needs.
+            Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)) and C(files) that it needs.
           type: dict
           returned: for disks in network storage
         virtual_size:
@@ -337,6 +336,19 @@ domain:
     firmware:
       description: Firmware with C(kind) (V(bios) or V(uefi)), C(loader), C(loader_format), C(nvram), C(nvram_format) and C(nvram_template).
       type: dict
+      returned: success
+    console_logs:
+      description: Files into which the console of the guest is written, with C(path), and C(append), whether libvirt leaves what is in it at a start.
+      type: list
+      elements: dict
+      returned: success
+    secrets:
+      description:
+        - Secrets of libvirt that the definition names, with C(uuid), C(usage_type), C(usage), C(by) (V(uuid) or V(usage), by which it is named), and
+          C(needed_by). A value is never returned.
+        - C(missing) tells why the guest has no use of one on its host, C(withheld) why its value does not travel.
+      type: list
+      elements: dict
       returned: success
     references:
       description: Everything outside the definition with C(kind), C(name), C(answer) (V(carry), V(keep) or V(refuse)), C(reason) and C(element).

@@ -46,6 +46,9 @@ options:
   diff:
     description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.diff) of the plan, shown in diff mode.
     type: dict
+  key:
+    description: One-time key of the operation. With it, RV(secret_proofs) are made for O(state=present) and O(role=source).
+    type: str
   shared:
     description: Targets of the disks that the destination found on shared storage. Required for O(state=shared).
     type: list
@@ -83,6 +86,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.operation.audit
   - kvmfleet.compute.operation.history
   - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
 """
 
@@ -127,18 +131,24 @@ probes:
   description: For each directory of a disk or base image the name and content of a file that this host wrote there, for the destination to find.
   type: dict
   returned: when O(state=present) begins an operation with O(role=source), and not in check mode
+secret_proofs:
+  description: For the UUID of each secret of the instance that may travel, a digest of its value under O(key), for the destination to compare.
+  type: dict
+  returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 error_code:
-  description: V(operation_in_progress), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable) or V(record_unreadable).
+  description:
+    - V(operation_in_progress), V(secret_missing), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable) or
+      V(record_unreadable).
   type: str
   returned: failure
 """
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _retention, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _retention, _secrets, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, may_be_needed, summary
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, HISTORY_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -152,7 +162,9 @@ def begin(module, journal):
     if module.check_mode:
         return result
     paths = [disk["path"] for disk in params["plan"]["disks"]] + [base["path"] for disk in params["plan"]["disks"] for base in disk["bases"]]
-    probes = _shared_storage.draw(map(os.path.dirname, paths)) if params["role"] == "source" else {}
+    moves = params["role"] == "source"
+    probes = _shared_storage.draw(map(os.path.dirname, paths)) if moves else {}
+    proofs = prove_secrets(params) if moves and params["key"] and params["plan"].get("secrets") else {}
     record = journal.begin(
         dict(
             params["plan"],
@@ -167,7 +179,12 @@ def begin(module, journal):
         )
     )
     _shared_storage.write(probes)
-    return dict(result, migration=summary(record), probes=probes)
+    return dict(result, migration=summary(record), probes=probes, secret_proofs=proofs)
+
+
+def prove_secrets(params):
+    with _libvirt.connect(params["uri"]) as conn:
+        return _secrets.proofs(conn, params["plan"]["secrets"], params["key"])
 
 
 def share(module, journal):
@@ -224,20 +241,20 @@ def main():
     run(
         act,
         dict(
-            {**OPERATION_ARGS, **AUDIT_ARGS, **HISTORY_ARGS, **STATE_ARGS},
+            {**OPERATION_ARGS, **AUDIT_ARGS, **HISTORY_ARGS, **STATE_ARGS, **LIBVIRT_ARGS},
             migration_uuid={"type": "str"},
             owner={"type": "str"},
             state={"type": "str", "choices": list(STATES), "default": "present"},
             role={"type": "str", "choices": ["source", "in_place"], "default": "source"},
             plan={"type": "dict"},
             diff={"type": "dict"},
+            key={"type": "str", "no_log": True},
             shared={"type": "list", "elements": "str"},
             probes={"type": "dict"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             wait={"type": "float", "default": 120.0},
             settled={"type": "bool", "default": False},
         ),
-        needs_libvirt=False,
         required_if=[
             ("state", "present", ["migration_uuid", "owner", "plan"]),
             ("state", "shared", ["migration_uuid", "owner", "shared", "probes"]),

@@ -28,6 +28,13 @@ options:
   destination_host:
     description: Inventory name of the host that takes the instance. Required for O(state=sealed), since recovery must know whom to ask.
     type: str
+  secrets:
+    description:
+      - UUIDs of the secrets that the destination lacks, RV(kvmfleet.compute.claim#module:secrets), for O(state=sealed).
+      - Only their values travel, and only they are undefined by O(state=absent), unless something else on this host refers to them.
+    type: list
+    elements: str
+    default: []
   rate:
     description: Bytes a second of the fastest round so far, for O(state=frozen). V(0) before the first one.
     type: float
@@ -125,8 +132,8 @@ stopped:
 error_code:
   description:
     - V(not_running), V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent),
-      V(channel_gone), V(sealed_path_taken), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(wrong_status),
-      V(not_owner) or V(unknown_migration).
+      V(channel_gone), V(sealed_path_taken), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(secret_missing),
+      V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
@@ -163,7 +170,7 @@ def freeze(params, conn, journal, record):
 
 def seal(params, conn, journal, record):
     server = open_server(journal, record)
-    record = journal.update(record, destination_host=params["destination_host"])
+    record = journal.update(record, destination_host=params["destination_host"], carried_secrets=params["secrets"])
     handed = _sealing.hand_over(conn, journal, record, shutdown(params))
     for name, path in handed["files"].items():
         server.offer_file(name, path)
@@ -189,7 +196,7 @@ def discard(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
     if (record["status"], record["step"]) == ("migrating", "sealed"):  # this host was lost before it could note that the destination had taken over
         record = journal.update(record, status="finished", step="finished")
-    changed = _sealing.discard(journal, record)
+    changed = _sealing.discard(conn, journal, record)
     _pools.sync(conn, record["disks"])
     return {"changed": changed}
 
@@ -205,6 +212,7 @@ def main():
             SHUTDOWN_ARGS,
             **LOST_ARGS,
             destination_host={"type": "str"},
+            secrets={"type": "list", "elements": "str", "default": [], "no_log": False},
             rate={"type": "float", "default": 0.0},
             downtime={"type": "float", "default": 1.0},
             max_rounds={"type": "int", "default": 5},

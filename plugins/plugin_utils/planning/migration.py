@@ -292,6 +292,8 @@ def _record(
         "flavor_disks": disks.known,
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
+        "console_logs": domain.get("console_logs", []),
+        "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets", ())],
     }
 
 

@@ -45,9 +45,11 @@ def _embedded(_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> It
     # QEMU is asked for its capabilities anew at each definition where its user may not open a /dev/kvm that whoever asks may: minutes a test.
     (root / "etc").mkdir()
     (root / "etc/qemu.conf").write_text('user = "root"\ngroup = "root"\n')
+    secrets = libvirt.open(f"secret:///embed?root={root}")  # a driver of its own, that of QEMU then uses it; it dies when one is undefined
     connection = libvirt.open(f"qemu:///embed?root={root}")
     yield connection
     connection.close()
+    secrets.close()
 
 
 @pytest.fixture

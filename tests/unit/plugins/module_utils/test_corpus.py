@@ -78,8 +78,12 @@ REFUSED = {
     },
 }  # fmt: skip
 
-# What is refused for what the host has, beside the definition: QEMU's embedded driver knows no storage pools.
-REFUSED_HERE = {"bound_to_host": {"pool_missing"}, "cockpit_pool_volumes": {"pool_missing"}}
+# What is refused for what the host has, beside the definition: QEMU's embedded driver knows no storage pools, nor any secrets but those here.
+REFUSED_HERE = {
+    "bound_to_host": {"pool_missing", "secret_missing"},
+    "cockpit_pool_volumes": {"pool_missing"},
+    "virsh_edit_luks_shared_cluster": {"secret_missing"},
+}
 
 # The disk that a flavor's disk is about.
 ROOT = {
@@ -106,6 +110,10 @@ NO_EDIT = {
     ("virsh_edit_vfio_mdev_nvme", True): "unsupported_hugepages",
     ("virt_install_numa_dimm_maxmemory", True): "unsupported_numa",
 }
+
+
+CEPH = ("457eb676-33da-42ec-9a8c-9293d545c337",)
+"""Secrets of storage that hosts of the corpus have."""
 
 
 class Guest(NamedTuple):
@@ -141,6 +149,8 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir
             else:
                 with path.open("wb") as stream:
                     stream.truncate(DISK_GIB * GIB)
+        for uuid in CEPH:
+            qemu.secretDefineXML(f"<secret><uuid>{uuid}</uuid><usage type='ceph'><name>{uuid}</name></usage></secret>").setValue(b"key")
         # Libvirt sorts the devices that it was given when it reads what it wrote, as it does whenever it starts.
         domain = qemu.defineXML(_libvirt.inactive_xml(qemu.defineXML(text)))
         xml = _libvirt.inactive_xml(domain)

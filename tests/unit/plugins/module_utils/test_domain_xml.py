@@ -106,7 +106,7 @@ def test_firmware_and_interfaces_are_read_as_defined(definitions: dict[str, str]
     assert _domain_xml.firmware(_domain_xml.parse("<domain><os firmware='efi'><type>hvm</type></os></domain>")).kind == "uefi"
 
 
-@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata"])
+@pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata", "nova"])
 def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> None:
     assert refused(definitions[name]) == set()
 
@@ -114,7 +114,6 @@ def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("nova", {"log_file"}),
         ("ignition", {"qemu_argument"}),
         (
             "bound_to_host",
@@ -161,8 +160,9 @@ def test_references_name_what_the_destination_needs(definitions: dict[str, str])
         (NETWORK.format("<source protocol='http' name='/disk.img'><host name='192.0.2.1' port='80'/></source>"), set()),
         (NETWORK.format("<source protocol='rbd' name='p/i'><auth username='u'><secret type='ceph' usage='c'/></auth></source>"), set()),
         (NETWORK.format("<auth username='u'><secret type='iscsi' usage='c'/></auth><source protocol='iscsi' name='iqn/1'><host name='san'/></source>"), set()),
-        (NETWORK.format("<source protocol='rbd' name='p/i'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>"),
-         {"disk_secret"}),
+        (NETWORK.format("<source protocol='rbd' name='p/i'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>"), set()),
+        ("<disk type='file'><auth username='u'><secret type='iscsi' usage='c'/></auth><source file='/i/a'/><target dev='vda'/></disk>", {"disk_secret"}),
+        ("<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='u'/></backend></tpm>", set()),
         (NETWORK.format("<source protocol='nbd'><host name='localhost' port='10809'/></source>"), {"host_address"}),
         (NETWORK.format("<source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source>"), {"socket"}),
         (NETWORK.format("<source protocol='vxhs' name='v'><host name='192.0.2.1' port='9999'/></source>"), {"network_disk"}),

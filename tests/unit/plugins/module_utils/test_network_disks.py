@@ -10,9 +10,6 @@ import socket
 from dataclasses import asdict
 from typing import Any
 
-import libvirt
-import pytest
-
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _network_disks, _qemu_img
 
 CEPH = (
@@ -22,40 +19,12 @@ CEPH = (
 )
 
 
-class Secrets:
-    """libvirt's secrets, by usage: a value, None for one that has none, or private."""
-
-    def __init__(self, **secrets: str | None) -> None:
-        self.secrets = secrets
-
-    def secretLookupByUsage(self, kind: int, usage: str) -> Any:
-        if usage not in self.secrets:
-            raise failure(libvirt.VIR_ERR_NO_SECRET)
-        return Secret(self.secrets[usage])
-
-
-class Secret:
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def value(self) -> str:
-        if self._value in (None, "private"):
-            raise failure(libvirt.VIR_ERR_INVALID_SECRET if self._value else libvirt.VIR_ERR_NO_SECRET)
-        return str(self._value)
-
-
-def failure(code: int) -> libvirt.libvirtError:
-    error = libvirt.libvirtError("no")
-    error.err = (code, *[None] * 8)
-    return error
-
-
 def disk(**more: Any) -> dict[str, Any]:
-    return {"target": "vdb", "protocol": "nbd", "name": None, "hosts": [], "secrets": [], "files": [], **more}
+    return {"target": "vdb", "protocol": "nbd", "name": None, "hosts": [], "files": [], **more}
 
 
-def codes(conn: Any, **more: Any) -> list[str]:
-    return [code for code, _reason in _network_disks.reasons(conn, [disk(**more)])]
+def codes(**more: Any) -> list[str]:
+    return [code for code, _reason in _network_disks.reasons([disk(**more)])]
 
 
 def test_a_definition_tells_what_a_disk_needs() -> None:
@@ -65,7 +34,6 @@ def test_a_definition_tells_what_a_disk_needs() -> None:
         "protocol": "rbd",
         "name": "pool/image",
         "hosts": [{"name": "mon1", "port": 6789}, {"name": "mon2", "port": None}],
-        "secrets": [{"type": "ceph", "uuid": "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff", "usage": None}],
         "files": ["/etc/ceph/other.conf"],
     }
 
@@ -79,19 +47,11 @@ def test_one_server_that_answers_is_enough() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         dead = {"name": "127.0.0.1", "port": 1}
-        assert codes(None, hosts=[dead, {"name": "127.0.0.1", "port": port}]) == []
-        assert codes(None, hosts=[dead]) == ["server_unreachable"]
-    ((_code, reason),) = _network_disks.reasons(None, [disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])])
+        assert codes(hosts=[dead, {"name": "127.0.0.1", "port": port}]) == []
+        assert codes(hosts=[dead]) == ["server_unreachable"]
+    ((_code, reason),) = _network_disks.reasons([disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])])
     assert reason == "no server of disk vdb (nbd export) takes a connection from here: 127.0.0.1:1, name.invalid:10809"
 
 
-@pytest.mark.parametrize(
-    ("secrets", "expected"),
-    [({"ceph-web": "key"}, []), ({"ceph-web": "private"}, []), ({"ceph-web": None}, ["secret_missing"]), ({}, ["secret_missing"])],
-)
-def test_secrets_have_to_be_there_with_a_value(secrets: dict[str, str | None], expected: list[str]) -> None:
-    assert codes(Secrets(**secrets), secrets=[{"type": "ceph", "uuid": None, "usage": "ceph-web"}]) == expected
-
-
 def test_files_that_the_storage_needs() -> None:
-    assert codes(None, files=["/", "/nowhere/ceph.conf"]) == ["file_missing"]
+    assert codes(files=["/", "/nowhere/ceph.conf"]) == ["file_missing"]

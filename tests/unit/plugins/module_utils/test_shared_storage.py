@@ -100,12 +100,12 @@ def test_nothing_of_it_travels_and_nothing_of_it_is_removed(tmp_path: Path, stat
     assert exports(record) == {}
     record = journal.update(record, status="migrating")
     record = journal.update(record, status="finished")
-    assert _sealing.discard(journal, record)
+    assert _sealing.discard(None, journal, record)
     assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
 
 
 def test_the_destination_withdraws_without_it(tmp_path: Path, state: Any, record: dict[str, Any]) -> None:
-    assert _receiving.withdraw(Journal(state), record, status="error")
+    assert _receiving.withdraw(None, Journal(state), record, status="error")
     assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
 
 

@@ -352,7 +352,7 @@ class TestExtraSpecs:
 
 
 class TestNetworkStorage:
-    NETWORK = {"protocol": "rbd", "name": "p/web1", "hosts": [], "secrets": [], "files": []}
+    NETWORK = {"protocol": "rbd", "name": "p/web1", "hosts": [], "files": []}
 
     def guest(self, size):
         disk = {"target": "vda", "device": "disk", "readonly": False, "root": True, "path": None, "network": self.NETWORK, "virtual_size": size}
