@@ -24,6 +24,7 @@ from ._errors import KvmfleetError
 USER = "kvmfleet"
 KEY_FILE = "keys.psk"  # the name that QEMU looks for
 MANIFEST = "manifest"
+DEFINITION = "definition"  # the document with that of the guest while it still runs, to be tried
 DIGEST = "digest-"  # with the name of an export: the document with its digests
 _GREETING = b"NBDMAGIC"
 _PR_SET_PDEATHSIG = 1

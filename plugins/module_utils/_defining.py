@@ -29,11 +29,39 @@ def define(conn: Any, xml: str) -> Any:
         if missing:
             raise KvmfleetError(
                 "definition_not_taken",
-                f"libvirt on this host does not know all of the definition of {domain.name()} and drops {', '.join(missing)}: upgrade it, or edit the "
-                "definition on the source first.",
+                f"libvirt on this host does not know all of the definition and drops {', '.join(missing)}: upgrade it, or edit the definition on the "
+                "source first.",
                 missing=missing,
             )
     return domain
+
+
+def try_out(conn: Any, xml: str, uuid: str) -> None:
+    """Find out whether `define` will take a definition, while its guest runs elsewhere; what was defined for that is gone afterwards.
+
+    :param uuid: UUID of the operation, which the trial bears in place of that of the guest, so that `end_trial` finds what a killed one left.
+    :raises KvmfleetError: `definition_not_taken`, also for what libvirt refuses.
+    """
+    root = _domain_xml.parse(xml)
+    name = root.findtext("name")
+    _set_text(root, "name", f"kvmfleet-trial-{uuid}")
+    _set_text(root, "uuid", uuid)
+    # libvirt wants this one to be the same.
+    for entry in root.findall("sysinfo/system/entry[@name='uuid']"):
+        entry.text = uuid
+    try:
+        define(conn, ET.tostring(root, encoding="unicode"))
+    except _libvirt.LibvirtError as exc:
+        raise KvmfleetError("definition_not_taken", f"libvirt on this host does not take the definition of {name}: {exc}.", missing=[]) from exc
+    finally:
+        end_trial(conn, uuid)
+
+
+def end_trial(conn: Any, uuid: str) -> None:
+    """Undefine what `try_out` has defined for an operation, if anything is left of it."""
+    domain = _libvirt.find_domain(conn, uuid)
+    if domain is not None:
+        _libvirt.undefine_keeping_everything(domain)
 
 
 def lost(given: ET.Element, taken: ET.Element) -> list[str]:
@@ -46,6 +74,13 @@ def lost(given: ET.Element, taken: ET.Element) -> list[str]:
         else:
             missing.append(place)
     return missing
+
+
+def _set_text(root: ET.Element, tag: str, text: str) -> None:
+    element = root.find(tag)
+    if element is None:
+        element = ET.SubElement(root, tag)
+    element.text = text
 
 
 def _places(element: ET.Element, path: str) -> list[str]:

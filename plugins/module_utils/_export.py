@@ -111,10 +111,14 @@ class Server:
         _hide(self._program, DIGEST + name)
         return offered
 
+    def offer_document(self, name: str, document: dict[str, Any]) -> None:
+        """Offer a small document, in place of what bore the name before."""
+        _publish(self.files, name, document)
+        self._program.show(name)
+
     def offer_manifest(self, manifest: dict[str, Any]) -> None:
         """Offer the manifest; the supervisor then digests all files named in `manifest["files"]`."""
-        _publish(self.files, MANIFEST, manifest)
-        self._program.show(MANIFEST)
+        self.offer_document(MANIFEST, manifest)
         for name in manifest["files"]:
             with contextlib.suppress(FileExistsError):
                 os.symlink(os.readlink(os.path.join(self.files, name)), os.path.join(self.digest, name))

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from . import (
+    _admission,
     _claims,
     _console_logs,
     _defining,
@@ -30,7 +31,7 @@ from . import (
     _snapshots,
     _tpm_state,
 )
-from ._channel import MANIFEST
+from ._channel import DEFINITION, MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._incoming import UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
@@ -91,6 +92,18 @@ def receive(
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings)
+
+
+def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any]) -> None:
+    """Find out, while the guest still runs, whether this libvirt takes the definition that the guest is to have here.
+
+    :raises KvmfleetError: `definition_not_taken`.
+    """
+    with Client(journal.state, record["uuid"], **channel) as client:
+        definition = client.document(DEFINITION)["domain_xml"]
+    # No claim counts the trial as a guest.
+    with journal.state.lock(_admission.LOCK):
+        _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
 
 
 def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:
@@ -163,6 +176,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
         record = journal.update(record, status="reverting", step="reverting")
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
+    _defining.end_trial(conn, record["uuid"])
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         return False

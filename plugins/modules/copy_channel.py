@@ -11,7 +11,8 @@ short_description: Open or close the encrypted channel of an operation
 version_added: 0.1.0
 description:
   - Serves files of one operation read-only over NBD with TLS and a one-time key, to be pulled by the destination.
-  - An open channel shows nothing but the base images in O(bases). The guest's own disks appear when M(kvmfleet.compute.source_copy) seals them.
+  - An open channel shows nothing but the base images in O(bases), and with O(definition) that of the guest. The guest's own disks appear when
+    M(kvmfleet.compute.source_copy) seals them.
   - A server that dies is started again on the same port, so that a copy that broke can go on.
   - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
 options:
@@ -62,6 +63,10 @@ options:
     type: list
     elements: str
     default: []
+  definition:
+    description: Show the definition of the guest, which must be that of the plan, so that M(kvmfleet.compute.destination_copy) can try it.
+    type: bool
+    default: false
   lends:
     description:
       - This host takes no part in the operation and has no record of it. It lends O(bases), which are found among those that its facts name as C(bases).
@@ -88,6 +93,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
   - kvmfleet.compute.state
+  - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
 """
 
@@ -133,7 +139,9 @@ transport:
   type: str
   returned: when O(state=present) and not in check mode
 error_code:
-  description: V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(not_owner) or V(unknown_migration).
+  description: >-
+    V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(definition_changed), V(instance_vanished), V(not_persistent),
+    V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
@@ -142,11 +150,12 @@ import contextlib
 import os
 import re
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _libvirt, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS, choose
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -167,6 +176,9 @@ def open_channel(params, journal, record, server):
     port = server.open(transport=transport, **options)
     if journal is not None:
         journal.update(record, transport=transport, tunnel=params["tunnel"])
+    if params["definition"]:
+        with _libvirt.connect(params["uri"]) as conn:
+            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(_sealing.require_unchanged(conn, record))})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
@@ -207,6 +219,7 @@ def main():
         dict(
             OPERATION_ARGS,
             **STATE_ARGS,
+            **LIBVIRT_ARGS,
             state={"type": "str", "choices": list(ACTIONS), "default": "present"},
             address={"type": "str"},
             tunnel={"type": "bool", "default": False},
@@ -216,11 +229,12 @@ def main():
             transport={"type": "str", "choices": ["auto", *TRANSPORTS], "default": "auto"},
             key={"type": "str", "no_log": True},
             bases={"type": "list", "elements": "str", "default": []},
+            definition={"type": "bool", "default": False},
             lends={"type": "bool", "default": False},
             idle_timeout={"type": "float", "default": 180.0},
         ),
-        needs_libvirt=False,
         required_if=[("state", "present", ["address", "key"])],
+        mutually_exclusive=[("definition", "lends")],
     )
 
 

@@ -17,6 +17,8 @@ options:
   state:
     description:
       - V(reached) looks whether this host reaches the channel at O(address) and O(port), and changes nothing.
+      - V(tried) finds out whether libvirt here takes the definition that the guest is to have, with its new flavor, and leaves nothing of it. The channel
+        must show it (O(kvmfleet.compute.copy_channel#module:definition)).
       - V(precopied) receives what M(kvmfleet.compute.source_copy) has frozen while the guest runs at its source, and merges it into what came before.
       - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
         complete.
@@ -25,7 +27,7 @@ options:
       - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
       - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record.
     type: str
-    choices: [reached, precopied, started, proven, confirmed, undefined, absent]
+    choices: [reached, tried, precopied, started, proven, confirmed, undefined, absent]
     required: true
   address:
     description: Address of the source at which the channel is served.
@@ -185,6 +187,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import L
 
 _DONE = {
     "reached": (),
+    "tried": (),
     "precopied": (),
     "started": ("finished",),
     "proven": ("confirming", "confirmed"),
@@ -201,6 +204,11 @@ def channel(params):
 def reach(params, conn, journal, record):
     reason = unreachable(params["address"], params["port"], params["connect_timeout"])
     return {"changed": False, "reachable": reason is None, "reason": reason}
+
+
+def try_definition(params, conn, journal, record):
+    _receiving.try_definition(conn, journal, record, channel=channel(params))
+    return {"changed": False}
 
 
 def precopy(params, conn, journal, record):
@@ -239,7 +247,16 @@ def withdraw(params, conn, journal, record):
     return {"changed": withdrawn or undefined}
 
 
-ACTIONS = {"reached": reach, "precopied": precopy, "started": start, "proven": prove, "confirmed": confirm, "undefined": undefine, "absent": withdraw}
+ACTIONS = {
+    "reached": reach,
+    "tried": try_definition,
+    "precopied": precopy,
+    "started": start,
+    "proven": prove,
+    "confirmed": confirm,
+    "undefined": undefine,
+    "absent": withdraw,
+}
 
 
 def main():
@@ -263,8 +280,8 @@ def main():
         ),
         required_together=[("address", "port")],
         required_by={"key": ["address"]},
-        required_if=[("state", "reached", ["address"]), ("state", "precopied", ["address", "key"])],
-        changes_nothing=("reached",),
+        required_if=[("state", "reached", ["address"]), *(("state", state, ["address", "key"]) for state in ("tried", "precopied"))],
+        changes_nothing=("reached", "tried"),
     )
 
 

@@ -58,3 +58,39 @@ def test_an_error_that_is_not_about_the_schema_stays_one(qemu: libvirt.virConnec
 )
 def test_what_is_lost(given: str, taken: str, missing: list[str]) -> None:
     assert _defining.lost(*(_domain_xml.parse(f"<domain>{text}</domain>") for text in (given, taken))) == missing
+
+
+TRIED = "7d5b0ab8-3e23-4a26-9a3e-0b3d3c0e6f10"
+OWN = "11111111-2222-4333-8444-555555555555"
+NAMED = GUEST.replace("<memory", f"<uuid>{OWN}</uuid><memory")
+SYSINFO = f"<sysinfo type='smbios'><system><entry name='uuid'>{OWN}</entry></system></sysinfo>"
+
+
+@pytest.mark.parametrize("more", ["", ODD, SYSINFO])
+def test_a_trial_leaves_nothing_and_does_not_mind_the_guest_itself(qemu: libvirt.virConnect, more: str) -> None:
+    _libvirt.define(qemu, NAMED.format(""))
+    _defining.try_out(qemu, NAMED.format(more), TRIED)
+    assert [domain.UUIDString() for domain in qemu.listAllDomains()] == [OWN]
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason"),
+    [
+        (NAMED.format("<devices><watchdog model='newer'/></devices>"), "libvirt on this host does not take the definition of g: .*newer"),
+        (NAMED.format("<quantum/>"), "drops quantum"),
+        (NAMED.replace("<type>", "<type machine='pc-q35-99.0'>").format(""), "does not take the definition of g: .*pc-q35-99.0"),
+    ],
+)
+def test_a_trial_tells_what_libvirt_would_say_when_the_guest_is_off(qemu: libvirt.virConnect, xml: str, reason: str) -> None:
+    with pytest.raises(KvmfleetError, match=reason) as caught:
+        _defining.try_out(qemu, xml, TRIED)
+    assert caught.value.code == "definition_not_taken"
+    assert qemu.listAllDomains() == []
+
+
+def test_what_a_killed_trial_left_is_found_by_the_operation(qemu: libvirt.virConnect) -> None:
+    _libvirt.define(qemu, NAMED.format(""))
+    _libvirt.define(qemu, NAMED.replace("<name>g<", "<name>trial<").replace(OWN, TRIED).format(""))
+    for _again in range(2):
+        _defining.end_trial(qemu, TRIED)
+        assert [domain.name() for domain in qemu.listAllDomains()] == ["g"]

@@ -1,0 +1,74 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The destination tries the definition while the guest runs: real libvirt, and the real channel on loopback."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _defining, _domain_xml, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+
+PORTS = "27164-27191"
+KEY = secrets.token_hex(32)
+UUID = "7d5b0ab8-3e23-4a26-9a3e-0b3d3c0e6f10"
+GUEST = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture
+def channel(tmp_path: Path, definitions: dict[str, str]) -> Iterator[dict[str, Any]]:
+    server = Server(StateDir(str(tmp_path / "source")), UUID)
+    port = server.open(address="127.0.0.1", ports=PORTS, key=KEY, idle_timeout=30)
+    server.offer_document(DEFINITION, {"domain_xml": definitions["virt_install"]})
+    yield {"address": "127.0.0.1", "port": port, "key": KEY, "stall_timeout": 10}
+    server.close()
+
+
+@pytest.fixture
+def journal(state: StateDir) -> Journal:
+    journal = Journal(state)
+    flavor = {"name": "m1", "vcpus": 4, "ram": 4096, "extra_specs": {}}
+    parties = {"source_host": "kvm1", "destination_host": "kvm2", "instance_uuid": GUEST, "instance_name": "web1", "availability_zone": None}
+    journal.begin({"uuid": UUID, "owner": "run-1", "role": "destination", "disks": [], "nvram": None, "new_flavor": flavor, "tuning": None, **parties})
+    return journal
+
+
+def test_the_definition_is_tried_as_it_will_be(qemu: libvirt.virConnect, journal: Journal, channel: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the new flavor; neither a domain nor anything in the record is left."""
+    before, given = journal.get(UUID), []
+    define = _defining.define
+    monkeypatch.setattr(_defining, "define", lambda conn, xml: given.append(xml) or define(conn, xml))
+    _receiving.try_definition(qemu, journal, before, channel=channel)
+    (root,) = map(_domain_xml.parse, given)
+    assert _domain_xml.flavor_in_force(root) == _domain_xml.FlavorInForce("m1", 4, 4096)
+    assert root.findtext("uuid") == UUID
+    assert qemu.listAllDomains() == []
+    assert journal.get(UUID) == before
+
+
+def test_a_flavor_that_libvirt_here_does_not_take_is_refused(qemu: libvirt.virConnect, journal: Journal, channel: dict[str, Any]) -> None:
+    record = journal.get(UUID)
+    record["new_flavor"] = {**record["new_flavor"], "vcpus": 100000}
+    with pytest.raises(KvmfleetError) as caught:
+        _receiving.try_definition(qemu, journal, record, channel=channel)
+    assert caught.value.code == "definition_not_taken"
+    assert qemu.listAllDomains() == []
+
+
+def test_going_back_removes_what_a_killed_trial_left(qemu: libvirt.virConnect, journal: Journal) -> None:
+    trial = f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><uuid>{UUID}</uuid><memory>65536</memory><os><type>hvm</type></os></domain>"
+    qemu.defineXML(trial)
+    assert _receiving.undefine(qemu, journal, journal.get(UUID), {}) is False
+    assert qemu.listAllDomains() == []
