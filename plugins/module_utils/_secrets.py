@@ -22,6 +22,7 @@ from . import _claims, _domain_xml, _libvirt
 from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 
+PRIVATE = "does not travel, since it is private"
 LIMIT = 64 * 1024
 """Bytes of a value, as in libvirt's protocol."""
 _LOCK = "secrets"
@@ -33,8 +34,8 @@ _USAGES = {"ceph": "ceph", "iscsi": "iscsi", "passphrase": "volume"}
 def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
     """Each secret that a definition names, without its value.
 
-    :returns: `uuid`, `usage_type` and `usage`; `by`, the one of `uuid` and `usage` by which it is named; `needed_by`, for people; `missing`, why the guest
-        has no use of it on this host; `withheld`, why its value stays on this host. Both are None for one that can travel.
+    :returns: `uuid`, `usage_type` and `usage`; `by`, the one of `uuid` and `usage` by which it is named; `needed_by`, the TPM or disks; `missing`, why the
+        guest has no use of it on this host; `withheld`, why its value stays on this host. Both are None for one that can travel.
     """
     found: dict[tuple[str | None, str | None, str | None], dict[str, Any]] = {}
     for named in _named(root):
@@ -43,21 +44,27 @@ def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
         known = found.setdefault((entry["uuid"], entry["usage_type"], entry["usage"]), {**entry, "needed_by": []})
         known["needed_by"].append(named["needed_by"])
         known["by"] = "uuid" if "uuid" in (known["by"], entry["by"]) else "usage"
-    return [{**entry, "needed_by": ", ".join(entry["needed_by"])} for entry in found.values()]
+    return list(found.values())
 
 
-def refusals(secrets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Code and sentence of each secret without which the guest could not be taken back to this host."""
+def refusals(secrets: Sequence[Mapping[str, Any]], encrypted: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Code and sentence of each secret without which the guest could not be taken back to this host, or its images not be checked.
+
+    :param encrypted: targets of the disks whose files are encrypted.
+    """
     for secret in secrets:
+        disks = [target for target in encrypted if f"disk {target}" in secret["needed_by"]]
+        if disks and secret["withheld"] == PRIVATE:
+            yield "secret_private", f"The {described(secret)} is private: without its value, the image of {', '.join(disks)} cannot be checked after the copy."
         if secret["missing"]:
             yield "secret_missing", f"The {described(secret)} {secret['missing']} on this host (virsh secret-define, virsh secret-set-value)."
 
 
 def described(secret: Mapping[str, Any]) -> str:
-    """`ceph secret UUID (usage client.vms), which disk vdb needs,`."""
+    """`ceph secret UUID of the usage client.vms, which disk vdb needs,`."""
     usage = f" of the usage {secret['usage']}" if secret["usage"] else ""
     kind = f"{secret['usage_type']} " if secret["usage_type"] else ""
-    return f"{kind}secret{' ' + secret['uuid'] if secret['uuid'] else ''}{usage}, which {secret['needed_by']} needs,"
+    return f"{kind}secret{' ' + secret['uuid'] if secret['uuid'] else ''}{usage}, which {' and '.join(secret['needed_by'])} needs,"
 
 
 def proofs(conn: Any, secrets: Sequence[Mapping[str, Any]], key: str) -> dict[str, str]:
@@ -150,6 +157,16 @@ def release(conn: Any, journal: Journal, record: Mapping[str, Any], uuids: Colle
                 _libvirt.undefine_secret(here)
 
 
+def key_of(conn: Any, root: ET.Element, target: str) -> bytes:
+    """The value of the secret by which the disk of a definition is encrypted; KvmfleetError `secret_missing` where this host cannot tell it."""
+    named = next((named for named in _named(root) if (named["usage_type"], named["needed_by"]) == ("volume", f"disk {target}")), None)
+    secret = None if named is None else _libvirt.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
+    value = None if secret is None or _is(secret, "private") else _libvirt.secret_value(secret)
+    if value is None:
+        raise KvmfleetError("secret_missing", f"The secret of the encrypted disk {target} is not defined on this host, or its value is private.", target=target)
+    return value
+
+
 def find(conn: Any, secret: Mapping[str, Any]) -> Any | None:
     """What a definition that names the secret means on this host."""
     return _libvirt.find_secret(conn, uuid=secret["uuid"] if secret["by"] == "uuid" else None, usage=(secret["usage_type"], secret["usage"]))
@@ -173,7 +190,7 @@ def _described(secret: Any | None) -> dict[str, Any]:
     usage_type, usage = _usage(secret)
     found = {"uuid": secret.UUIDString(), "usage_type": usage_type, "usage": usage}
     if _is(secret, "private"):
-        return {**found, "withheld": "does not travel, since it is private"}
+        return {**found, "withheld": PRIVATE}
     if _libvirt.secret_value(secret) is None:
         return {**found, "missing": "has no value"}
     return {**found, "withheld": "does not travel, since it is ephemeral" if _is(secret, "ephemeral") else None}

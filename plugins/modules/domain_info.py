@@ -260,6 +260,10 @@ domain:
             scsi, sata or ide bus.
           type: bool
           returned: success
+        encrypted:
+          description: Whether it is encrypted by a secret of libvirt, according to the definition.
+          type: bool
+          returned: success
         network:
           description: >-
             Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)) and C(files) that it needs.
