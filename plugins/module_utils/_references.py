@@ -108,7 +108,7 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
     Rule("devices/disk//backingStore//encryption", "", "disk_secret", REFUSE, "a layer below the one that the guest writes to is encrypted"),
     *(Rule(f"{element}/secret", value, "secret", CARRY, VALUE_TRAVELS) for element in SECRETIVE for value in ("@uuid", "@usage")),
-    *(Rule(element, "", "network_disk", KEEP) for element in SECRETIVE),
+    *(Rule(element, "", "secret", KEEP) for element in SECRETIVE),
     Rule("devices/disk//auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
     Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted in a form that is not carried"),
     Rule("devices/disk//reservations", "", "persistent_reservations", REFUSE, "SCSI reservations need a helper process of this host"),
