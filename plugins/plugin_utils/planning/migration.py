@@ -229,7 +229,7 @@ def _require_no_encryption(name: str, domain: dict[str, Any]) -> None:
     if encrypted:
         raise Refusal(
             "encrypted_in_place",
-            f"{', '.join(encrypted)} of {name} is encrypted, and a resize in place would write over it without encryption. Resize to another host: set "
+            f"A resize in place would write over the encrypted disks {', '.join(encrypted)} of {name} without encryption. Resize to another host: set "
             "allow_resize_to_same_host to false (in roles: resize_allow_resize_to_same_host), or name a target_host.",
             disks=encrypted,
         )

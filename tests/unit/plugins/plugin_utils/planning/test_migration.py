@@ -356,7 +356,7 @@ class TestEncryption:
     def test_not_in_place(self):
         error = refused(guest=self.GUEST)
         assert error["code"] == "encrypted_in_place"
-        assert "vda of web1 is encrypted" in error["message"]
+        assert "encrypted disks vda of web1" in error["message"]
 
     def test_not_ahead(self):
         copied = planned(migrate=True, guest=domain(**{**self.GUEST, "snapshots": []}), precopy={"mode": "auto"})["precopy"]["kvm2"]
