@@ -93,7 +93,7 @@ def problems(conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[st
             value = _libvirt.secret_value(here)
             if value is None:
                 yield "secret_missing", f"{what} has no value here (virsh secret-set-value)"
-            elif key and secret["uuid"] in proven and not hmac.compare_digest(_proof(key, secret["uuid"], value), proven[secret["uuid"]]):
+            elif key and secret["uuid"] in proven and not hmac.compare_digest(_proof(key, secret["uuid"], value), str(proven[secret["uuid"]])):
                 yield "secret_differs", f"{what} has another value here than at the source"
 
 
