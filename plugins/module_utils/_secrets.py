@@ -53,9 +53,8 @@ def refusals(secrets: Sequence[Mapping[str, Any]], encrypted: Collection[str]) -
     :param encrypted: targets of the disks whose files are encrypted.
     """
     for secret in secrets:
-        disks = [target for target in encrypted if f"disk {target}" in secret["needed_by"]]
-        if disks and secret["withheld"] == PRIVATE:
-            yield "secret_private", f"The {described(secret)} is private: without its value, the image of {', '.join(disks)} cannot be checked after the copy."
+        if secret["withheld"] == PRIVATE and (disks := _opened(secret, encrypted)):
+            yield "secret_private", f"The {described(secret)} is private: without its value, the image of {disks} cannot be checked after the copy."
         if secret["missing"]:
             yield "secret_missing", f"The {described(secret)} {secret['missing']} on this host (virsh secret-define, virsh secret-set-value)."
 
@@ -75,10 +74,12 @@ def proofs(conn: Any, secrets: Sequence[Mapping[str, Any]], key: str) -> dict[st
     return {secret["uuid"]: _proof(key, secret["uuid"], _value_to_give(conn, secret)) for secret in secrets if not secret["withheld"]}
 
 
-def problems(conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[str, str], key: str | None) -> Iterator[tuple[str, str]]:
+def problems(
+    conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[str, str], key: str | None, encrypted: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Code and sentence of everything that keeps this host from letting the guest have its secrets.
 
-    :param proven: what `proofs` returned at the source, with the same key.
+    :param proven: what `proofs` returned at the source, with the same key; :param encrypted: as for `refusals`.
     """
     for secret in secrets:
         here, taken = find(conn, secret), _taken(conn, secret)
@@ -89,7 +90,10 @@ def problems(conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[st
             yield "secret_missing", f"{what} is not defined here and {secret['withheld']}: define it (virsh secret-define, virsh secret-set-value)"
         elif here is not None and secret["by"] == "uuid" and _usage(here) != (secret["usage_type"], secret["usage"]):
             yield "secret_differs", f"{what} is {_told(here)} here"
-        elif here is not None and not _is(here, "private"):
+        elif here is not None and _is(here, "private"):
+            if disks := _opened(secret, encrypted):
+                yield "secret_private", f"{what} is private here: without its value, the image of {disks} cannot be checked after the copy"
+        elif here is not None:
             value = _libvirt.secret_value(here)
             if value is None:
                 yield "secret_missing", f"{what} has no value here (virsh secret-set-value)"
@@ -132,7 +136,7 @@ def receive(conn: Any, journal: Journal, record: dict[str, Any], given: Sequence
         own = record.get("defined_secrets", [])
         absent = [uuid for uuid in values if uuid in own or find(conn, wanted[uuid]) is None]
         if set(absent) - set(own):
-            record = journal.update(record, defined_secrets=absent)
+            record = journal.update(record, defined_secrets=sorted({*own, *absent}))
         for item in given:
             if item["uuid"] in absent:
                 _define(conn, wanted[item["uuid"]], item["xml"], values[item["uuid"]])
@@ -199,6 +203,11 @@ def _described(secret: Any | None) -> dict[str, Any]:
 def _usage(secret: Any) -> tuple[str | None, str | None]:
     usage_type, usage = _libvirt.secret_usage(secret)
     return (usage_type, usage) if usage else (None, None)
+
+
+def _opened(secret: Mapping[str, Any], encrypted: Collection[str]) -> str:
+    """Those of the disks that the secret opens, for people."""
+    return ", ".join(target for target in encrypted if f"disk {target}" in secret["needed_by"])
 
 
 def _is(secret: Any, attribute: str) -> bool:

@@ -238,7 +238,7 @@ def test_whether_a_host_can_let_the_guest_have_it(host: Host, define: Define, he
     host.secrets.clear()
     if here is not None:
         define(**here)
-    reasons = [reason for _code, reason in _secrets.problems(host, secrets, proven, KEY)]
+    reasons = [reason for _code, reason in _secrets.problems(host, secrets, proven, KEY, [])]
     assert [expected in reason for reason in reasons] == [True] * (expected is not None)
     assert (_secrets.lacking(host, secrets) == [UUID]) is lacks
 
@@ -246,9 +246,9 @@ def test_whether_a_host_can_let_the_guest_have_it(host: Host, define: Define, he
 def test_a_secret_that_does_not_travel_has_to_be_there(host: Host, define: Define) -> None:
     define(private="yes")
     secrets = needed(host)
-    assert (_secrets.proofs(host, secrets, KEY), list(_secrets.problems(host, secrets, {}, KEY))) == ({}, [])
+    assert (_secrets.proofs(host, secrets, KEY), list(_secrets.problems(host, secrets, {}, KEY, []))) == ({}, [])
     host.secrets.clear()
-    ((code, reason),) = _secrets.problems(host, secrets, {}, KEY)
+    ((code, reason),) = _secrets.problems(host, secrets, {}, KEY, [])
     assert code == "secret_missing"
     assert "is not defined here and does not travel, since it is private: define it" in reason
 
@@ -404,3 +404,5 @@ def test_a_file_whose_key_nobody_tells_is_refused(host: Host, define: Define) ->
     define(private="yes")
     assert [code for code, _reason in _secrets.refusals(needed(host), ["vda"])] == ["secret_private"]
     assert list(_secrets.refusals(needed(host), ["vdb"])) == []
+    for disks, expected in (["vda"], ["secret_private"]), (["vdb"], []):
+        assert [code for code, _reason in _secrets.problems(host, needed(host), {}, KEY, disks)] == expected
