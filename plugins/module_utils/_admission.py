@@ -74,7 +74,8 @@ def admit(
                 for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
             ]
             reasons += _disk_reasons(journal, record)
-            reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key)]
+            encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
+            reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
             reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(requirements.get("network_disks", ()))]
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking

@@ -190,7 +190,7 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if reference["answer"] == _references.REFUSE:
             target = next((f"Disk {disk['target']}, " for disk in facts["disks"] if disk["path"] == reference["name"]), "")
             yield f"unsupported_{reference['kind']}", f"{target}{reference['name']}: {reference['reason']} ({reference['element']})."
-    yield from _secrets.refusals(facts["secrets"])
+    yield from _secrets.refusals(facts["secrets"], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
     for disk in facts["disks"] + facts["boot_files"]:
         if "error" in disk:
             yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
@@ -205,9 +205,13 @@ def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"Disk {disk['target']} is read-only and has {len(layers)} layers; what a guest only reads is carried byte for byte, without a base image: "
             "convert it to one file (qemu-img convert).",
         )
+    if disk["encrypted"] and len(layers) > 1:
+        yield "encrypted_layers", f"Disk {disk['target']} is encrypted and has {len(layers)} layers: convert it to one file (qemu-img convert)."
+    if disk["encrypted"] and layers and layers[0]["format"] != "raw" and not layers[0]["encrypted"]:
+        yield "image_not_encrypted", f"Disk {disk['target']}: {layers[0]['path']} is not encrypted, and the definition says that it is."
     for layer in layers:
-        if layer["encrypted"]:
-            yield "image_encrypted", f"Disk {disk['target']}: {layer['path']} is encrypted."
+        if layer["encrypted"] and not disk["encrypted"]:
+            yield "image_encrypted", f"Disk {disk['target']}: {layer['path']} is encrypted, and the definition names no secret for it."
         if layer["corrupt"]:
             yield "image_corrupt", f"Disk {disk['target']}: {layer['path']} is marked corrupt; repair it (qemu-img check -r) first."
 
@@ -225,12 +229,15 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
         "readonly": disk.readonly,
         "shareable": disk.shareable,
         "root": disk.is_root,
+        "encrypted": disk.encrypted,
     }
     if disk.source_type not in ("file", "volume") or (disk.path or disk.volume) is None:
         return facts
     try:
         facts["path"] = _path(conn, disk)
         layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
+        top = layers[0]
+        size = _qemu_img.luks_size(top.path, force_share=active) if disk.encrypted and disk.format == "raw" else top.virtual_size
         facts["chain"] = [_layer_facts(layer) for layer in layers]
         for layer, identity in zip(facts["chain"][1:], _identity.chain_identities(state, layers[1:]) if digests else ()):
             layer["identity"] = identity
@@ -239,8 +246,7 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
     except OSError as exc:
         facts["error"] = {"code": "image_unreadable", "message": f"{facts['path']} cannot be read: {exc}."}
     else:
-        top = layers[0]
-        facts.update(virtual_size=top.virtual_size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
+        facts.update(virtual_size=size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
     return facts
 
 

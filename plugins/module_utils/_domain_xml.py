@@ -55,6 +55,7 @@ class Disk:
     serial: str | None
     boot_order: int | None
     is_root: bool
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -358,6 +359,7 @@ def _disk(element: ET.Element, is_root: bool) -> Disk:
         serial=_text(element.find("serial")),
         boot_order=None if order is None else integer(order, "boot order"),
         is_root=is_root,
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
     )
 
 

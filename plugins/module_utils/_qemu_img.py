@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ._errors import KvmfleetError
 FORMATS = ("qcow2", "raw")
 MAX_DEPTH = 16
 
+_KEY = "key"  # what QEMU's tools call the secret of an image
 _TIMEOUT = 60.0
 _CONVERT_TIMEOUT = 600.0
 _QCOW2_MAGIC = b"QFI\xfb"
@@ -128,10 +130,19 @@ def check_path(path: str, allowed_directories: Sequence[str], backing_of: str | 
     )
 
 
-def resize(path: str, fmt: str, size: int) -> None:
-    """Grow the image to `size` bytes; qemu-img itself refuses to shrink."""
+def resize(path: str, fmt: str, size: int, key: bytes | None = None) -> None:
+    """Grow the image to `size` bytes; qemu-img itself refuses to shrink.
+
+    :param key: of an image that is encrypted with LUKS, whose `size` is what the guest sees.
+    """
     _inspect(path, fmt)
-    _run("resize", "-q", "-f", fmt, "--", path, str(size), path=path)
+    _run("resize", "-q", *(["-f", fmt, "--", path] if key is None else ["--", _node(path, fmt, key)]), str(size), path=path, key=key)
+
+
+def luks_size(path: str, force_share: bool = False) -> int:
+    """The bytes that a guest sees of a raw image that is encrypted with LUKS; KvmfleetError `qemu_img_failed` for one that is not."""
+    _inspect(path, "raw")
+    return json.loads(_run("info", "--output=json", *(["-U"] if force_share else []), "-f", "luks", "--", path, path=path))["virtual-size"]
 
 
 def rebase_unsafe(path: str, fmt: str, backing: str, backing_fmt: str) -> None:
@@ -140,13 +151,13 @@ def rebase_unsafe(path: str, fmt: str, backing: str, backing_fmt: str) -> None:
     _run("rebase", "-q", "-u", "-f", fmt, "-b", backing, "-F", backing_fmt, "--", path, path=path)
 
 
-def check(path: str, fmt: str) -> CheckResult:
-    """Check the metadata of one image, without its backing file. Leaks are returned, corruption is KvmfleetError `image_corrupt`."""
+def check(path: str, fmt: str, key: bytes | None = None) -> CheckResult:
+    """Check the metadata of one image, without its backing file. Leaks are returned, corruption is KvmfleetError `image_corrupt`.
+
+    :param key: of an image that is encrypted with LUKS.
+    """
     _inspect(path, fmt)
-    options: dict[str, Any] = {"driver": fmt, "file": {"driver": "file", "filename": path}}
-    if fmt == "qcow2":
-        options["backing"] = None
-    result = _execute("check", "--output=json", "json:" + json.dumps(options), path=path)
+    result = _execute("check", "--output=json", _node(path, fmt, key), path=path, key=key)
     if result.returncode == _CHECK_UNSUPPORTED:
         return CheckResult(leaks=0)
     if result.returncode not in _CHECK_WITH_FINDINGS:
@@ -269,29 +280,57 @@ def _next_layer(layer: Layer) -> tuple[str, str]:
     return backing, layer.backing_format
 
 
-def _run(command: str, *arguments: str, path: str, timeout: float | None = _TIMEOUT) -> str:
-    result = _execute(command, *arguments, path=path, timeout=timeout)
+def _node(path: str, fmt: str, key: bytes | None) -> str:
+    """An image without its backing file, for QEMU's tools."""
+    node: dict[str, Any] = {"driver": fmt, "file": {"driver": "file", "filename": path}}
+    if fmt == "qcow2":
+        node["backing"] = None
+        node.update({"encrypt": {"format": "luks", "key-secret": _KEY}} if key is not None else {})
+    elif key is not None:
+        node.update({"driver": "luks", "key-secret": _KEY})
+    return "json:" + json.dumps(node)
+
+
+def _run(command: str, *arguments: str, path: str, timeout: float | None = _TIMEOUT, key: bytes | None = None) -> str:
+    result = _execute(command, *arguments, path=path, timeout=timeout, key=key)
     if result.returncode:
         raise _failure(command, path, result)
     return result.stdout
 
 
-def _execute(command: str, *arguments: str, path: str, timeout: float | None = _TIMEOUT) -> subprocess.CompletedProcess[str]:
+def _execute(command: str, *arguments: str, path: str, timeout: float | None = _TIMEOUT, key: bytes | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            ["qemu-img", command, *arguments],
-            check=False,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "LC_ALL": "C"},
-            timeout=timeout,
-        )
+        with _in_memory(key) as descriptors:
+            secrets = [word for number in descriptors for word in ("--object", f"secret,id={_KEY},file=/dev/fd/{number}")]
+            return subprocess.run(
+                ["qemu-img", command, *secrets, *arguments],
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, "LC_ALL": "C"},
+                timeout=timeout,
+                pass_fds=descriptors,
+            )
     except FileNotFoundError as exc:
         raise KvmfleetError("qemu_img_missing", "qemu-img is not installed: install qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).") from exc
     except subprocess.TimeoutExpired as exc:
         raise KvmfleetError("qemu_img_failed", f"qemu-img {command} {path} did not end within {timeout:g} s.", path=path) from exc
+
+
+@contextlib.contextmanager
+def _in_memory(key: bytes | None) -> Iterator[tuple[int, ...]]:
+    """The descriptor of a file that is on no disk and holds the key, or none: a child opens it by its number."""
+    if key is None:
+        yield ()
+        return
+    descriptor = os.memfd_create("key")
+    try:
+        os.write(descriptor, key)
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
 
 
 def _failure(command: str, path: str, result: subprocess.CompletedProcess[str]) -> KvmfleetError:

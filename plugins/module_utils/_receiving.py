@@ -67,7 +67,7 @@ def receive(
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
         for disk in record["disks"]:
-            _adapt(journal, record, disk, bases)
+            _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
         record = publish(journal, record, exports(record).values(), step="publishing")
         record = _console_logs.receive(journal, record, manifest["console_logs"])
         record = journal.update(
@@ -307,7 +307,13 @@ def _directories(record: dict[str, Any], bases: dict[str, str]) -> list[str]:
     return record["image_directories"] + [os.path.dirname(path) for path in bases.values()]
 
 
-def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
+def _key(conn: Any, disk: dict[str, Any], manifest: dict[str, Any]) -> bytes | None:
+    """What opens the received file, where it is encrypted and has to be opened."""
+    encrypted = disk.get("encrypted") and disk["kind"] == "disk" and not disk.get("shared")
+    return _secrets.key_of(conn, _domain_xml.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
+
+
+def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str], key: bytes | None) -> None:
     """Rebase the received file, grow and check it."""
     part = part_path(record, disk["path"])
     if disk.get("shared"):
@@ -316,10 +322,12 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
     if disk["kind"] == "media":
         return
     _rebase(journal, record, disk, bases)
-    if disk["grow_to"] and _qemu_img.info(part, disk["format"]).virtual_size < disk["grow_to"]:
-        _qemu_img.resize(part, disk["format"], disk["grow_to"])
+    if disk["grow_to"]:
+        size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
+        if size < disk["grow_to"]:
+            _qemu_img.resize(part, disk["format"], disk["grow_to"], key)
     if disk["format"] != "raw":
-        _qemu_img.check(part, disk["format"])
+        _qemu_img.check(part, disk["format"], key)
     layers = _qemu_img.chain(part, disk["format"], _directories(record, bases))
     if len(layers) != 1 + len(disk["bases"]):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")

@@ -49,7 +49,10 @@ NOT_CARRIED = "the file is not one of the disks that a move carries"
 PORT_FREE = "the port must be free at the destination"
 FILE_DESCRIPTORS = "a process of this host opens the files and passes them on"
 SECURITY_LABELS = ("seclabel", "os//seclabel", "devices//seclabel")
-SECRETIVE = ("auth", "encryption")
+SECRETIVE = (
+    *(f"devices/disk[@type='network']//{element}" for element in ("auth", "encryption")),
+    *(f"devices/disk[@type='{kind}']//encryption[@format='luks']" for kind in ("file", "volume")),
+)
 INSIDE_QEMU = ("null", "stdio", "vc", "spicevmc", "spiceport", "dbus", "qemu-vdagent")
 
 RULES: tuple[Rule, ...] = (
@@ -103,14 +106,11 @@ RULES: tuple[Rule, ...] = (
     Rule("devices/disk/transient", "", "transient_disk", REFUSE, "what the guest writes to the disk is dropped when it stops"),
     Rule("devices/disk/shareable", "", "shared_disk", REFUSE, "several guests may write to the disk"),
     Rule("devices/disk/mirror", "", "block_job", REFUSE, "a block job is copying the disk"),
-    *(
-        Rule(f"devices/disk[@type='network']//{element}/secret", value, "secret", CARRY, VALUE_TRAVELS)
-        for element in SECRETIVE
-        for value in ("@uuid", "@usage")
-    ),
-    *(Rule(f"devices/disk[@type='network']//{element}", "", "network_disk", KEEP) for element in SECRETIVE),
+    Rule("devices/disk//backingStore//encryption", "", "disk_secret", REFUSE, "a layer below the one that the guest writes to is encrypted"),
+    *(Rule(f"{element}/secret", value, "secret", CARRY, VALUE_TRAVELS) for element in SECRETIVE for value in ("@uuid", "@usage")),
+    *(Rule(element, "", "secret", KEEP) for element in SECRETIVE),
     Rule("devices/disk//auth", "", "disk_secret", REFUSE, "the disk needs a secret of this host"),
-    Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted with a secret of this host"),
+    Rule("devices/disk//encryption", "", "disk_secret", REFUSE, "the disk is encrypted in a form that is not carried"),
     Rule("devices/disk//reservations", "", "persistent_reservations", REFUSE, "SCSI reservations need a helper process of this host"),
     Rule("devices/disk//slices", "", "disk_slice", REFUSE, "the disk is a slice of a larger file"),
     Rule("devices/disk//dataStore", "", "data_file", REFUSE, "the disk keeps its data in a second file"),

@@ -22,6 +22,7 @@ from . import _claims, _domain_xml, _libvirt
 from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 
+PRIVATE = "does not travel, since it is private"
 LIMIT = 64 * 1024
 """Bytes of a value, as in libvirt's protocol."""
 _LOCK = "secrets"
@@ -33,8 +34,8 @@ _USAGES = {"ceph": "ceph", "iscsi": "iscsi", "passphrase": "volume"}
 def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
     """Each secret that a definition names, without its value.
 
-    :returns: `uuid`, `usage_type` and `usage`; `by`, the one of `uuid` and `usage` by which it is named; `needed_by`, for people; `missing`, why the guest
-        has no use of it on this host; `withheld`, why its value stays on this host. Both are None for one that can travel.
+    :returns: `uuid`, `usage_type` and `usage`; `by`, the one of `uuid` and `usage` by which it is named; `needed_by`, the TPM or disks; `missing`, why the
+        guest has no use of it on this host; `withheld`, why its value stays on this host. Both are None for one that can travel.
     """
     found: dict[tuple[str | None, str | None, str | None], dict[str, Any]] = {}
     for named in _named(root):
@@ -43,21 +44,26 @@ def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
         known = found.setdefault((entry["uuid"], entry["usage_type"], entry["usage"]), {**entry, "needed_by": []})
         known["needed_by"].append(named["needed_by"])
         known["by"] = "uuid" if "uuid" in (known["by"], entry["by"]) else "usage"
-    return [{**entry, "needed_by": ", ".join(entry["needed_by"])} for entry in found.values()]
+    return list(found.values())
 
 
-def refusals(secrets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Code and sentence of each secret without which the guest could not be taken back to this host."""
+def refusals(secrets: Sequence[Mapping[str, Any]], encrypted: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Code and sentence of each secret without which the guest could not be taken back to this host, or its images not be checked.
+
+    :param encrypted: targets of the disks whose files are encrypted.
+    """
     for secret in secrets:
+        if secret["withheld"] == PRIVATE and (disks := _opened(secret, encrypted)):
+            yield "secret_private", f"The {described(secret)} is private: without its value, the image of {disks} cannot be checked after the copy."
         if secret["missing"]:
             yield "secret_missing", f"The {described(secret)} {secret['missing']} on this host (virsh secret-define, virsh secret-set-value)."
 
 
 def described(secret: Mapping[str, Any]) -> str:
-    """`ceph secret UUID (usage client.vms), which disk vdb needs,`."""
+    """`ceph secret UUID of the usage client.vms, which disk vdb needs,`."""
     usage = f" of the usage {secret['usage']}" if secret["usage"] else ""
     kind = f"{secret['usage_type']} " if secret["usage_type"] else ""
-    return f"{kind}secret{' ' + secret['uuid'] if secret['uuid'] else ''}{usage}, which {secret['needed_by']} needs,"
+    return f"{kind}secret{' ' + secret['uuid'] if secret['uuid'] else ''}{usage}, which {' and '.join(secret['needed_by'])} needs,"
 
 
 def proofs(conn: Any, secrets: Sequence[Mapping[str, Any]], key: str) -> dict[str, str]:
@@ -68,10 +74,12 @@ def proofs(conn: Any, secrets: Sequence[Mapping[str, Any]], key: str) -> dict[st
     return {secret["uuid"]: _proof(key, secret["uuid"], _value_to_give(conn, secret)) for secret in secrets if not secret["withheld"]}
 
 
-def problems(conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[str, str], key: str | None) -> Iterator[tuple[str, str]]:
+def problems(
+    conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[str, str], key: str | None, encrypted: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Code and sentence of everything that keeps this host from letting the guest have its secrets.
 
-    :param proven: what `proofs` returned at the source, with the same key.
+    :param proven: what `proofs` returned at the source, with the same key; :param encrypted: as for `refusals`.
     """
     for secret in secrets:
         here, taken = find(conn, secret), _taken(conn, secret)
@@ -82,11 +90,14 @@ def problems(conn: Any, secrets: Sequence[Mapping[str, Any]], proven: Mapping[st
             yield "secret_missing", f"{what} is not defined here and {secret['withheld']}: define it (virsh secret-define, virsh secret-set-value)"
         elif here is not None and secret["by"] == "uuid" and _usage(here) != (secret["usage_type"], secret["usage"]):
             yield "secret_differs", f"{what} is {_told(here)} here"
-        elif here is not None and not _is(here, "private"):
+        elif here is not None and _is(here, "private"):
+            if disks := _opened(secret, encrypted):
+                yield "secret_private", f"{what} is private here: without its value, the image of {disks} cannot be checked after the copy"
+        elif here is not None:
             value = _libvirt.secret_value(here)
             if value is None:
                 yield "secret_missing", f"{what} has no value here (virsh secret-set-value)"
-            elif key and secret["uuid"] in proven and not hmac.compare_digest(_proof(key, secret["uuid"], value), proven[secret["uuid"]]):
+            elif key and secret["uuid"] in proven and not hmac.compare_digest(_proof(key, secret["uuid"], value), str(proven[secret["uuid"]])):
                 yield "secret_differs", f"{what} has another value here than at the source"
 
 
@@ -125,7 +136,7 @@ def receive(conn: Any, journal: Journal, record: dict[str, Any], given: Sequence
         own = record.get("defined_secrets", [])
         absent = [uuid for uuid in values if uuid in own or find(conn, wanted[uuid]) is None]
         if set(absent) - set(own):
-            record = journal.update(record, defined_secrets=absent)
+            record = journal.update(record, defined_secrets=sorted({*own, *absent}))
         for item in given:
             if item["uuid"] in absent:
                 _define(conn, wanted[item["uuid"]], item["xml"], values[item["uuid"]])
@@ -148,6 +159,16 @@ def release(conn: Any, journal: Journal, record: Mapping[str, Any], uuids: Colle
             here = _libvirt.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE) if secret["uuid"] in uuids else None
             if here is not None and not used & {secret["uuid"], secret["usage"]}:
                 _libvirt.undefine_secret(here)
+
+
+def key_of(conn: Any, root: ET.Element, target: str) -> bytes:
+    """The value of the secret by which the disk of a definition is encrypted; KvmfleetError `secret_missing` where this host cannot tell it."""
+    named = next((named for named in _named(root) if (named["usage_type"], named["needed_by"]) == ("volume", f"disk {target}")), None)
+    secret = None if named is None else _libvirt.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
+    value = None if secret is None or _is(secret, "private") else _libvirt.secret_value(secret)
+    if value is None:
+        raise KvmfleetError("secret_missing", f"The secret of the encrypted disk {target} is not defined on this host, or its value is private.", target=target)
+    return value
 
 
 def find(conn: Any, secret: Mapping[str, Any]) -> Any | None:
@@ -173,7 +194,7 @@ def _described(secret: Any | None) -> dict[str, Any]:
     usage_type, usage = _usage(secret)
     found = {"uuid": secret.UUIDString(), "usage_type": usage_type, "usage": usage}
     if _is(secret, "private"):
-        return {**found, "withheld": "does not travel, since it is private"}
+        return {**found, "withheld": PRIVATE}
     if _libvirt.secret_value(secret) is None:
         return {**found, "missing": "has no value"}
     return {**found, "withheld": "does not travel, since it is ephemeral" if _is(secret, "ephemeral") else None}
@@ -182,6 +203,11 @@ def _described(secret: Any | None) -> dict[str, Any]:
 def _usage(secret: Any) -> tuple[str | None, str | None]:
     usage_type, usage = _libvirt.secret_usage(secret)
     return (usage_type, usage) if usage else (None, None)
+
+
+def _opened(secret: Mapping[str, Any], encrypted: Collection[str]) -> str:
+    """Those of the disks that the secret opens, for people."""
+    return ", ".join(target for target in encrypted if f"disk {target}" in secret["needed_by"])
 
 
 def _is(secret: Any, attribute: str) -> bool:

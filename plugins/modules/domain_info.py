@@ -289,6 +289,10 @@ domain:
             O(swap_disk), else V(null).
           type: str
           returned: success
+        encrypted:
+          description: Whether it is encrypted by a secret of libvirt, according to the definition.
+          type: bool
+          returned: success
         network:
           description: >-
             Of a disk in network storage C(protocol), C(name), C(hosts) (C(name), C(port)) and C(files) that it needs.

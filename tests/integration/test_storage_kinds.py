@@ -221,8 +221,13 @@ def test_storage_that_the_destination_cannot_use(lab: Lab, fleet: Fleet, guests:
     login = "<auth username='u'><secret type='ceph' usage='ceph-web'/></auth>"
     attach(host, "web", disk("vdb", "protocol='rbd' name='p/i'", "network", "raw", inner=login))
     error = fleet.play("migrate", instance="web").refused()
+    assert "The ceph secret of the usage ceph-web, which disk vdb needs, is not defined on this host" in error
+    definition = "<secret private='yes'><usage type='ceph'><name>ceph-web</name></usage></secret>"
+    host.sh(f'echo "{definition}" >/tmp/secret.xml && virsh -q secret-define /tmp/secret.xml; rm /tmp/secret.xml')
+    error = fleet.play("migrate", instance="web").refused()
+    host.sh("virsh -q secret-undefine $(virsh -q secret-list | awk '{ print $1 }')")
     assert "QEMU here has no driver rbd, which disk vdb (rbd p/i) needs" in error
-    assert "the ceph secret of the usage ceph-web, which disk vdb (rbd p/i) needs, is not defined here" in error
+    assert "of the usage ceph-web, which disk vdb needs, is not defined here and does not travel, since it is private: define it" in error
 
     host.virsh("detach-disk", "web", "vdb", "--config")
     attach(host, "web", disk("vdb", "dev='/dev/null'", "block", "raw"))

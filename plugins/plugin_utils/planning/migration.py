@@ -112,6 +112,8 @@ def plan_migration(
     in_place = candidates[0] == host
     changed = disks[not in_place]
     flavor_disks.require_no_snapshots(entry["name"], domain, changed)
+    if in_place:
+        _require_no_encryption(entry["name"], domain)
     others = [name for name in candidates if name != host]
     chosen = [host] if in_place else others
     mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
@@ -236,6 +238,18 @@ def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new:
             )
 
 
+def _require_no_encryption(name: str, domain: dict[str, Any]) -> None:
+    """A resize in place lays files over those of the disks, which would hold in the clear what the guest writes."""
+    encrypted = [disk["target"] for disk in storage.files(domain) if disk.get("encrypted") and disk["device"] == "disk" and not disk["readonly"]]
+    if encrypted:
+        raise Refusal(
+            "encrypted_in_place",
+            f"A resize in place would write over the encrypted disks {', '.join(encrypted)} of {name} without encryption. Resize to another host: set "
+            "allow_resize_to_same_host to false (in roles: resize_allow_resize_to_same_host), or name a target_host.",
+            disks=encrypted,
+        )
+
+
 def _require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | None) -> None:
     """A limit of the bandwidth can be kept on every network interface."""
     unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
@@ -312,6 +326,7 @@ def _disk(disk: dict[str, Any], grown: dict[str, Any] | None, changes: flavor_di
         "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
         "allocated_bytes": disk["allocated_bytes"],
         "virtual_size": disk["virtual_size"],
+        "encrypted": bool(disk.get("encrypted")),
         "base": bases[-1] if bases else None,
         "bases": bases,
         "grow_to": grow_to,

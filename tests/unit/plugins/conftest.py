@@ -82,3 +82,21 @@ def qemu_img(images: Path) -> Callable[[str], str]:
         return subprocess.run(["qemu-img", *line.split()], cwd=images, check=True, capture_output=True, text=True).stdout
 
     return run
+
+
+@pytest.fixture
+def luks(images: Path) -> Callable[[str, bytes], None]:
+    """Create an image that is encrypted with the key: the words of a line for `qemu-img create`, the secret's name in them is `s`."""
+
+    def create(line: str, key: bytes) -> None:
+        (images / "key").write_bytes(key)
+        command = ["qemu-img", "create", "-q", "--object", f"secret,id=s,file={images}/key", *line.split()]
+        # To choose a number of iterations, QEMU measures how fast it is, and fails if the clock of the CPU's use did not get on meanwhile.
+        for _attempt in range(50):
+            made = subprocess.run(command, cwd=images, check=False, capture_output=True, text=True)
+            if "CPU usage" not in made.stderr:
+                break
+        assert made.returncode == 0, made.stderr
+        (images / "key").unlink()
+
+    return create

@@ -117,6 +117,7 @@ def test_all_of_them_together_are_bounded(source: Path) -> None:
 def test_what_is_no_log_is_left_out(source: Path, kind: str) -> None:
     {"missing": lambda: None, "directory": source.mkdir, "link": lambda: source.symlink_to("/etc/passwd"), "fifo": lambda: os.mkfifo(source)}[kind]()
     assert told(source) == []
+    assert told(Path("/dev/zero")) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_what_is_no_log_is_left_out(source: Path, kind: str) -> None:
         (b"boot 1\n", b"boot 1\nboot 2\n", ""),
         (b"boot 1\nboot 2\n", b"boot 1\nboot 2\n", ""),
         (b"", b"boot 1\nboot 2\n", ""),
-        (b"another guest\n", b"another guest\n", "is another one here, to which the guest adds"),
+        (b"other\n", b"other\n", "is another one here, to which the guest adds"),
         (b"boot 1\nboot 2\nboot 3\n", b"boot 1\nboot 2\nboot 3\n", "is another one here"),
     ],
 )
@@ -160,9 +161,10 @@ def test_a_directory_that_is_gone_is_no_failure(log: Path, operation: Operation,
 
 
 def test_nothing_of_it_stays_where_the_guest_was_taken_back(log: Path, operation: Operation, state: StateDir) -> None:
-    record = operation()
+    other = log.with_name("other.log")
+    record = operation(console_logs=[{"path": str(path), "append": True} for path in (log, other)])
     record = _console_logs.receive(Journal(state), record, [given(log, b"boot")])
-    record = _console_logs.receive(Journal(state), record, [given(log, b"boot")])
+    record = _console_logs.receive(Journal(state), record, [given(log, b"boot"), given(other, b"boot")])
     Path(f"{log}.m-1.part").write_text("of a run that died")
     _console_logs.remove(record)
     assert os.listdir(log.parent) == []

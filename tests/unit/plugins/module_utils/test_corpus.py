@@ -50,7 +50,7 @@ OWN = f"metadata/{NAMESPACE}instance"
 # Why a guest may not move; one that is not listed may.
 REFUSED = {
     "bound_to_host": {
-        "block_device", "block_disk", "disk_secret", "shared_disk", "filesystem", "host_interface", "hostdev", "host_address",
+        "block_device", "block_disk", "shared_disk", "filesystem", "host_interface", "hostdev", "host_address",
         "socket", "listen_address", "host_gpu", "entropy", "shared_memory",
     },
     "cockpit_shared_directory": {"filesystem"},
@@ -68,7 +68,7 @@ REFUSED = {
     "truenas_zvol": {"block_disk", "host_interface"},
     "unraid_gpu_passthrough": {"hostdev"},
     "vagrant_libvirt_9p_qemuargs": {"filesystem"},
-    "virsh_edit_luks_shared_cluster": {"disk_secret", "shared_disk"},
+    "virsh_edit_luks_shared_cluster": {"shared_disk"},
     "virsh_edit_serial_log_egd": {"entropy", "host_address", "log_file", "socket"},
     "virsh_edit_vfio_mdev_nvme": {"hostdev"},
     "virt_manager_usb_passthrough": {"hostdev"},
@@ -80,9 +80,9 @@ REFUSED = {
 
 # What is refused for what the host has, beside the definition: QEMU's embedded driver knows no storage pools, nor any secrets but those here.
 REFUSED_HERE = {
-    "bound_to_host": {"pool_missing", "secret_missing"},
+    "bound_to_host": {"image_not_encrypted", "pool_missing", "secret_missing"},
     "cockpit_pool_volumes": {"pool_missing"},
-    "virsh_edit_luks_shared_cluster": {"secret_missing"},
+    "virsh_edit_luks_shared_cluster": {"image_not_encrypted", "secret_missing"},
 }
 
 # The disk that a flavor's disk is about.

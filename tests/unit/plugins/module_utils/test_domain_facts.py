@@ -18,6 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts imp
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 QemuImg = Callable[[str], str]
+Luks = Callable[[str, bytes], None]
 
 
 @pytest.fixture
@@ -207,3 +208,40 @@ def test_a_named_cpu_is_told_with_all_its_features(facts: Callable[..., dict[str
     found = facts()["cpu"]
     assert (found["mode"], found["model"]) == ("custom", "Nehalem")
     assert {"aes", "sse4.2"} <= set(found["features"])
+
+
+LUKS = "<encryption format='luks'><secret type='passphrase' uuid='2f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff'/></encryption>"
+
+
+@pytest.mark.parametrize(
+    ("created", "image_format", "refused"),
+    [
+        ("luks -o key-secret=s,iter-time=10", "raw", []),
+        ("qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "qcow2", []),
+        ("raw", "raw", ["qemu_img_failed"]),
+        ("qcow2", "qcow2", ["image_not_encrypted"]),
+        ("qcow2 -b {images}/base.qcow2 -F qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "qcow2", ["encrypted_layers"]),
+    ],
+)
+def test_an_encrypted_disk(
+    facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain, images: Path, luks: Luks, created: str, image_format: str, refused: list[str]
+) -> None:
+    """Its size is what the guest sees, its header apart; the definition has to be right about it."""
+    (images / "web01.qcow2").unlink()
+    luks(f"-f {created.format(images=images)} web01.qcow2 2G", b"x")
+    define = guest.connect().secretDefineXML("<secret><uuid>2f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff</uuid></secret>")
+    define.setValue(b"x")
+    redefined(guest, "web01.qcow2'/>", f"web01.qcow2'>{LUKS}</source>")
+    redefined(guest, "type='qcow2'", f"type='{image_format}'")
+    found = facts()
+    assert codes(found) == refused
+    assert found["disks"][0]["encrypted"]
+    if not refused:
+        assert found["disks"][0]["virtual_size"] == 2 * 1024**3
+        assert found["flavor"]["disk"] == 2
+
+
+def test_an_encrypted_image_that_the_definition_takes_for_a_plain_one(facts: Callable[..., dict[str, Any]], images: Path, luks: Luks) -> None:
+    (images / "web01.qcow2").unlink()
+    luks("-f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 web01.qcow2 2G", b"x")
+    assert codes(facts()) == ["image_encrypted"]

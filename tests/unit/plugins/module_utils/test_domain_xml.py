@@ -118,7 +118,7 @@ def test_ordinary_guests_may_move(definitions: dict[str, str], name: str) -> Non
         (
             "bound_to_host",
             {
-                "block_device", "block_disk", "disk_secret", "shared_disk", "filesystem",
+                "block_device", "block_disk", "shared_disk", "filesystem",
                 "host_interface", "hostdev", "host_address", "socket", "listen_address", "host_gpu", "entropy", "shared_memory",
             },
         ),

@@ -224,3 +224,22 @@ def test_a_missing_tool_is_named_with_its_package(overlay: Path, monkeypatch: py
     with pytest.raises(KvmfleetError, match="install qemu-utils") as caught:
         _qemu_img.info(str(overlay), "qcow2")
     assert caught.value.code == "qemu_img_missing"
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_an_encrypted_image_is_checked_and_grown_with_its_key(images: Path, luks: Callable[[str, bytes], None], fmt: str) -> None:
+    """What the guest sees grows to the size that was asked for; the header of a raw image comes on top of it."""
+    path, key = f"{images}/disk", b"with, comma=\xc3\xa9"
+    options = "luks -o key-secret=s,iter-time=10" if fmt == "raw" else "qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+    luks(f"-f {options} disk 8M", key)
+    _qemu_img.resize(path, fmt, 12 * MIB, key)
+    _qemu_img.check(path, fmt, key)
+    assert (_qemu_img.luks_size(path) if fmt == "raw" else _qemu_img.info(path, fmt).virtual_size) == 12 * MIB
+    for wrong in (b"wrong", None) if fmt == "qcow2" else (b"wrong",):
+        assert code_of(lambda wrong=wrong: _qemu_img.resize(path, fmt, 16 * MIB, wrong)) == "qemu_img_failed"
+    assert code_of(lambda: _qemu_img.check(path, fmt, b"wrong")) == "qemu_img_failed"
+
+
+def test_a_plain_image_is_no_encrypted_one(images: Path, qemu_img: QemuImg) -> None:
+    qemu_img("create -q -f raw disk.raw 8M")
+    assert code_of(lambda: _qemu_img.luks_size(f"{images}/disk.raw")) == "qemu_img_failed"

@@ -171,14 +171,14 @@ def test_the_store_is_as_that_of_libvirt(qemu: libvirt.virConnect, host: Host, d
 @pytest.mark.parametrize(
     ("device", "found"),
     [
-        ("<disk><auth><secret type='ceph' uuid='UUID'/></auth><target dev='vda'/></disk>", (UUID, "ceph", None, "disk vda")),
-        ("<disk><source><auth><secret type='iscsi' usage='t'/></auth></source><target dev='vdb'/></disk>", (None, "iscsi", "t", "disk vdb")),
+        ("<disk><auth><secret type='ceph' uuid='UUID'/></auth><target dev='vda'/></disk>", (UUID, "ceph", None, ["disk vda"])),
+        ("<disk><source><auth><secret type='iscsi' usage='t'/></auth></source><target dev='vdb'/></disk>", (None, "iscsi", "t", ["disk vdb"])),
         (
             "<disk><source><encryption format='luks'><secret type='passphrase' uuid='UUID'/></encryption></source><target dev='vdc'/></disk>",
-            (UUID, "volume", None, "disk vdc"),
+            (UUID, "volume", None, ["disk vdc"]),
         ),
-        ("<disk><encryption format='luks'><secret type='passphrase' usage='/v'/></encryption></disk>", (None, "volume", "/v", "disk ")),
-        ("<tpm><backend type='emulator'><encryption secret='UUID'/></backend></tpm>", (UUID, "vtpm", None, "the TPM")),
+        ("<disk><encryption format='luks'><secret type='passphrase' usage='/v'/></encryption></disk>", (None, "volume", "/v", ["disk "])),
+        ("<tpm><backend type='emulator'><encryption secret='UUID'/></backend></tpm>", (UUID, "vtpm", None, ["the TPM"])),
         ("<disk><source file='/secret'/></disk>", None),
     ],
 )
@@ -203,7 +203,7 @@ def test_what_a_host_knows_of_a_secret(host: Host, define: Define, secret: dict[
     define(**secret)
     (found,) = needed(host, by)
     assert (found["missing"], found["withheld"], found["by"]) == (missing, withheld, by.split("=")[0])
-    assert [code for code, _reason in _secrets.refusals([found])] == (["secret_missing"] if missing else [])
+    assert [code for code, _reason in _secrets.refusals([found], [])] == (["secret_missing"] if missing else [])
     assert VALUE.decode() not in json.dumps(found)
 
 
@@ -211,7 +211,7 @@ def test_a_secret_that_several_disks_name_is_one(host: Host, define: Define) -> 
     define()
     disks = "".join(f"<disk><auth><secret type='ceph' {by}/></auth><target dev='{dev}'/></disk>" for by, dev in ((BY_USAGE, "vda"), (BY_UUID, "vdb")))
     (found,) = _secrets.facts(host, _domain_xml.parse(f"<domain><devices>{disks}</devices></domain>"))
-    assert (found["uuid"], found["by"], found["needed_by"]) == (UUID, "uuid", "disk vda, disk vdb")
+    assert (found["uuid"], found["by"], found["needed_by"]) == (UUID, "uuid", ["disk vda", "disk vdb"])
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_whether_a_host_can_let_the_guest_have_it(host: Host, define: Define, he
     host.secrets.clear()
     if here is not None:
         define(**here)
-    reasons = [reason for _code, reason in _secrets.problems(host, secrets, proven, KEY)]
+    reasons = [reason for _code, reason in _secrets.problems(host, secrets, proven, KEY, [])]
     assert [expected in reason for reason in reasons] == [True] * (expected is not None)
     assert (_secrets.lacking(host, secrets) == [UUID]) is lacks
 
@@ -246,9 +246,9 @@ def test_whether_a_host_can_let_the_guest_have_it(host: Host, define: Define, he
 def test_a_secret_that_does_not_travel_has_to_be_there(host: Host, define: Define) -> None:
     define(private="yes")
     secrets = needed(host)
-    assert (_secrets.proofs(host, secrets, KEY), list(_secrets.problems(host, secrets, {}, KEY))) == ({}, [])
+    assert (_secrets.proofs(host, secrets, KEY), list(_secrets.problems(host, secrets, {}, KEY, []))) == ({}, [])
     host.secrets.clear()
-    ((code, reason),) = _secrets.problems(host, secrets, {}, KEY)
+    ((code, reason),) = _secrets.problems(host, secrets, {}, KEY, [])
     assert code == "secret_missing"
     assert "is not defined here and does not travel, since it is private: define it" in reason
 
@@ -387,3 +387,22 @@ def test_the_plan_says_which_ones_stay(qemu: libvirt.virConnect, define: Define,
 
     assert said("no") == [("carry", "its value travels, encrypted, where the destination lacks the secret")]
     assert said("yes") == [("keep", "it does not travel, since it is private; the destination must have it")]
+
+
+def test_the_key_of_a_disk(host: Host, define: Define) -> None:
+    disks = f"<disk type='file'><source><encryption format='luks'><secret type='passphrase' {BY_UUID}/></encryption></source><target dev='vda'/></disk>"
+    root = _domain_xml.parse(f"<domain><devices>{disks}</devices></domain>")
+    define(kind="volume")
+    assert _secrets.key_of(host, root, "vda") == VALUE
+    for target, words in (("vdb", {}), ("vda", {"private": "yes"})):
+        define(kind="volume", **words)
+        with pytest.raises(KvmfleetError, match=f"encrypted disk {target} is not defined on this host, or its value is private"):
+            _secrets.key_of(host, root, target)
+
+
+def test_a_file_whose_key_nobody_tells_is_refused(host: Host, define: Define) -> None:
+    define(private="yes")
+    assert [code for code, _reason in _secrets.refusals(needed(host), ["vda"])] == ["secret_private"]
+    assert list(_secrets.refusals(needed(host), ["vdb"])) == []
+    for disks, expected in (["vda"], ["secret_private"]), (["vdb"], []):
+        assert [code for code, _reason in _secrets.problems(host, needed(host), {}, KEY, disks)] == expected

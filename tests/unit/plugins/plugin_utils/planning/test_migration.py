@@ -384,6 +384,34 @@ def request_with(flavor, **more):
     }
 
 
+class TestEncryption:
+    """Of a file: the copy has its bytes, but what would be laid over it holds in the clear what the guest writes."""
+
+    GUEST = domain(disks=[{**domain()["disks"][0], "encrypted": True, "chain": domain()["disks"][0]["chain"][:1]}])
+
+    def test_it_moves_and_grows(self):
+        record = planned(guest=self.GUEST, allow_resize_to_same_host=False)["record"]
+        assert (record["disks"][0]["encrypted"], record["disks"][0]["grow_to"]) == (True, 3 * GIB)
+        assert not planned(migrate=True)["record"]["disks"][0]["encrypted"]
+
+    def test_not_in_place(self):
+        error = refused(guest=self.GUEST)
+        assert error["code"] == "encrypted_in_place"
+        assert "encrypted disks vda of web1" in error["message"]
+
+    def test_not_ahead(self):
+        copied = planned(migrate=True, guest=domain(**{**self.GUEST, "snapshots": []}), precopy={"mode": "auto"})["precopy"]["kvm2"]
+        assert (copied["wanted"], "vda is encrypted" in copied["reason"]) == (False, True)
+
+
+class TestSecrets:
+    SECRET = {"uuid": "s-1", "usage_type": "ceph", "usage": "client", "by": "uuid", "needed_by": ["disk vda"], "withheld": None}
+
+    def test_the_record_names_them(self):
+        assert planned(guest=domain(secrets=[{**self.SECRET, "missing": None}]))["record"]["secrets"] == [self.SECRET]
+        assert planned(guest=domain())["record"]["secrets"] == []
+
+
 class TestLocate:
     def locate(self, hosts=None, **request):
         return locate_instance(fleet() if hosts is None else hosts, {"instance": "web1", **request})

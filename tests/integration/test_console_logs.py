@@ -1,0 +1,65 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A console that is written into a file: what was said before a move is there after it, and the guest goes on."""
+
+from __future__ import annotations
+
+from support.faults import Subject
+from support.fleet import Fleet
+from support.guest import Guest, Guests
+from support.lab import Host, Lab
+
+LOG = "/var/log/libvirt/qemu/web-console.log"
+ELSEWHERE = "/var/log/consoles/web.log"
+
+
+def say(guest: Guest, word: str) -> None:
+    guest.exec("sh", "-c", f"echo said {word} >/dev/ttyS0")
+
+
+def said(host: Host, path: str = LOG) -> list[str]:
+    """The words on the console, as far as this host has it."""
+    return [line.split()[1] for line in host.sh(f"cat {path} 2>/dev/null", check=False).splitlines() if line.startswith("said ")]
+
+
+def test_the_log_of_a_console_goes_on_at_the_destination(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """A revert goes back to that of the switch and leaves none; after a way there and back nothing is missing."""
+    guest, source, destination = guests.create("web", "kvm1"), lab["kvm1"], lab["kvm2"]
+    destination.sh(f"rm -f {LOG}")
+    subject = Subject(lab, guest, guest.write())
+    say(guest, "one")
+    assert f"carry log_file {LOG}" in fleet.play("plan", instance="web", target_host="kvm2").ok().said
+    fleet.play("migrate", instance="web", target_host="kvm2").ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    say(guest, "two")
+    assert (said(source), said(destination)) == (["one"], ["one", "two"])
+    fleet.play("revert", instance="web").ok()
+    say(guest, "three")
+    assert (said(source), destination.exists(LOG)) == (["one", "three"], False)
+
+    fleet.play("migrate", instance="web", target_host="kvm2").ok()
+    fleet.play("confirm", instance="web").ok()
+    say(guest, "four")
+    fleet.play("migrate", instance="web", target_host="kvm1").ok()
+    say(guest, "five")
+    fleet.play("confirm", instance="web").ok()
+    assert said(source) == ["one", "three", "four", "five"]
+    destination.sh(f"rm -f {LOG}")
+
+
+def test_a_directory_of_logs_has_to_be_there(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """Anywhere below /var/log; a guest that is off takes a log along that its next start empties."""
+    guest, source, destination = guests.create("web", "kvm1", start=False), lab["kvm1"], lab["kvm2"]
+    definition = source.virsh("dumpxml", "--inactive", "web").replace(LOG, ELSEWHERE).replace(" append='on'", "")
+    source.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh -q define /tmp/web.xml; mkdir /var/log/consoles && echo said one >{ELSEWHERE}")
+    try:
+        assert "the directory /var/log/consoles does not exist here" in fleet.play("migrate", instance="web", target_host="kvm2").refused()
+        destination.sh("mkdir /var/log/consoles")
+        fleet.play("migrate", instance="web", target_host="kvm2").ok()
+        assert (guest.hosts, said(destination, ELSEWHERE)) == (["kvm2"], ["one"])
+        fleet.play("revert", instance="web").ok()
+        assert (guest.hosts, destination.sh("ls -A /var/log/consoles"), said(source, ELSEWHERE)) == (["kvm1"], "", ["one"])
+    finally:
+        for host in (source, destination):
+            host.sh("rm -rf /var/log/consoles")
