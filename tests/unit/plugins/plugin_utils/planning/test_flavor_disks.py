@@ -265,7 +265,8 @@ class TestPlan:
         found = planned(domain(), flavor(disk=2))["record"]
         assert (found["new_disks"], found["dropped_disks"], found["flavor_disks"]) == ([], [], {})
         assert set(found["disks"][0]) == {
-            "target", "kind", "pool", "volume", "path", "format", "chain", "allocated_bytes", "virtual_size", "base", "bases", "grow_to",
+            "target", "kind", "pool", "volume", "path", "format", "chain", "allocated_bytes", "virtual_size", "encrypted", "base", "bases",
+            "grow_to",
         }  # fmt: skip
 
     def test_flavors_with_them_are_resolved(self):
