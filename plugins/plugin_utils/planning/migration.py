@@ -10,11 +10,9 @@ Check mode, diff, the printed table and the run read this object; nothing decide
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, flavor_disks, mapping, precopy, references, storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, flavor_disks, guest, mapping, precopy, references, storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -26,16 +24,6 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 GIB = 1024**3
 _FOR_THE_CLAIM = ("network_disks", "mtus")
 """Requirements that no fact answers."""
-_MOVABLE_STATES = ("running", "shutoff")
-_WAYS_OUT = MappingProxyType(
-    {
-        "paused": "A move would lose what it has in memory: resume it (virsh resume) or shut it down first.",
-        "pmsuspended": "It sleeps, and a move would lose what it has in memory: wake it first (virsh dompmwakeup).",
-        "crashed": "Its on_crash action keeps it as it crashed, which a move would lose: reset it (virsh reset) or cut its power (virsh destroy) first.",
-        "shutdown": "It is shutting down: wait until it is off.",
-    }
-)
-"""What to do with a guest in one of the other states."""
 
 
 def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
@@ -77,7 +65,7 @@ def plan_migration(
     resizing = request["flavor"] is not None
     tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
     dedicated = extra_specs.dedicated_cells(flavor_field(new), new)
-    grows = boolean("grow_filesystem", request.get("grow_filesystem"), False) and resizing and _root(domain)
+    grows = boolean("grow_filesystem", request.get("grow_filesystem"), False) and resizing and guest.root_disk(domain)
     grow_filesystem = grows["target"] if grows else None
     if resizing and _same(old, new):
         nothing = _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
@@ -87,9 +75,9 @@ def plan_migration(
     waiting = _waiting(fleet, entry, host, request)
     if waiting:
         return _nothing(host, old, new, waiting)
-    _require_movable(entry, domain, host)
-    _require_growth(entry["name"], domain, old, new, request["allow_downsize"])
-    _require_limits(entry["name"], domain, tuning)
+    guest.require_movable(entry, domain, host)
+    guest.require_growth(entry["name"], domain, old, new, request["allow_downsize"])
+    guest.require_limits(entry["name"], domain, tuning)
     disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
     names = mapping.named(domain, fleet.hosts[host])
     asked = {
@@ -113,7 +101,7 @@ def plan_migration(
     changed = disks[not in_place]
     flavor_disks.require_no_snapshots(entry["name"], domain, changed)
     if in_place:
-        _require_no_encryption(entry["name"], domain)
+        guest.require_no_encryption(entry["name"], domain)
     others = [name for name in candidates if name != host]
     chosen = [host] if in_place else others
     mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
@@ -193,94 +181,6 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "diff": _diff(host, old, host, new),
         "grow_filesystem": None,
     }
-
-
-def _require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -> None:
-    if not domain["persistent"]:
-        raise Refusal("transient_domain", f"Instance {entry['name']} on {host} is transient (it has no stored definition); define it first (virsh define).")
-    if domain["state"] not in _MOVABLE_STATES:
-        raise Refusal(
-            "unsupported_state",
-            f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. "
-            + _WAYS_OUT.get(domain["state"], "Start or stop it first."),
-            have=domain["state"],
-            need=list(_MOVABLE_STATES),
-        )
-    if domain["refusals"]:
-        reasons = "; ".join(f"{refusal['reason']} [{refusal['code']}]" for refusal in domain["refusals"])
-        raise Refusal("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
-    if _root(domain) is None:
-        raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
-
-
-def _require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
-    root = _root(domain)
-    if new is not old and root.get("network"):
-        _require_size_in_network(name, root, new)
-    elif new is not old and new["disk"] * GIB < root["virtual_size"]:
-        raise Refusal(
-            "downsize",
-            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
-            f"{name} has; a disk never shrinks.",
-            field="disk",
-            need=root["virtual_size"],
-            have=new["disk"] * GIB,
-        )
-    for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
-        if new[field] < old[field] and not allow_downsize:
-            raise Refusal(
-                "downsize",
-                f"flavor.{field}: {new[field]} {unit} is less than the {old[field]} {unit} that {name} has; guests only grow. "
-                "Set allow_downsize (in roles: resize_allow_downsize) to permit fewer vCPUs or less memory.",
-                field=field,
-                need=old[field],
-                have=new[field],
-            )
-
-
-def _require_no_encryption(name: str, domain: dict[str, Any]) -> None:
-    """A resize in place lays files over those of the disks, which would hold in the clear what the guest writes."""
-    encrypted = [disk["target"] for disk in storage.files(domain) if disk.get("encrypted") and disk["device"] == "disk" and not disk["readonly"]]
-    if encrypted:
-        raise Refusal(
-            "encrypted_in_place",
-            f"A resize in place would write over the encrypted disks {', '.join(encrypted)} of {name} without encryption. Resize to another host: set "
-            "allow_resize_to_same_host to false (in roles: resize_allow_resize_to_same_host), or name a target_host.",
-            disks=encrypted,
-        )
-
-
-def _require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | None) -> None:
-    """A limit of the bandwidth can be kept on every network interface."""
-    unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
-    if unlimited:
-        shown = ", ".join(f"{nic['mac']} ({nic['type']})" for nic in unlimited)
-        raise Refusal(
-            "unsupported_extra_specs",
-            f"quota:vif_*: libvirt limits the bandwidth of interfaces of the types {', '.join(LIMITED_INTERFACES)} only, and {name} has {shown}.",
-            have=[nic["type"] for nic in unlimited],
-            need=list(LIMITED_INTERFACES),
-        )
-
-
-def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
-    """A disk in network storage is never resized: the flavor must have the size that it has there."""
-    size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
-    if size is None:
-        raise Refusal("disk_size_unknown", f"flavor.disk: {what}, and its size shows only while the guest runs; start it first.", field="disk")
-    if -(-size // GIB) != new["disk"]:
-        raise Refusal(
-            "network_disk_size",
-            f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
-            "the storage first, or take a flavor with this disk.",
-            field="disk",
-            need=new["disk"] * GIB,
-            have=size,
-        )
-
-
-def _root(domain: dict[str, Any]) -> dict[str, Any] | None:
-    return next((disk for disk in domain["disks"] if disk["root"]), None)
 
 
 def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +276,7 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, changes: flavo
     disks = [disk for disk in storage.files(domain) if disk["target"] not in changes.left_behind]
     firmware, cpu = domain["firmware"], domain.get("cpu")
     bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None, changes)["bases"]}
-    root = _root(domain)
+    root = guest.root_disk(domain)
     growth = max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0
     return {
         **{key: value for key, value in _requirements(domain, {}).items() if key not in _FOR_THE_CLAIM},

@@ -1,0 +1,123 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest must be to be moved or to get a flavor, by the facts of its host alone; each function raises a Refusal if it is not."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+
+GIB = 1024**3
+_MOVABLE_STATES = ("running", "shutoff")
+_WAYS_OUT = MappingProxyType(
+    {
+        "paused": "A move would lose what it has in memory: resume it (virsh resume) or shut it down first.",
+        "pmsuspended": "It sleeps, and a move would lose what it has in memory: wake it first (virsh dompmwakeup).",
+        "crashed": "Its on_crash action keeps it as it crashed, which a move would lose: reset it (virsh reset) or cut its power (virsh destroy) first.",
+        "shutdown": "It is shutting down: wait until it is off.",
+    }
+)
+"""What to do with a guest in one of the other states."""
+
+
+def root_disk(domain: dict[str, Any]) -> dict[str, Any] | None:
+    """The disk that a flavor's `disk` is about."""
+    return next((disk for disk in domain["disks"] if disk["root"]), None)
+
+
+def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -> None:
+    """It is defined for good, runs or is off, and its host found no reason against it.
+
+    :raises Refusal: `transient_domain`, `unsupported_state`, `not_movable`, `no_root_disk`.
+    """
+    if not domain["persistent"]:
+        raise Refusal("transient_domain", f"Instance {entry['name']} on {host} is transient (it has no stored definition); define it first (virsh define).")
+    if domain["state"] not in _MOVABLE_STATES:
+        raise Refusal(
+            "unsupported_state",
+            f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. "
+            + _WAYS_OUT.get(domain["state"], "Start or stop it first."),
+            have=domain["state"],
+            need=list(_MOVABLE_STATES),
+        )
+    if domain["refusals"]:
+        reasons = "; ".join(f"{refusal['reason']} [{refusal['code']}]" for refusal in domain["refusals"])
+        raise Refusal("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
+    if root_disk(domain) is None:
+        raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
+
+
+def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
+    """A guest only grows: its disk always, vCPUs and memory unless the caller allows less.
+
+    :raises Refusal: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
+    """
+    root = root_disk(domain)
+    if new is not old and root.get("network"):
+        _require_size_in_network(name, root, new)
+    elif new is not old and new["disk"] * GIB < root["virtual_size"]:
+        raise Refusal(
+            "downsize",
+            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
+            f"{name} has; a disk never shrinks.",
+            field="disk",
+            need=root["virtual_size"],
+            have=new["disk"] * GIB,
+        )
+    for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
+        if new[field] < old[field] and not allow_downsize:
+            raise Refusal(
+                "downsize",
+                f"flavor.{field}: {new[field]} {unit} is less than the {old[field]} {unit} that {name} has; guests only grow. "
+                "Set allow_downsize (in roles: resize_allow_downsize) to permit fewer vCPUs or less memory.",
+                field=field,
+                need=old[field],
+                have=new[field],
+            )
+
+
+def require_no_encryption(name: str, domain: dict[str, Any]) -> None:
+    """A resize in place lays files over those of the disks, which would hold in the clear what the guest writes."""
+    encrypted = [disk["target"] for disk in storage.files(domain) if disk.get("encrypted") and disk["device"] == "disk" and not disk["readonly"]]
+    if encrypted:
+        raise Refusal(
+            "encrypted_in_place",
+            f"A resize in place would write over the encrypted disks {', '.join(encrypted)} of {name} without encryption. Resize to another host: set "
+            "allow_resize_to_same_host to false (in roles: resize_allow_resize_to_same_host), or name a target_host.",
+            disks=encrypted,
+        )
+
+
+def require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+    """A limit of the bandwidth can be kept on every network interface."""
+    unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
+    if unlimited:
+        shown = ", ".join(f"{nic['mac']} ({nic['type']})" for nic in unlimited)
+        raise Refusal(
+            "unsupported_extra_specs",
+            f"quota:vif_*: libvirt limits the bandwidth of interfaces of the types {', '.join(LIMITED_INTERFACES)} only, and {name} has {shown}.",
+            have=[nic["type"] for nic in unlimited],
+            need=list(LIMITED_INTERFACES),
+        )
+
+
+def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
+    """A disk in network storage is never resized: the flavor must have the size that it has there."""
+    size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
+    if size is None:
+        raise Refusal("disk_size_unknown", f"flavor.disk: {what}, and its size shows only while the guest runs; start it first.", field="disk")
+    if -(-size // GIB) != new["disk"]:
+        raise Refusal(
+            "network_disk_size",
+            f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
+            "the storage first, or take a flavor with this disk.",
+            field="disk",
+            need=new["disk"] * GIB,
+            have=size,
+        )
