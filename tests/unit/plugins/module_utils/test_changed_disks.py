@@ -129,6 +129,8 @@ def test_in_place_for_good(host: Host, qemu_img: Callable[[str], str]) -> None:
     assert host.disks["vdb"][1] == 2 * GIB
     assert host.disks["vdc"] == ("web01-swap-2.qcow2", 128 * MIB)
     assert host.facts()["flavor"]["swap"] == 128
+    layers = [f"{name}.resize-{record['uuid']}" for name in ("web01.qcow2", "web01-ephemeral0.qcow2")]
+    assert host.files == sorted([*files, *layers, "web01-swap-2.qcow2"])
     host.revert(record)
     assert (host.xml, host.files) == (before, files)
     assert holds(host.images / "web01-swap.qcow2", 8)

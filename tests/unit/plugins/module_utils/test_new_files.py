@@ -121,7 +121,7 @@ def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, A
         _new_files.make(journal, record)
     monkeypatch.undo()
     assert os.listdir(images) != []
-    _new_files.remove(journal.get("m-1"))
+    _receiving.withdraw(journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
