@@ -85,4 +85,3 @@ def _write(root: ET.Element, vcpu: str | None, cpuset: str | None) -> None:
         element = ET.Element("emulatorpin") if vcpu is None else ET.Element("vcpupin", {"vcpu": vcpu})
         _domain_tree.insert_after(tune, element, ("shares", "period", "quota", *_PERIODS, "vcpupin"))
     element.set("cpuset", cpuset)
-

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _domain_edit, _domain_tree
-from ._domain_xml import LAYER_SUFFIX, Disk, own_record
+from ._domain_xml import LAYER_SUFFIX, Disk, integer, own_record
 from ._errors import KvmfleetError
 
 ROLES = ("ephemeral", "swap")
@@ -170,5 +170,6 @@ def _drive_addresses(root: ET.Element, bus: str | None) -> set[tuple[int, int, i
     for disk in root.findall("devices/disk"):
         place, address = disk.find("target"), disk.find("address[@type='drive']")
         if place is not None and place.get("bus") == bus and address is not None:
-            found.add(tuple(int(text) if (text := address.get(part, "0")).isdecimal() else -1 for part in ("controller", "bus", "unit")))
+            controller, number, unit = (integer(address.get(part, "0"), f"{part} of a disk") for part in ("controller", "bus", "unit"))
+            found.add((controller, number, unit))
     return found

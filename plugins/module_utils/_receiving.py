@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 from . import (
-    _admission,
     _claims,
     _console_logs,
     _defining,
@@ -102,7 +101,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     with Client(journal.state, record["uuid"], **channel) as client:
         definition = client.document(DEFINITION)["domain_xml"]
     # No claim counts the trial as a guest.
-    with journal.state.lock(_admission.LOCK):
+    with journal.state.lock(_claims.LOCK):
         _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
 
 

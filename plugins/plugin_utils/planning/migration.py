@@ -106,7 +106,8 @@ def plan_migration(
     chosen = [host] if in_place else others
     mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
     outside = [] if in_place else references.answers(domain, mappings[others[0]])
-    copied = {} if in_place else {name: precopy.decide(ahead, domain, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
+    travelling = {**domain, "disks": [disk for disk in domain["disks"] if disk["target"] not in changed.left_behind]}
+    copied = {} if in_place else {name: precopy.decide(ahead, travelling, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {

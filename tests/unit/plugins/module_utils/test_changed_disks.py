@@ -129,6 +129,8 @@ def test_in_place_for_good(host: Host, qemu_img: Callable[[str], str]) -> None:
     assert host.disks["vdb"][1] == 2 * GIB
     assert host.disks["vdc"] == ("web01-swap-2.qcow2", 128 * MIB)
     assert host.facts()["flavor"]["swap"] == 128
+    layers = [f"{name}.resize-{record['uuid']}" for name in ("web01.qcow2", "web01-ephemeral0.qcow2")]
+    assert host.files == sorted([*files, *layers, "web01-swap-2.qcow2"])
     host.revert(record)
     assert (host.xml, host.files) == (before, files)
     assert holds(host.images / "web01-swap.qcow2", 8)
@@ -216,7 +218,7 @@ class TestMoved:
     def test_it_is_removed_by_confirm(self, host: Host, record: dict[str, Any]) -> None:
         _sealing.hand_over(host.qemu, host.journal, record, OFF)
         record = host.journal.update(record, status="finished")
-        _sealing.discard(host.journal, record)
+        _sealing.discard(host.qemu, host.journal, record)
         assert host.files == ["base.qcow2"]
 
     def test_the_destination_defines_the_new_one_in_its_place(self, host: Host, record: dict[str, Any], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _new_files, _qemu_img, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.modules import claim
 
 MIB = 1024**2
 INSTANCE = "8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7"
@@ -89,7 +90,7 @@ def test_made_anew_it_has_the_same_identity(journal: Journal, record: dict[str, 
 
 def test_what_is_made_goes_with_the_operation(journal: Journal, record: dict[str, Any], images: Path) -> None:
     _new_files.make(journal, record)
-    _receiving.withdraw(journal, journal.get("m-1"), status="error")
+    _receiving.withdraw(None, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
@@ -121,7 +122,7 @@ def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, A
         _new_files.make(journal, record)
     monkeypatch.undo()
     assert os.listdir(images) != []
-    _new_files.remove(journal.get("m-1"))
+    _receiving.withdraw(None, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
@@ -178,3 +179,29 @@ class TestAdmission:
     def test_an_operation_of_an_older_release_has_none(self, record: dict[str, Any]) -> None:
         del record["new_disks"]
         assert _admission._new_file_reasons(record) == []
+
+
+class TestClaim:
+    @pytest.mark.parametrize(
+        ("root", "expected"),
+        [
+            ({"path": "/srv/fast/web.qcow2", "pool": None}, ("/srv/fast/web-swap.qcow2", None, None)),
+            ({"path": "/srv/pool/web.qcow2", "pool": "vms"}, ("/srv/pool/web-swap.qcow2", "vms", "web-swap.qcow2")),
+        ],
+    )
+    def test_they_lie_beside_the_root_disk_as_it_lies_here(self, root: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
+        planned = {"target": "vdb", "path": "/images/web-swap.qcow2", "pool": "there", "volume": "x", "size": 1}
+        found = claim.beside_here(planned, root)
+        assert (found["path"], found["pool"], found["volume"]) == expected
+        assert (found["target"], found["size"]) == ("vdb", 1)
+
+    @pytest.mark.parametrize(("role", "status"), [("destination", "error"), ("in_place", "pre-migrating")])
+    def test_what_cannot_be_made_gives_the_claim_back(self, journal: Journal, state: Any, record: dict[str, Any], images: Path, role: str, status: str) -> None:
+        """In place the run undoes it: its record was there before the claim."""
+        record["new_disks"][1]["size"] = 4096
+        journal.update(record)
+        state.write("claims", "m-1", {})
+        with pytest.raises(KvmfleetError, match="mkswap"):
+            claim.make_new_files(None, journal, {"migration_uuid": "m-1", "owner": "o", "role": role})
+        assert journal.get("m-1")["status"] == status
+        assert (state.read("claims", "m-1") is None, os.listdir(images) == []) == (status == "error", status == "error")

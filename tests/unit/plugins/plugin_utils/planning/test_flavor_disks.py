@@ -52,10 +52,10 @@ def made(found):
     return [(new["role"], new["target"], new["path"].rpartition("/")[2], new["size"]) for new in found.new]
 
 
-def answered(found, want, in_place=False, hosts=None):
+def answered(found, want, in_place=False, hosts=None, **more):
     """Of a whole plan; a cold migration where no flavor is wanted."""
     asked = {"instance": "web1", "availability_zone": None, "target_host": None, "ignore_hosts": [], "allow_downsize": False}
-    return plan_migration(hosts or fleet(), found, {**asked, "allow_resize_to_same_host": in_place, "flavor": want})
+    return plan_migration(hosts or fleet(), found, {**asked, "allow_resize_to_same_host": in_place, "flavor": want, **more})
 
 
 def planned(*args, **kwargs):
@@ -234,6 +234,14 @@ class TestPlan:
         for host in full:
             host["local_gb"] = 2
         assert "DiskFilter" in answered(guest(), flavor(2), hosts=full)["error"]["message"]
+
+    def test_what_is_left_behind_is_not_copied_ahead(self):
+        found = guest(swap=64)
+        for one in found["disks"]:
+            one["source_type"] = "file"
+        found["disks"][-1]["allocated_bytes"] = 100 * GIB
+        answer = answered(found, flavor(swap=128), precopy={"mode": "auto", "threshold": 5, "bandwidth_limit": 0})
+        assert (answer["plan"]["precopy"]["kvm2"]["wanted"], answer["plan"]["precopy"]["kvm2"]["reason"][:13]) == (False, "copying 5 MiB")
 
     def test_a_base_of_what_is_left_behind_is_not_fetched(self):
         found = guest(swap=64)
