@@ -234,7 +234,6 @@ def main():
             idle_timeout={"type": "float", "default": 180.0},
         ),
         required_if=[("state", "present", ["address", "key"])],
-        mutually_exclusive=[("definition", "lends")],
     )
 
 
