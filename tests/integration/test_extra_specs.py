@@ -67,7 +67,8 @@ def pins(guest: Guest, element: str = "vcpupin") -> list[str]:
 
 def test_cpus_of_its_own(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """They are chosen from those set aside that no other guest has, there and in place; both hosts keep them until confirm or revert."""
-    web, db = guests.create("web", "kvm1"), guests.create("db", "kvm2")
+    web = guests.create("web", "kvm1")
+    guests.create("db", "kvm2", start=False)
     subject, before = Subject(lab, web, web.write()), web.xml
     fleet.vars["kvmfleet_flavors"] = {
         name: {**fleet.flavors["medium"], "vcpus": vcpus, "extra_specs": {"hw:cpu_policy": "dedicated"}} for name, vcpus in (("one", 1), ("two", 2))
