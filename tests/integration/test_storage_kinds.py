@@ -177,6 +177,41 @@ def test_volumes_are_resized_in_place(lab: Lab, fleet: Fleet, pooled: Guest) -> 
     assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
 
 
+def swaps(fleet: Fleet) -> None:
+    """Flavors of the same size with another swap disk each."""
+    sizes = fleet.flavors["small"]
+    fleet.vars["kvmfleet_flavors"] = {"dry": sizes, **{f"swap{mib}": {**sizes, "swap": mib} for mib in (64, 128)}}
+
+
+def swap_mib(guest: Guest, device: str) -> int:
+    return int(guest.wait().exec("cat", f"/sys/block/{device}/size")) // 2048
+
+
+@pytest.mark.slow
+def test_a_swap_disk_is_a_volume_beside_the_root_disk(lab: Lab, fleet: Fleet, pooled: Guest) -> None:
+    """The pool knows it where it was made, and does not where it was removed; on another host, and in place."""
+    subject, in_place = Subject(lab, pooled, pooled.write()), {"instance": "web", "target_host": "kvm1"}
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, *POOLS.values()]
+    swaps(fleet)
+    make_pool(lab["kvm2"])
+    swap = "pool='vms' volume='web-swap.qcow2'"
+    fleet.resize("web", "swap64", target_host="kvm2").ok()
+    assert (subject.runs_once_with_its_data(), sorted(volumes(pooled)), swap_mib(pooled, "vdc")) == ("kvm2", sorted([*IN_POOL, swap]), 64)
+    assert "web-swap.qcow2" in lab["kvm2"].virsh("vol-list", "vms")
+    fleet.play("revert", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
+    assert (lab["kvm2"].virsh("vol-list", "vms"), lab["kvm2"].files(POOLS["kvm2"])) == ("", [])
+
+    fleet.play("resize", flavor="swap64", **in_place).ok()
+    assert "web-swap.qcow2" in lab["kvm1"].virsh("vol-list", "vms")
+    fleet.play("confirm", instance="web").ok()
+    assert (sorted(volumes(pooled)), swap_mib(pooled, "vdc")) == (sorted([*IN_POOL, swap]), 64)
+    fleet.play("resize", flavor="dry", **in_place).ok()
+    fleet.play("confirm", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), volumes(pooled)) == ("kvm1", IN_POOL)
+    assert "web-swap" not in lab["kvm1"].virsh("vol-list", "vms")
+
+
 @pytest.fixture
 def served(lab: Lab, guests: Guests) -> Iterator[str]:
     """The server of a disk that kvm3 serves by NBD, once `nbdkit` runs there."""
@@ -290,3 +325,29 @@ def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fl
     fleet.play("recover", instance="web", migrate_lease=3).ok()
     assert subject.runs_once_with_its_data() == "kvm1"
     assert host.sh(f"ls -A {shared}") == files
+
+
+@pytest.mark.slow
+def test_a_swap_disk_on_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, shared: str, on_shared: Guest) -> None:
+    """Unlike the other disks there it is made anew: the old one is sealed, comes back with a revert, and is removed by confirm."""
+    subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, shared]
+    swaps(fleet)
+    listing = f"ls -A {shared}"
+    before = host.sh(listing).split()
+    run = fleet.resize("web", "swap64", target_host="kvm2").ok()
+    assert (run.migration["shared_disks"], subject.runs_once_with_its_data(), swap_mib(on_shared, "vdb")) == (["vda"], "kvm2", 64)
+    fleet.play("confirm", instance="web").ok()
+    on_shared.exec("sh", "-c", "printf old >/dev/vdb && sync")
+    assert host.sh(listing).split() == sorted([*before, "web-swap.qcow2"])
+
+    for ending in ("revert", "confirm"):
+        run = fleet.resize("web", "swap128", target_host="kvm1").ok()
+        assert (run.migration["shared_disks"], subject.runs_once_with_its_data(), swap_mib(on_shared, "vdb")) == (["vda"], "kvm1", 128)
+        fleet.play(ending, instance="web").ok()
+        if ending == "revert":
+            assert (subject.runs_once_with_its_data(), swap_mib(on_shared, "vdb")) == ("kvm2", 64)
+            assert on_shared.exec("head", "-c", "3", "/dev/vdb") == "old"
+            assert host.sh(listing).split() == sorted([*before, "web-swap.qcow2"])
+    assert subject.runs_once_with_its_data() == "kvm1"
+    assert host.sh(listing).split() == sorted([*before, "web-swap-2.qcow2"])
