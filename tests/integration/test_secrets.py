@@ -30,8 +30,8 @@ FILL = ("sh", "-c", "for disk in vdb vdc vdd; do [ ! -b /dev/$disk ] || dd if=/d
 
 def define_secret(host: Host, key: str = KEY, uuid: str = SECRET, usage: str = OF_DISKS) -> None:
     xml = f"<secret><uuid>{uuid}</uuid>{usage}</secret>"
-    host.sh(f"cat >/tmp/secret.xml <<'END'\n{xml}\nEND\nvirsh -q secret-define /tmp/secret.xml; rm /tmp/secret.xml")
-    host.sh(f"printf %s {key} >/tmp/value && virsh -q secret-set-value {uuid} --file /tmp/value --plain; rm /tmp/value")
+    host.sh(f"cat >/tmp/secret.xml <<'END'\n{xml}\nEND\nvirsh -q secret-define /tmp/secret.xml && rm /tmp/secret.xml")
+    host.sh(f"printf %s {key} >/tmp/value && virsh -q secret-set-value {uuid} --file /tmp/value --plain && rm /tmp/value")
 
 
 def holders(lab: Lab, uuid: str = SECRET) -> list[str]:
@@ -46,7 +46,7 @@ def encrypted(target: str, kind: str, source: str, image_format: str = "raw", by
 
 
 def attach(host: Host, name: str, device: str) -> None:
-    host.sh(f"cat >/tmp/device.xml <<'END'\n{device}\nEND\nvirsh --quiet attach-device {name} /tmp/device.xml --config; rm /tmp/device.xml")
+    host.sh(f"cat >/tmp/device.xml <<'END'\n{device}\nEND\nvirsh --quiet attach-device {name} /tmp/device.xml --config && rm /tmp/device.xml")
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,7 @@ def test_network_storage_that_is_encrypted(lab: Lab, fleet: Fleet, guests: Guest
         lab["kvm3"].sh("kill $(cat /run/nbdkit.pid); rm /root/data.luks")
 
 
+@pytest.mark.slow
 def test_secrets_that_cannot_travel(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """Each is a refusal before the guest is touched; a private one has to be there, and is left there."""
     guest, host, destination = guests.create("web", "kvm1", start=False), lab["kvm1"], lab["kvm2"]
@@ -157,7 +158,9 @@ def test_secrets_that_cannot_travel(lab: Lab, fleet: Fleet, guests: Guests) -> N
 def test_a_guest_unseals_what_an_encrypted_tpm_sealed_before(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     guest, source = guests.create("web", "kvm1", start=False), lab["kvm1"]
     define_secret(source, uuid=OF_TPM, usage="<usage type='vtpm'><name>tpm of web</name></usage>")
-    attach(source, "web", f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{OF_TPM}'/></backend></tpm>")
+    device = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{OF_TPM}'/></backend></tpm></devices>"
+    definition = source.virsh("dumpxml", "--inactive", "web").replace("</devices>", device)
+    source.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh --quiet define /tmp/web.xml && rm /tmp/web.xml")
     source.virsh("start", "web")
     subject = Subject(lab, guest.wait(), guest.write())
     blob = tpm.seal(guest, b"the key of the disk")
