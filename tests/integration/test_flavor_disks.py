@@ -76,7 +76,7 @@ def test_they_come_with_a_flavor_and_go_with_a_revert(lab: Lab, fleet: Fleet, su
 
 @pytest.mark.slow
 def test_one_grows_with_its_data_and_the_other_is_made_anew(lab: Lab, fleet: Fleet, subject: Subject) -> None:
-    """On another host, and a revert brings back what was; a smaller ephemeral disk is refused."""
+    """On another host, copied ahead, and a revert brings back what was; a smaller ephemeral disk is refused."""
     guest = subject.guest
     fleet.resize("web", "scratch", target_host="kvm2").ok()
     fleet.play("confirm", instance="web").ok()
@@ -86,7 +86,8 @@ def test_one_grows_with_its_data_and_the_other_is_made_anew(lab: Lab, fleet: Fle
     refused = fleet.resize("web", "small").refused()
     assert "flavor.ephemeral: 0 GiB is less than the 1073741824 bytes (1.00 GiB) that the ephemeral disk vdb of web has; a disk never shrinks." in refused
 
-    run = fleet.resize("web", "roomy", target_host="kvm1").ok()
+    run = fleet.resize("web", "roomy", target_host="kvm1", migrate_precopy="always").ok()
+    assert run.migration["precopy"]["rounds"] > 0
     assert f"vdc: re-created at {NEXT_SWAP} (the flavor has 128 MiB of swap; what it is now, {SWAP}, stays until confirm)" in run.said
     assert (subject.runs_once_with_its_data(), disks(guest), filled(guest)) == ("kvm1", Disks(2048, 128), data)
     assert guest.exec("sh", "-c", "head -c 3 /dev/vdc | od -An -tx1").split() == ["00", "00", "00"]
