@@ -11,17 +11,19 @@ from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import Lab
 
-VARIABLE = "/sys/firmware/efi/efivars/KvmfleetTest-6b1d3b0e-5a0c-4c1e-9a4e-5f2f0c7d1a11"
+PLACE = "/sys/firmware/efi/efivars"
+VENDOR = "6b1d3b0e-5a0c-4c1e-9a4e-5f2f0c7d1a11"
 ATTRIBUTES = r"\007\000\000\000"  # kept without power, readable for the boot loader and for the system
 
 
-def set_variable(guest: Guest, text: str) -> None:
-    """Write it at once, as the firmware wants it; the kernel protects one that it does not know from `rm`."""
-    guest.exec("sh", "-c", f"chattr -i {VARIABLE} 2>/dev/null; printf '{ATTRIBUTES}{text}' >{VARIABLE}")
+def add_variable(guest: Guest, name: str) -> None:
+    """Write a new one, at once, as the firmware wants it. The kernel protects those that are there, since removing some has ruined machines."""
+    guest.exec("sh", "-c", f"printf '{ATTRIBUTES}value of {name}' >{PLACE}/{name}-{VENDOR}")
 
 
-def variable(guest: Guest) -> str:
-    return guest.exec("tail", "-c", "+5", VARIABLE)
+def variables(guest: Guest) -> list[str]:
+    """The values of those that `add_variable` wrote, in the order of their names."""
+    return guest.wait().exec("sh", "-c", f"for file in {PLACE}/*-{VENDOR}; do tail -c +5 $file && echo; done").splitlines()
 
 
 @pytest.mark.parametrize("host", ["kvm2", pytest.param("kvm1", marks=pytest.mark.slow, id="in place")])
@@ -29,16 +31,17 @@ def test_variables_that_the_guest_wrote(lab: Lab, fleet: Fleet, guests: Guests, 
     """They are there after a resize and for good after confirm; revert brings back those of the switch."""
     guest = guests.create("web", "kvm1", "--firmware", "uefi")
     subject = Subject(lab, guest, guest.write())
-    set_variable(guest, "as of the switch")
+    add_variable(guest, "Before")
     fleet.play("resize", instance="web", flavor="medium", target_host=host).ok()
-    assert (subject.runs_once_with_its_data(), variable(guest)) == (host, "as of the switch")
-    set_variable(guest, "later")
+    assert (subject.runs_once_with_its_data(), variables(guest)) == (host, ["value of Before"])
+    add_variable(guest, "Later")
+    assert variables(guest) == ["value of Before", "value of Later"]
     fleet.play("revert", instance="web").ok()
-    assert (subject.runs_once_with_its_data(), variable(guest)) == ("kvm1", "as of the switch")
+    assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm1", ["value of Before"])
 
     fleet.play("resize", instance="web", flavor="medium", target_host=host).ok()
-    set_variable(guest, "at the destination")
+    add_variable(guest, "There")
     fleet.play("confirm", instance="web").ok()
     guest.host.virsh("destroy", "web")
     guest.host.virsh("start", "web")
-    assert (subject.runs_once_with_its_data(), variable(guest)) == (host, "at the destination")
+    assert (subject.runs_once_with_its_data(), variables(guest)) == (host, ["value of Before", "value of There"])
