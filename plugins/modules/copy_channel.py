@@ -178,7 +178,8 @@ def open_channel(params, journal, record, server):
         journal.update(record, transport=transport, tunnel=params["tunnel"])
     if params["definition"]:
         with _libvirt.connect(params["uri"]) as conn:
-            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(_sealing.require_unchanged(conn, record))})
+            domain = _sealing.require_unchanged(conn, record)
+            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
