@@ -64,7 +64,8 @@ options:
     elements: str
     default: []
   definition:
-    description: Show the definition of the guest, which must be that of the plan, so that M(kvmfleet.compute.destination_copy) can try it.
+    description: Show the definition of the guest, which must be that of the plan, so that M(kvmfleet.compute.destination_copy) can try it. A host
+      that O(lends) has none.
     type: bool
     default: false
   lends:
@@ -176,7 +177,7 @@ def open_channel(params, journal, record, server):
     port = server.open(transport=transport, **options)
     if journal is not None:
         journal.update(record, transport=transport, tunnel=params["tunnel"])
-    if params["definition"]:
+    if params["definition"] and not params["lends"]:
         with _libvirt.connect(params["uri"]) as conn:
             domain = _sealing.require_unchanged(conn, record)
             server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)})
@@ -235,7 +236,6 @@ def main():
             idle_timeout={"type": "float", "default": 180.0},
         ),
         required_if=[("state", "present", ["address", "key"])],
-        mutually_exclusive=[("definition", "lends")],
     )
 
 
