@@ -124,6 +124,16 @@ def inactive_xml(domain: Any, *, secure: bool = True) -> str:
     return domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0))
 
 
+def portable_xml(domain: Any) -> str | None:
+    """The definition of the next boot, passwords included, without what libvirt adds by itself and an older one may not know.
+
+    None where the domain has snapshots, whose definitions libvirt does not write like that.
+    """
+    if snapshots(domain):
+        return None
+    return domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+
+
 def live_xml(domain: Any) -> str:
     """What runs now, without secrets; the same as the definition for a stopped domain."""
     return domain.XMLDesc(0)

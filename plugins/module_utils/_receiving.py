@@ -79,7 +79,7 @@ def receive(
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
             private={
-                "domain_xml": manifest["domain_xml"],
+                "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
                 "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
                 "tpm": manifest["tpm"],
             },
@@ -96,13 +96,25 @@ def receive(
 def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any]) -> None:
     """Find out, while the guest still runs, whether this libvirt takes the definition that the guest is to have here.
 
+    Where an older one does not know what a newer one has added by itself, it is noted that the guest is to be defined without that.
+
     :raises KvmfleetError: `definition_not_taken`.
     """
     with Client(journal.state, record["uuid"], **channel) as client:
-        definition = client.document(DEFINITION)["domain_xml"]
+        document = client.document(DEFINITION)
+
+    def taken(definition: str) -> None:
+        _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
+
     # No claim counts the trial as a guest.
     with journal.state.lock(_claims.LOCK):
-        _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
+        try:
+            taken(document["domain_xml"])
+        except KvmfleetError:
+            if not document["portable_xml"]:
+                raise
+            taken(document["portable_xml"])
+            journal.update(record, private={"portable_xml": document["portable_xml"]}, note="defined without what the source's libvirt adds by itself")
 
 
 def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:

@@ -64,7 +64,8 @@ options:
     elements: str
     default: []
   definition:
-    description: Show the definition of the guest, which must be that of the plan, so that M(kvmfleet.compute.destination_copy) can try it.
+    description: Show the definition of the guest, which must be that of the plan, so that M(kvmfleet.compute.destination_copy) can try it. A host
+      that O(lends) has none.
     type: bool
     default: false
   lends:
@@ -176,9 +177,10 @@ def open_channel(params, journal, record, server):
     port = server.open(transport=transport, **options)
     if journal is not None:
         journal.update(record, transport=transport, tunnel=params["tunnel"])
-    if params["definition"]:
+    if params["definition"] and not params["lends"]:
         with _libvirt.connect(params["uri"]) as conn:
-            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(_sealing.require_unchanged(conn, record))})
+            domain = _sealing.require_unchanged(conn, record)
+            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}

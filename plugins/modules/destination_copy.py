@@ -18,7 +18,8 @@ options:
     description:
       - V(reached) looks whether this host reaches the channel at O(address) and O(port), and changes nothing.
       - V(tried) finds out whether libvirt here takes the definition that the guest is to have, with its new flavor, and leaves nothing of it. The channel
-        must show it (O(kvmfleet.compute.copy_channel#module:definition)).
+        must show it (O(kvmfleet.compute.copy_channel#module:definition)). An older libvirt gets it without what a newer one adds by itself, such as the
+        watchdog of q35, if it does not take it with that; the record then says so.
       - V(precopied) receives what M(kvmfleet.compute.source_copy) has frozen while the guest runs at its source, and merges it into what came before.
       - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
         complete.

@@ -108,7 +108,8 @@ def test_a_cpu_model_that_the_older_host_does_not_know_stays(lab: Lab, fleet: Fl
     guest = guests.create("web", pair.newer, "--machine", common, start=False)
     models = [set(lab[name].virsh("cpu-models", "x86_64").split()) for name in pair]
     model = min(models[1] - models[0])
-    redefine(guest, "<clock", f"<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model></cpu><clock")
+    given = re.search(r"<cpu .*?(?:</cpu>|/>)", guest.xml, re.DOTALL)[0]
+    redefine(guest, given, f"<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model></cpu>")
     assert f"CpuCompatibilityFilter: does not know the CPU model {model}" in fleet.play("migrate", instance="web").refused()
     assert guest.hosts == [pair.newer]
 

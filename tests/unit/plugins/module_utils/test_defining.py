@@ -54,6 +54,7 @@ def test_an_error_that_is_not_about_the_schema_stays_one(qemu: libvirt.virConnec
         ("<a b='1'/>", "<a b='2'/>", ["a/@b 1"]),
         ("<a><b/></a>", "<a/><b/>", ["a/b"]),
         ("<a/>", "<a more='1'><b/></a>", []),
+        ("<os><loader format='raw'/><nvram format='qcow2'/></os>", "<os><loader/><nvram/></os>", ["os/nvram/@format qcow2"]),
     ],
 )
 def test_what_is_lost(given: str, taken: str, missing: list[str]) -> None:

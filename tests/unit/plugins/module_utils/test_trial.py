@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ GUEST = "11111111-2222-4333-8444-555555555555"
 def channel(tmp_path: Path, definitions: dict[str, str]) -> Iterator[dict[str, Any]]:
     server = Server(StateDir(str(tmp_path / "source")), UUID)
     port = server.open(address="127.0.0.1", ports=PORTS, key=KEY, idle_timeout=30)
-    server.offer_document(DEFINITION, {"domain_xml": definitions["virt_install"]})
+    server.offer_document(DEFINITION, {"domain_xml": definitions["virt_install"], "portable_xml": None})
     yield {"address": "127.0.0.1", "port": port, "key": KEY, "stall_timeout": 10}
     server.close()
 
@@ -64,6 +65,22 @@ def test_a_flavor_that_libvirt_here_does_not_take_is_refused(qemu: libvirt.virCo
     with pytest.raises(KvmfleetError) as caught:
         _receiving.try_definition(qemu, journal, record, channel=channel)
     assert caught.value.code == "definition_not_taken"
+    assert qemu.listAllDomains() == []
+
+
+NEWER = "<watchdog model='newer'/></devices>"
+
+
+@pytest.mark.parametrize(("portable", "taken"), [("</devices>", True), (NEWER, False)])
+def test_an_older_libvirt_gets_the_definition_without_what_a_newer_one_added(
+    qemu: libvirt.virConnect, journal: Journal, channel: dict[str, Any], definitions: dict[str, str], tmp_path: Path, portable: str, taken: bool
+) -> None:
+    """If that is enough for it; the destination remembers it until the guest arrives."""
+    documents = {name: definitions["virt_install"].replace("</devices>", end) for name, end in (("domain_xml", NEWER), ("portable_xml", portable))}
+    Server(StateDir(str(tmp_path / "source")), UUID).offer_document(DEFINITION, documents)
+    with contextlib.nullcontext() if taken else pytest.raises(KvmfleetError, match="does not take the definition"):
+        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel)
+    assert journal.get(UUID).get("private", {}).get("portable_xml") == (documents["portable_xml"] if taken else None)
     assert qemu.listAllDomains() == []
 
 
