@@ -59,6 +59,7 @@ def test_guests_that_neither_run_nor_are_off(lab: Lab, fleet: Fleet, guest: Gues
     is_refused("crashed", "web on kvm1 is crashed", "virsh destroy")
     host.virsh("destroy", "web")
     fleet.play("migrate", instance="web", target_host="kvm2").ok()
+    fleet.play("confirm", instance="web").ok()
     assert (guest.hosts, guest.state) == (["kvm2"], "shut off")
 
 
