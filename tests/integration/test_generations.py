@@ -87,6 +87,7 @@ def test_a_guest_moves_to_a_newer_host_and_back(lab: Lab, fleet: Fleet, guests: 
     assert (subject.runs_once_with_its_data(), guest.identity) == (pair.newer, identity)
     fleet.play("migrate", instance="web").ok()
     assert (subject.runs_once_with_its_data(), guest.identity) == (pair.older, identity)
+    fleet.play("confirm", instance="web").ok()
 
 
 def test_a_machine_that_the_older_host_does_not_know_stays(lab: Lab, fleet: Fleet, guests: Guests, pair: Pair) -> None:
