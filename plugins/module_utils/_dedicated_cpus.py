@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from . import _cpu_set
+from . import _cpu_set, _matching
 
 
 def free(cells: Sequence[Mapping[str, Any]], dedicated: Collection[int], taken: Collection[int]) -> dict[int, list[int]]:
@@ -30,19 +30,8 @@ def choose(guest: Sequence[Sequence[int]], nodes: Mapping[int, Sequence[int]]) -
     :param guest: the vCPUs of each of the guest's NUMA cells; :param nodes: as `free` returns them.
     """
     order = sorted(nodes, key=lambda node: (len(nodes[node]), node))
-    seated: dict[int, int] = {}
-
-    def seat(cell: int, tried: set[int]) -> bool:
-        """A cell that was seated moves on where it can, so that a way is found if there is one."""
-        for node in order:
-            if node not in tried and len(nodes[node]) >= len(guest[cell]):
-                tried.add(node)
-                if node not in seated or seat(seated[node], tried):
-                    seated[node] = cell
-                    return True
-        return False
-
-    if not all(seat(cell, set()) for cell in range(len(guest))):
+    seated = _matching.seats(len(guest), order, lambda cell, node: len(nodes[node]) >= len(guest[cell]))
+    if seated is None:
         return None
     pins = {vcpu: cpu for node, cell in seated.items() for vcpu, cpu in zip(sorted(guest[cell]), nodes[node])}
     return [pins[vcpu] for vcpu in sorted(pins)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _matching
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.guest_numa import GuestCell, guest_cells, page_kib
@@ -53,19 +54,10 @@ class NUMATopologyFilter(Filter):
         return self.reject("numa", f"needs NUMA cells of {need}{pages}{dedicated}; the host has {have}", need, have)
 
     def _all_seated(self, offered: Sequence[HostCell]) -> bool:
-        """Whether there is a matching of guest cells and host cells: a cell that was seated moves on where it can."""
-        seated: dict[int, GuestCell] = {}
+        def fits(guest: int, number: int) -> bool:
+            return any(cell.id == number and self._fits(self.cells[guest], cell) for cell in offered)
 
-        def seat(guest: GuestCell, tried: set[int]) -> bool:
-            for cell in offered:
-                if cell.id not in tried and self._fits(guest, cell):
-                    tried.add(cell.id)
-                    if cell.id not in seated or seat(seated[cell.id], tried):
-                        seated[cell.id] = guest
-                        return True
-            return False
-
-        return all(seat(guest, set()) for guest in self.cells)
+        return _matching.seats(len(self.cells), [cell.id for cell in offered], fits) is not None
 
     def _fits(self, guest: GuestCell, host: HostCell) -> bool:
         if guest.vcpus > (host.own_cpus if self.dedicated else host.cpus):
