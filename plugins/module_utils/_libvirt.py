@@ -210,12 +210,7 @@ def agent_command(domain: Any, command: dict[str, Any], timeout: int = 5) -> dic
 
 def find_pool(connection: Any, name: str) -> Any | None:
     """The storage pool of this name; None where there is none, or the driver does not know pools."""
-    try:
-        return supported(lambda: connection.storagePoolLookupByName(name), None)
-    except LibvirtError as exc:
-        if exc.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
-            return None
-        raise
+    return _unless(libvirt.VIR_ERR_NO_STORAGE_POOL, lambda: supported(lambda: connection.storagePoolLookupByName(name), None))
 
 
 def network_bridge(connection: Any, name: str) -> str | None:
@@ -252,15 +247,15 @@ def refresh_pool(pool: Any) -> None:
 
 def find_secret(connection: Any, *, uuid: str | None, usage: tuple[str | None, str | None]) -> Any | None:
     """The secret of the UUID, or where that is None of the usage, a type and a name; None where there is none, or the driver does not know secrets."""
-    try:
+
+    def lookup() -> Any | None:
         if uuid is not None:
             return supported(lambda: connection.secretLookupByUUIDString(uuid), None)
         if usage[0] in SECRET_USAGES and usage[1] is not None:
             return supported(lambda: connection.secretLookupByUsage(SECRET_USAGES.index(usage[0]), usage[1]), None)
-    except LibvirtError as exc:
-        if exc.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
-            raise
-    return None
+        return None
+
+    return _unless(libvirt.VIR_ERR_NO_SECRET, lookup)
 
 
 def secret_usage(secret: Any) -> tuple[str, str]:
@@ -276,12 +271,7 @@ def secret_xml(secret: Any) -> str:
 
 def secret_value(secret: Any) -> bytes | None:
     """Its value; None where it has none. libvirt tells that of a private secret to nobody, which is an error here."""
-    try:
-        return secret.value()
-    except LibvirtError as exc:
-        if exc.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
-            return None
-        raise
+    return _unless(libvirt.VIR_ERR_NO_SECRET, secret.value)
 
 
 def define_secret(connection: Any, xml: str) -> Any:
@@ -291,11 +281,7 @@ def define_secret(connection: Any, xml: str) -> Any:
 
 def undefine_secret(secret: Any) -> None:
     """Remove a secret with its value; one that has gone meanwhile is fine."""
-    try:
-        secret.undefine()
-    except LibvirtError as exc:
-        if exc.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
-            raise
+    _unless(libvirt.VIR_ERR_NO_SECRET, secret.undefine)
 
 
 def block_size(domain: Any, target: str) -> int | None:
@@ -311,10 +297,15 @@ def _lookup(call: Callable[[str], Any], key: str) -> Any | None:
 
 
 def _unless_gone(call: Callable[[], T]) -> T | None:
+    return _unless(libvirt.VIR_ERR_NO_DOMAIN, call)
+
+
+def _unless(code: int, call: Callable[[], T]) -> T | None:
+    """`call()`, or None where it fails with this code of libvirt's."""
     try:
         return call()
     except LibvirtError as exc:
-        if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+        if exc.get_error_code() == code:
             return None
         raise
 
@@ -335,11 +326,7 @@ def create(domain: Any) -> None:
 
 def destroy(domain: Any) -> None:
     """Cut the power; a domain that went off meanwhile is fine."""
-    try:
-        domain.destroy()
-    except LibvirtError as exc:
-        if exc.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-            raise
+    _unless(libvirt.VIR_ERR_OPERATION_INVALID, domain.destroy)
 
 
 def request_shutdown(domain: Any, modes: Sequence[str]) -> str | None:
@@ -377,12 +364,7 @@ def define(connection: Any, xml: str) -> Any:
 
 def define_checked(connection: Any, xml: str) -> Any | None:
     """Define (or redefine) a domain, checked against libvirt's schema; None, and nothing defined, where that does not allow it."""
-    try:
-        return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-    except LibvirtError as exc:
-        if exc.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
-            return None
-        raise
+    return _unless(libvirt.VIR_ERR_XML_INVALID_SCHEMA, lambda: connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
 
 
 def undefine_keeping_everything(domain: Any) -> None:
