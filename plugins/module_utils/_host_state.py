@@ -111,7 +111,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
 
 def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_path: str) -> dict[str, Any]:
     """Everything that a host knows about itself, as plain JSON; what the inventory says about it is not part of it."""
-    migrations = state.read_all("migrations")
+    migrations, claims = state.read_all("migrations"), state.read_all("claims")
     capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
     bound = _host_bindings.of_guests(connection)
     unfinished = [_progress.added(state, _journal.summary(record)) for record in migrations if record["status"] not in _journal.CLOSED]
@@ -123,7 +123,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "hypervisor_type": connection.getType(),
         "python_version": platform.python_version(),
         **_host_capabilities.platform_facts(capabilities),
-        **_host_capabilities.offers(connection, state, capabilities, bound, _claims.cpus(state.read_all("claims"))),
+        **_host_capabilities.offers(connection, state, capabilities, bound, _claims.cpus(claims)),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "macs": sorted(bound.macs),
         "reserved": asdict(reserved),
@@ -134,7 +134,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "pools": [_pools.facts(pool) for pool in _libvirt.all_pools(connection)],
         "migrations": unfinished,
         "forced_migrations": [_journal.summary(record) for record in migrations if record["status"] in _journal.CLOSED and _journal.may_be_needed(record)],
-        "claims": state.read_all("claims"),
+        "claims": claims,
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _journal.failures_in_a_row(migrations),
         "copy_rates": _journal.copy_rates(migrations),
