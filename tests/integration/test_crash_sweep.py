@@ -171,14 +171,14 @@ SWEEPS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("scenario", "dies", "turn"), SWEEPS.values(), ids=SWEEPS)
+@pytest.mark.parametrize(("scenario", "dies", "first"), SWEEPS.values(), ids=SWEEPS)
 def test_crash_sweep(
-    lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario, dies: Callable[[Sweep, Task], None], turn: int, request: pytest.FixtureRequest
+    lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario, dies: Callable[[Sweep, Task], None], first: int, request: pytest.FixtureRequest
 ) -> None:
     """After each, recover, or the same again, and then confirm or revert: one guest, once, with its data, and nothing left."""
     sweep = Sweep(lab, guests, fleet, scenario)
     lost = []
-    for turn, task in enumerate(sweep.points(), turn):
+    for turn, task in enumerate(sweep.points(), first):
         request.node.user_properties.append(("crash point", "tried"))
         again, verb = ("recover", scenario.verb)[turn % 2], ("revert", "confirm")[turn % 3 == 2]
         try:
