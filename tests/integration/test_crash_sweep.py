@@ -70,10 +70,16 @@ class Sweep:
         self.subject: Subject | None = None
         self.power_lost = False
 
+    def begin_anew(self) -> None:
+        """Forget all that a point has left: a base that a confirmed guest needed would change the tasks of the next run."""
+        self.guests.delete_all()
+        self.lab.reset()
+        self.subject = None
+
     def begin(self) -> None:
         """Bring the guest to where the run starts."""
         if self.subject is None or self.subject.guest.hosts != ["kvm1"]:
-            self.guests.delete_all()
+            self.begin_anew()
             guest = self.guests.create("web", "kvm1")
             self.subject = Subject(self.lab, guest, guest.write())
             if not self.scenario.running:
@@ -123,12 +129,6 @@ class Sweep:
         dies(self, task)
         self.fleet.play(again, **(self.scenario.extra if again == self.scenario.verb else WEB)).ok()
         self.end(verb)
-
-    def begin_anew(self) -> None:
-        """Forget whatever a point that was lost has left."""
-        self.guests.delete_all()
-        self.lab.reset()
-        self.subject = None
 
 
 def _controller(sweep: Sweep, task: Task) -> None:
