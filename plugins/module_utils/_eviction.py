@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import _identity
+from . import _identity, _qemu_img
 from ._errors import KvmfleetError
 from ._image_store import PART_SUFFIX, STORE, lock_name
 from ._image_use import Uses, strings
@@ -46,8 +46,10 @@ def examined(connection: Any, state: StateDir, images_path: str, directories: It
     """The images with their uses, and disks whose chain cannot be read, with the reason.
 
     While the block runs no fetch can begin and no look can find an image that has no use: their locks are held.
+
+    :raises KvmfleetError: `image_is_symlink` where the store is a link, since what it leads to may be anybody's.
     """
-    store = os.path.realpath(os.path.join(images_path, STORE))
+    store = _qemu_img.check_path(os.path.join(images_path, STORE), [images_path])
     with contextlib.ExitStack() as locks:
         held = set()
         for sha256 in sorted({image.sha256 for image in _images(store, {})}):

@@ -73,6 +73,7 @@ class ImageStore:
         :param fill: `fill(path, size)` writes the file and returns the bytes that travelled.
             It goes on with what an earlier fetch has left, and what it leaves itself when it breaks is kept.
         :returns: the path, and the bytes that travelled.
+        :raises KvmfleetError: `image_is_symlink` where a link lies in the way of what would be written.
         """
         directory = os.path.join(self.images_path, STORE)
         with contextlib.suppress(FileExistsError):
@@ -82,7 +83,7 @@ class ImageStore:
             found = self._find(base)
             if found is not None:
                 return found, 0
-            part = path + PART_SUFFIX
+            part = _qemu_img.check_path(path + PART_SUFFIX, [self.images_path])
             below = self._below(base)
             self._require_space(directory, part, base)
             continued = os.path.lexists(part)

@@ -15,7 +15,7 @@ from support.guest import Guests
 from support.lab import IMAGES, Host, Lab
 
 RESIZE = {"instance": "web", "flavor": "large"}
-PLANTED, DATA_FILE = "/root/kvmfleet-secret", "/root/kvmfleet-data.raw"
+PLANTED, DATA_FILE, LINKED = "/root/kvmfleet-secret", "/root/kvmfleet-data.raw", "/root/kvmfleet-linked"
 _OVERLAY = "qemu-img create -q -f qcow2 -F qcow2"
 HOSTILE = {
     "metacharacters": "web;touch /tmp/owned",
@@ -208,7 +208,7 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     """Each stays exactly as it is: definition, state and files."""
     host = lab["kvm1"]
     device = "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem></devices>"
-    names = ["paused", "sharing", "secrets", "planted", "outside", "datafile", "database", "luks", "twin"]
+    names = ["paused", "sharing", "secrets", "planted", "linked", "outside", "datafile", "database", "luks", "twin"]
     for name in names:
         guests.create(name, "kvm1", start=False)
     disk = {name: f"{IMAGES}/{name}.qcow2" for name in names}
@@ -217,6 +217,7 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     _edit(host, "sharing", "</devices>", device)
     host.sh(f"qemu-img rebase -u -f qcow2 -F raw -b /etc/shadow {disk['secrets']}")
     host.sh(f"qemu-img rebase -u -f qcow2 -F raw -b {PLANTED} {disk['planted']}")
+    host.sh(f"echo secret >{LINKED} && ln -sf {LINKED} {disk['linked']}")  # which libvirt reads when it is asked for the size of the disk
     host.sh(f"qemu-img create -q -f qcow2 /tmp/base.qcow2 1G && qemu-img rebase -u -f qcow2 -F qcow2 -b /tmp/base.qcow2 {disk['outside']}")
     host.sh(f"cd {IMAGES} && rm {disk['datafile']} && qemu-img create -q -f qcow2 -o data_file={DATA_FILE} {disk['datafile']} 1G")
     host.sh(f"cd {IMAGES}/base && qemu-img create -q -f qcow2 -o data_file={DATA_FILE} data.qcow2 1G && chmod 444 data.qcow2")
@@ -227,18 +228,20 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     host.sh(f"cd {IMAGES} && rm luks.qcow2 && for try in 1 2 3 4 5; do {create} && exit; rm -f luks.qcow2; done; exit 1")
     lab["kvm2"].sh(f"cat >/tmp/twin.xml <<'END'\n{host.virsh('dumpxml', '--inactive', 'twin')}\nEND\nvirsh --quiet define /tmp/twin.xml")
     try:
-        before = host.sh(f"virsh list --all; sha256sum {' '.join(path for name, path in disk.items() if name != 'paused')}")
+        contents = f"virsh list --all; sha256sum {' '.join(path for name, path in disk.items() if name not in ('paused', 'linked'))}"
+        before = host.sh(contents)
         with never_read([host], PLANTED), never_read([host], DATA_FILE):
             answers = ask(fleet, {name: {"instance": name} for name in names})
-        assert host.sh(f"virsh list --all; sha256sum {' '.join(path for name, path in disk.items() if name != 'paused')}") == before
+        assert host.sh(contents) == before
     finally:
         lab["kvm2"].virsh("undefine", "twin", check=False)
-        host.sh(f"rm -f /tmp/base.qcow2 {IMAGES}/base/data.qcow2; virsh destroy paused", check=False)
+        host.sh(f"rm -f /tmp/base.qcow2 {LINKED} {IMAGES}/base/data.qcow2; virsh destroy paused", check=False)
     expected = {
         "paused": ["paused", "kvm1", "running or shut off"],
         "sharing": ["sharing", "kvm1", "filesystem mount"],
         "secrets": ["secrets", "kvm1", "/etc/shadow"],
         "planted": ["planted", "kvm1", PLANTED],
+        "linked": ["linked", "kvm1", disk["linked"], "symbolic link", LINKED],
         "outside": ["outside", "kvm1", "/tmp/base.qcow2"],
         "datafile": ["datafile", "kvm1", "data"],
         "database": ["database", "kvm1", f"{IMAGES}/base/data.qcow2", "data"],
@@ -247,6 +250,18 @@ def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> 
     }
     assert wrong(answers, expected) == ""
     assert not [record for host in lab.hosts.values() for record in host.records() if record["instance_name"] in names]
+
+
+def test_links_that_wait_at_the_destination(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """Where the disk would come to lie, where its base would, or instead of the directory of bases: nothing is written or read through them."""
+    guests.create("web", "kvm1", start=False)
+    host = lab["kvm2"]
+    base = f"{IMAGES}/_base/{lab['kvm1'].sha256(f'{IMAGES}/base/kvmfleet-guest.qcow2')}.qcow2"
+    for planted in (f"{IMAGES}/web.qcow2", f"{base}.part", f"{IMAGES}/_base"):
+        with never_read([host], PLANTED):
+            host.sh(f"mkdir -p $(dirname {planted}) && ln -s {PLANTED} {planted}")
+            answer = one_paragraph(fleet.resize("web", "large"), "web", "kvm2", planted)
+            assert host.sh(f"readlink {planted} && rm {planted} && rm -rf {IMAGES}/_base") == PLANTED, answer
 
 
 def test_hosts_that_are_gone(lab: Lab, guests: Guests, fleet: Fleet) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _libvirt, _pools
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import lock_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_use import backing_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -54,6 +55,15 @@ def define(qemu: Any, disk: str, image_format: str = "qcow2", name: str = "web1"
 def record(state: Any, number: int, role: str, disks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     fresh = {"uuid": f"u{number}", "owner": "o", "role": role, "source_host": "kvm1", "destination_host": "kvm2", "nvram": None, "disks": disks}
     return Journal(state).begin({**fresh, "instance_uuid": f"i{number}", "instance_name": f"web{number}", **more})
+
+
+def test_a_store_that_is_a_link_is_not_followed(qemu: Any, state: Any, images: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (images / "_base").symlink_to(elsewhere)
+    with pytest.raises(KvmfleetError, match=f"symbolic link .to {elsewhere}") as refused, _eviction.examined(qemu, state, str(images), []):
+        pass
+    assert refused.value.code == "image_is_symlink"
 
 
 def test_what_is_there(qemu: Any, state: Any, images: Path, store: Path, qemu_img: Callable[[str], str]) -> None:

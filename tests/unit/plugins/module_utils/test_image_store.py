@@ -117,6 +117,23 @@ def test_a_part_that_is_wrong_is_fetched_anew_and_a_right_one_is_continued(store
     assert len(filled) == 3
 
 
+@pytest.mark.parametrize("planted", ["_base", "part"])
+def test_a_planted_link_is_not_followed(store: ImageStore, base: dict[str, Any], content: Path, images: Path, tmp_path: Path, planted: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    if planted == "_base":
+        elsewhere.mkdir()
+        (images / "_base").symlink_to(elsewhere)
+    else:
+        elsewhere.write_text("precious")
+        (images / "_base").mkdir()
+        (images / "_base" / f"{base['sha256']}.{base['format']}.part").symlink_to(elsewhere)
+    with pytest.raises(KvmfleetError) as refused:
+        store.fetch(base, copy_of(content, []))
+    assert refused.value.code == "image_is_symlink"
+    assert str(elsewhere) in refused.value.message
+    assert list(elsewhere.iterdir()) == [] if planted == "_base" else elsewhere.read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("code", "left"), [("download_broke", 1), ("copy_failed", 1), ("copy_stalled", 1), ("no_space", 1), ("download_refused", 0), ("verification_failed", 0)]
 )
