@@ -14,7 +14,7 @@ import pytest
 from support.faults import QUICK, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
 from support.fleet import Fleet
 from support.guest import Guests
-from support.lab import Lab
+from support.lab import IMAGES, Lab
 
 WEB = {"instance": "web", **QUICK}
 MOVE = {**WEB, "flavor": "medium", "resize_allow_resize_to_same_host": False}
@@ -71,7 +71,7 @@ class Sweep:
         self.power_lost = False
 
     def begin_anew(self) -> None:
-        """Forget all that a point has left: a base that a confirmed guest needed would change the tasks of the next run."""
+        """Forget all that a point has left."""
         self.guests.delete_all()
         self.lab.reset()
         self.subject = None
@@ -84,6 +84,8 @@ class Sweep:
             self.subject = Subject(self.lab, guest, guest.write())
             if not self.scenario.running:
                 guest.host.sh("virsh --quiet shutdown web --mode agent; until [ \"$(virsh domstate web)\" = 'shut off' ]; do sleep 0.2; done")
+        for host in self.lab.hosts.values():
+            host.sh(f"rm -rf {IMAGES}/_base")  # a base that is there already would change the tasks of the run
         resized, died_before = self.scenario.resized, self.scenario.died_before
         if resized and died_before:
             assert play_to_death(self.fleet, died_before, "resize", **resized)
