@@ -21,6 +21,10 @@ attributes:
       - This assumes that the system controlled or queried by the module has not changed in a relevant way.
   platform:
     description: Target OS/families that can be operated against.
+seealso:
+  - name: Errors
+    description: Every C(error_code), what it means, what has become of the guest, and what to do.
+    link: https://github.com/kvmfleet/compute/blob/main/docs/errors.md
 """
 
     INFO_MODULE = r"""
