@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from support.faults import QUICK, Subject
+from support.faults import Subject
 from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import Host, Lab
@@ -81,7 +81,7 @@ class Watch:
 def order(chance: random.Random) -> tuple[str, dict[str, object]]:
     """What one controller does."""
     (verb,) = chance.choices(list(VERBS), list(VERBS.values()))
-    extra = {"instance": chance.choice(list(GUESTS)), **QUICK}
+    extra: dict[str, object] = {"instance": chance.choice(list(GUESTS))}
     if verb == "resize":
         extra.update(flavor=chance.choice(["medium", "large"]), resize_allow_resize_to_same_host=chance.random() < 0.2)
     return verb, extra
@@ -135,7 +135,7 @@ def test_ten_controllers(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.
             assert not half_done, (number, half_done)
 
     for name, subject in subjects.items():
-        fleet.play("revert", instance=name, **QUICK)
+        fleet.play("revert", instance=name)
         if name in STOPPED:
             subject.guest.host.virsh("start", name)
         subject.runs_once_with_its_data()
