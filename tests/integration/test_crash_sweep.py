@@ -99,26 +99,27 @@ class Sweep:
 
     def end(self, verb: str) -> None:
         """The guest is whole; settle what still waits, after which nothing is open."""
-        self._whole()
+        self._stands()
         if any(record["status"] == "finished" for host in self.lab.hosts.values() for record in host.records()):
             self.fleet.play(verb, **WEB).ok()
-            self._whole()
+            self._stands()
+        if not self.scenario.running:
+            self.subject.guest.host.virsh("start", "web")
+            self.subject.runs_once_with_its_data()
+            self.subject.guest.host.virsh("destroy", "web")
         self.subject.nothing_open()
         if verb == "confirm" or self.scenario.verb == "confirm":
             self.subject = None  # it has another flavor
 
-    def _whole(self) -> None:
-        guest = self.subject.guest
-        if self.power_lost and not self.subject.running_on:
-            guest.host.virsh("start", "web")
-        if self.scenario.running:
-            self.subject.runs_once_with_its_data()
+    def _stands(self) -> None:
+        """One host has it, which runs it with its data, or has it off where it was off before."""
+        if not self.scenario.running:
+            assert len(self.subject.guest.hosts) == 1
+            assert self.subject.running_on == []
             return
-        assert len(guest.hosts) == 1
-        assert self.subject.running_on == []
-        guest.host.virsh("start", "web")
+        if self.power_lost and not self.subject.running_on:
+            self.subject.guest.host.virsh("start", "web")
         self.subject.runs_once_with_its_data()
-        guest.host.virsh("destroy", "web")
 
     def points(self) -> list[Task]:
         """The tasks that act on a host from the first record of the operation on."""
