@@ -89,7 +89,7 @@ class Sweep:
             guest = self.guests.create("web", "kvm1")
             self.subject = Subject(self.lab, guest, guest.write())
             if not self.scenario.running:
-                guest.host.sh("virsh --quiet shutdown web --mode agent; until [ \"$(virsh domstate web)\" = 'shut off' ]; do sleep 0.2; done")
+                guest.shut_down()
         self.lab["kvm2"].sh(f"rm -rf {IMAGES}/_base")  # a base that was fetched already would change the tasks of the run
         resized, died_before = self.scenario.resized, self.scenario.died_before
         if resized and died_before:

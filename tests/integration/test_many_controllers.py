@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from support.faults import Subject
+from support.faults import Subject, nothing_open
 from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import Host, Lab
@@ -101,7 +101,7 @@ def test_ten_controllers(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.
         guest = guests.create(name, host)
         subjects[name] = Subject(lab, guest, guest.write())
     for name in STOPPED:
-        lab[GUESTS[name]].sh(f"virsh --quiet shutdown {name} --mode agent; until [ \"$(virsh domstate {name})\" = 'shut off' ]; do sleep 0.2; done")
+        subjects[name].guest.shut_down()
     used = Counter(GUESTS.values())
     for host in lab.hosts:
         fleet.hosts[host]["kvmfleet_zone"] = "north"
@@ -139,8 +139,7 @@ def test_ten_controllers(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.
         if name in STOPPED:
             subject.guest.host.virsh("start", name)
         subject.runs_once_with_its_data()
-    own = {line for subject in subjects.values() for line in (subject.guest.disk, f"domain {subject.guest.name}")}
-    assert not [line for line in lab.leftovers() if line.partition(": ")[2] not in own]
+    nothing_open(lab, *(subject.guest for subject in subjects.values()))
     assert served == set(subjects)
     with capsys.disabled():
         print(

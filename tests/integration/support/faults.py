@@ -206,6 +206,13 @@ def kill_tool(host: Host, name: str) -> None:
     host.sh(f"kill -KILL $(ps -eo pid=,comm= | awk '$2 == \"{name}\" {{ print $1 }}')")
 
 
+def nothing_open(lab: Lab, *guests: Guest) -> None:
+    """Beside these guests no claim, no open record, no export, no partial or sealed file, no process of a copy anywhere."""
+    own = {line for guest in guests for line in (guest.disk, f"domain {guest.name}")}
+    left = [line for line in lab.leftovers() if line.partition(": ")[2] not in own]
+    assert not left, left
+
+
 @dataclass
 class Subject:
     """A guest that faults happen to, and what must stay true of it."""
@@ -240,10 +247,8 @@ class Subject:
         self.nothing_open()
 
     def nothing_open(self) -> None:
-        """No claim, no open record, no export, no partial or sealed file, no process of a copy anywhere."""
-        own = {self.guest.disk, f"domain {self.guest.name}"}
-        left = [line for line in self.lab.leftovers() if line.partition(": ")[2] not in own]
-        assert not left, left
+        """As `nothing_open`, with no other guest in the lab."""
+        nothing_open(self.lab, self.guest)
 
     def as_before(self, host: str = "kvm1") -> None:
         """An operation failed, and left nothing but the running guest."""

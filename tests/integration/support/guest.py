@@ -69,6 +69,10 @@ class Guest:
         script = f"dd if=/dev/urandom of={DATA} bs=1M count={mib} 2>/dev/null && sync && sha256sum {DATA}"
         return self.exec("sh", "-c", script).split()[0]
 
+    def shut_down(self) -> None:
+        """Let the guest power itself off, and wait until it is off."""
+        self.host.sh(f"virsh --quiet shutdown {self.name} --mode agent; until [ \"$(virsh domstate {self.name})\" = 'shut off' ]; do sleep 0.2; done")
+
     @property
     def hosts(self) -> list[str]:
         """The hosts that define the guest."""
