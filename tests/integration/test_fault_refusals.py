@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lab.bases import DEFAULT_NAME
 from support.faults import Subject, impatient, never_read, one_paragraph
 from support.fleet import Fleet, Run
 from support.guest import Guests
@@ -256,6 +257,7 @@ def test_links_that_wait_at_the_destination(lab: Lab, guests: Guests, fleet: Fle
     """Where the disk would come to lie, where its base would, or instead of the directory of bases: nothing is written or read through them."""
     guests.create("web", "kvm1", start=False)
     host = lab["kvm2"]
+    lab.call("base", "remove", DEFAULT_NAME, "--host", "kvm2", check=False)  # guests of other tests bring it there, and then nothing is fetched
     base = f"{IMAGES}/_base/{lab['kvm1'].sha256(f'{IMAGES}/base/kvmfleet-guest.qcow2')}.qcow2"
     for planted in (f"{IMAGES}/web.qcow2", f"{base}.part", f"{IMAGES}/_base"):
         with never_read([host], PLANTED):
