@@ -15,6 +15,8 @@ from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
+PAIR = ("kvm1", "kvm2")
+
 _crash_points: Counter[str] = Counter()
 
 
@@ -48,9 +50,12 @@ def lab() -> Lab:
 
 
 @pytest.fixture
-def fleet(lab: Lab, tmp_path: Path) -> Fleet:
-    """The lab as an inventory."""
-    return Fleet(lab, tmp_path)
+def fleet(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Fleet:
+    """The hosts of zone north, kvm1 and kvm2, as an inventory; all of the lab where a test is marked whole_fleet. Each is gathered in each run."""
+    fleet = Fleet(lab, tmp_path)
+    if not request.node.get_closest_marker("whole_fleet"):
+        fleet.hosts = {name: fleet.hosts[name] for name in PAIR}
+    return fleet
 
 
 @pytest.fixture

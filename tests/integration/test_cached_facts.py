@@ -10,6 +10,8 @@ from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 CACHE = "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = {}\n"
 
 

@@ -56,6 +56,7 @@ def test_without_nbdkit_and_nbdcopy_the_tools_of_qemu_do_it(lab: Lab, guests: Gu
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_with_nothing_to_serve_the_copy_the_guest_is_not_touched(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write())

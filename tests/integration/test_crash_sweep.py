@@ -24,7 +24,6 @@ IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
 SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
 STARTED = "Move | Note at the source that it is finished"
 CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
-HOSTS = ("kvm1", "kvm2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +69,6 @@ class Sweep:
 
     def __init__(self, lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> None:
         self.lab, self.guests, self.fleet, self.scenario = lab, guests, fleet, scenario
-        for bystander in set(fleet.hosts) - set(HOSTS):
-            del fleet.hosts[bystander]  # they would be gathered in each of thousands of runs
         self.subject: Subject | None = None
         self.power_lost = False
 

@@ -65,6 +65,7 @@ def pins(guest: Guest, element: str = "vcpupin") -> list[str]:
     return re.findall(rf"<{element} [^>]*cpuset='([^']*)'", guest.xml)
 
 
+@pytest.mark.slow
 def test_cpus_of_its_own(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """They are chosen from those set aside that no other guest has, there and in place; both hosts keep them until confirm or revert."""
     web = guests.create("web", "kvm1")

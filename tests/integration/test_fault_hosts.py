@@ -59,6 +59,7 @@ def test_a_copy_that_breaks_goes_on(lab: Lab, fleet: Fleet, subject: Subject) ->
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_the_channel_is_lost_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Nobody serves any more: as before, and the error says what broke. It is the lack of progress that ends it."""
     with slow_link(lab["kvm2"]):
@@ -98,6 +99,7 @@ def test_the_hosts_lose_each_other_in_mid_copy(lab: Lab, fleet: Fleet, subject: 
             subject.as_before()
 
 
+@pytest.mark.slow
 def test_the_base_vanishes_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """It was found when the move was prepared; what counts is what is there when the overlay is put on it."""
     move = "for file in {0}/base/*{1} {0}/_base/*{1}; do [ ! -e $file ] || mv $file ${{file%.away}}{2}; done"
@@ -216,6 +218,7 @@ def test_what_another_copy_has_yet_to_write_is_not_free(lab: Lab, fleet: Fleet, 
     fleet.play("revert", **SETTLE).ok()
 
 
+@pytest.mark.slow
 def test_the_link_is_cut_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Nobody knows whether the guest runs there, so nothing is started until the host answers again."""
     with slow_link(lab["kvm2"]):
@@ -279,6 +282,7 @@ def test_the_destination_cannot_start_it(lab: Lab, fleet: Fleet, subject: Subjec
     subject.as_before()
 
 
+@pytest.mark.slow
 def test_confirm_and_revert_with_a_host_away(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Confirm deletes nothing without the source's answer or without a running guest; revert still works then."""
     fleet.play("resize", **RESIZE).ok()

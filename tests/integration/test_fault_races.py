@@ -32,6 +32,7 @@ def test_two_guests_toward_the_one_host_with_room_for_one(lab: Lab, guests: Gues
 
 
 @pytest.mark.slow
+@pytest.mark.whole_fleet
 def test_two_guests_of_two_hosts_and_an_alternate(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The loser takes its next best host."""
     subjects = []

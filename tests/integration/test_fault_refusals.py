@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from lab.bases import DEFAULT_NAME
 from support.faults import Subject, impatient, never_read, one_paragraph
@@ -113,6 +114,7 @@ def wrong(answers: dict[str, str], expected: dict[str, list[str]]) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.whole_fleet
 def test_requests_that_make_no_sense(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Field and value are named; the guest has not noticed; nothing was executed."""
     guest = guests.create("web", "kvm1", flavor="medium")
@@ -177,6 +179,7 @@ def test_requests_that_make_no_sense(lab: Lab, guests: Guests, fleet: Fleet) -> 
     subject.is_untouched(boot_id)
 
 
+@pytest.mark.whole_fleet
 def test_an_inventory_that_is_not_a_fleet(lab: Lab, guests: Guests, fleet: Fleet, tmp_path: Path) -> None:
     """No group compute, hosts left out, no flavors at all."""
     guest = guests.create("web", "kvm1")
@@ -266,6 +269,7 @@ def test_links_that_wait_at_the_destination(lab: Lab, guests: Guests, fleet: Fle
             assert host.sh(f"readlink {planted} && rm {planted} && rm -rf {IMAGES}/_base") == PLANTED, answer
 
 
+@pytest.mark.whole_fleet
 def test_hosts_that_are_gone(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Bystanders without libvirt or power do not hinder; what only they may hold is answered with their names."""
     impatient(lab, fleet)

@@ -123,7 +123,7 @@ def test_in_place(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     ("point", "in_place"),
     [
         pytest.param("Move | Stop, prove off and seal the guest", False, id="claimed"),
-        pytest.param("In place | Stop, prove off, layer, define and start with the new flavor", True, id="claimed in place"),
+        pytest.param("In place | Stop, prove off, layer, define and start with the new flavor", True, id="claimed in place", marks=pytest.mark.slow),
         pytest.param("Move | Copy, verify, rebase, grow, define and start at the destination", False, id="sealed", marks=pytest.mark.slow),
     ],
 )

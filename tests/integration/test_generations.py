@@ -17,6 +17,8 @@ from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import Host, Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 pytestmark = pytest.mark.slow
 
 GENERATIONS = ("bookworm", "trixie")

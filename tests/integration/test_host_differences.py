@@ -84,6 +84,7 @@ def macs(guest: Guest) -> list[str]:
     return re.findall(r"type=nic,.*macaddr=([0-9a-f:]+)", guest.host.virsh("qemu-monitor-command", "web", "--hmp", "info network"))
 
 
+@pytest.mark.slow
 def test_four_kinds_of_network_interfaces(lab: Lab, fleet: Fleet, guests: Guests, other_bridge: str, other_network: str) -> None:
     """A bridge, a network, user networking and a multicast group, with four models of cards: the guest finds all of them where they were."""
     guest = guests.create("web", "kvm1", start=False)

@@ -33,6 +33,8 @@ qemu-img convert -q -c -f qcow2 -O qcow2 full.qcow2 compressed.qcow2 && rm full.
 """
 _KNOW = f"""
 import hashlib, json, os, sys
+
+pytestmark = pytest.mark.whole_fleet
 path, sha256 = sys.argv[1:]
 status = os.stat(path)
 os.makedirs("{STATE}/digests", mode=0o700, exist_ok=True)

@@ -29,6 +29,7 @@ def statuses(lab: Lab) -> list[str]:
     return [lab[name].records()[-1]["status"] for name in ("kvm1", "kvm2")]
 
 
+@pytest.mark.slow
 def test_confirm_without_a_lost_source(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Refused while it answers anybody. Its sealed copy cannot be started when it is back, and goes then; until then the journal remembers."""
     fleet.resize(**RESIZE).ok()
@@ -84,7 +85,6 @@ def pruned_at(run: Run) -> list[str]:
     return [name for name in ("kvm1", "kvm2") if run.ok().recap[name]["changed"]]
 
 
-@pytest.mark.slow
 def test_revert_without_a_lost_destination(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Its copy is stopped and removed when it is back, even if somebody has started it; the guest at the source does not notice."""
     fleet.resize(**RESIZE).ok()
@@ -104,6 +104,9 @@ def test_revert_without_a_lost_destination(lab: Lab, fleet: Fleet, subject: Subj
     assert (subject.boot_id, statuses(lab)) == (boot_id, ["reverted"] * 2)
     assert lab["kvm2"].leftovers() == []
     subject.as_before()
+    operation = fleet.play("history", instance="web").ok().stats["kvmfleet_history"][-1]
+    forced = operation["forced"]
+    assert (operation["requested_by"]["user"], forced["lost_host"], forced["by"]["user"], forced["reason"]) == ("alice", "kvm2", "bob", "burnt")
 
 
 @pytest.mark.slow

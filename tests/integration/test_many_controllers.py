@@ -20,6 +20,8 @@ from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import Host, Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 CONTROLLERS = 10
 ROUNDS = 20
 LIMIT_MB = 1300

@@ -15,6 +15,8 @@ from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, Host, Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 MIB = 2**20
 BASE = "wave"
 LIMIT = 4
@@ -53,8 +55,9 @@ def promised_mb(host: Host) -> int:
     return sum(map(int, defined)) // 1024 + 256 * sum(".sealed-" in path for path in host.files())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("wave", [3, pytest.param(8, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("wave", [3, 8], indirect=True)
 def test_many_moves_at_once(lab: Lab, guests: Guests, fleet: Fleet, wave: Wave, capsys: pytest.CaptureFixture[str]) -> None:
     """A bandwidth limit holds for each of them, and in the end all are confirmed at once."""
     small, medium = (fleet.flavors[name]["ram"] for name in ("small", "medium"))

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
+
+pytestmark = pytest.mark.whole_fleet
 
 
 def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, guests: Guests, tmp_path: Path) -> None:

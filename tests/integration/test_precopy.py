@@ -121,6 +121,7 @@ def test_a_round_that_fails_leaves_the_running_guest_as_it_was(lab: Lab, guests:
     assert guest.look().data == subject.data
 
 
+@pytest.mark.slow
 def test_a_guest_that_goes_off_while_it_is_copied_stays_as_it_is(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """The layers are merged without a QEMU; what it wrote to them is there."""
     guest = guests.create("web", "kvm1")

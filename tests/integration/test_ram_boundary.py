@@ -9,6 +9,8 @@ import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 
+pytestmark = pytest.mark.whole_fleet
+
 NEED = 512
 RATIOS = {"kvm2": 1.25, "kvm3": 1.0, "kvm4": 2.0}
 

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
+
+pytestmark = pytest.mark.whole_fleet
 
 
 def test_resize_to_another_host_back_and_there_for_good(lab: Lab, fleet: Fleet, guests: Guests) -> None:

@@ -220,6 +220,7 @@ def served(lab: Lab, guests: Guests) -> Iterator[str]:
     lab["kvm3"].sh("kill $(cat /run/nbdkit.pid)")
 
 
+@pytest.mark.slow
 def test_network_storage_is_left_alone(lab: Lab, fleet: Fleet, guests: Guests, served: str) -> None:
     """A host that does not reach it is no destination; one that does takes the guest, with it or with nothing else; nothing is ever copied of it."""
     guest, plain = guests.create("web", "kvm1", start=False), guests.create("plain", "kvm1", start=False)

@@ -10,6 +10,8 @@ from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 
 @pytest.fixture
 def roomy_south(fleet: Fleet) -> Fleet:
