@@ -14,9 +14,9 @@ import threading
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kvmfleet.compute.plugins.action import migration
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.status import copy_progress
 
 _STATE_PATH = "/var/lib/kvmfleet"
@@ -25,23 +25,19 @@ _COPYING = ("precopied", "started")
 _display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(migration.ActionModule):
     """Runs the module, and reads the progress document of the host through a connection of its own meanwhile."""
 
-    TRANSFERS_FILES = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def _run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         arguments = self._task.args
         interval = float(arguments.get("progress_interval", _INTERVAL))
         done = threading.Event()
         if self._copies() and interval > 0:
             threading.Thread(target=self._beside()._tell, args=(done, interval), daemon=True).start()
         try:
-            result.update(self._execute_module(task_vars=task_vars))
+            return super()._run_module(task_vars)
         finally:
             done.set()
-        return result
 
     def _copies(self) -> bool:
         """Whether the module copies anything."""

@@ -26,6 +26,9 @@ options:
       - Another run may take the operation over after that.
     type: float
     default: 30.0
+notes:
+  - A connection that is lost makes this a failed task with the error code V(host_unreachable), not an unreachable host, so that the C(rescue) of a
+    block runs. Nobody knows then how far the module came, and it may still be running on the host.
 """
 
     AUDIT = r"""

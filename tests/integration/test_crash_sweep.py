@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from lab.bases import DEFAULT_NAME
 from support.faults import QUICK, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
-from support.fleet import Fleet
+from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import IMAGES, Lab
 
@@ -23,6 +24,13 @@ AHEAD = {**MOVE, "migrate_precopy": "always"}
 IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
 SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
 STARTED = "Move | Note at the source that it is finished"
+OUTCOMES = (
+    "web is as before on kvm",
+    "The operation (is|was) finished",
+    "The operation could NOT be undone yet, run kvmfleet.compute.recover",
+    "The operation .+ on web is still open",
+    "web: .+ is unreachable",
+)
 CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
 
 
@@ -136,17 +144,23 @@ class Sweep:
         self.end(verb)
 
 
+def tells(run: Run) -> None:
+    """If it failed, it says what has become of the guest or of the operation."""
+    if run.rc:
+        assert any(re.search(outcome, run.error) for outcome in OUTCOMES), run.output
+
+
 def _controller(sweep: Sweep, task: Task) -> None:
     """SIGKILL between the tasks: right after this one."""
     assert play_to_death(sweep.fleet, task.number + 1, sweep.scenario.verb, **sweep.scenario.extra)
 
 
 def _connections(sweep: Sweep, task: Task) -> None:
-    play_and_strike(sweep.fleet, task, lambda: kill_ssh_masters(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra)
+    tells(play_and_strike(sweep.fleet, task, lambda: kill_ssh_masters(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra))
 
 
 def _module(sweep: Sweep, task: Task) -> None:
-    play_and_strike(sweep.fleet, task, lambda: kill_modules(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra)
+    tells(play_and_strike(sweep.fleet, task, lambda: kill_modules(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra))
 
 
 def _host(name: str) -> Callable[[Sweep, Task], None]:
@@ -157,7 +171,7 @@ def _host(name: str) -> Callable[[Sweep, Task], None]:
             impatient(sweep.lab, sweep.fleet)
         sweep.power_lost = True
         try:
-            play_and_strike(sweep.fleet, task, lambda: sweep.lab.call("host", "kill", name), sweep.scenario.verb, **sweep.scenario.extra)
+            tells(play_and_strike(sweep.fleet, task, lambda: sweep.lab.call("host", "kill", name), sweep.scenario.verb, **sweep.scenario.extra))
         finally:
             sweep.lab.call("host", "start", name)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faults import QUICK, Subject, in_mid_copy, one_paragraph, play_to_death
+from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, one_paragraph, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Lab
@@ -95,9 +95,9 @@ def test_a_sealed_copy_whose_layers_were_copied_ahead_is_restored(lab: Lab, gues
     assert guest.xml == xml
 
 
-@pytest.mark.parametrize("how", [pytest.param("channel", marks=pytest.mark.slow), "controller"])
+@pytest.mark.parametrize("how", [pytest.param("channel", marks=pytest.mark.slow), "connections", "controller"])
 def test_a_round_that_fails_leaves_the_running_guest_as_it_was(lab: Lab, guests: Guests, fleet: Fleet, how: str) -> None:
-    """Not even restarted: the layers are merged while it runs. A dead controller's rounds are undone by recover."""
+    """Not even restarted: the layers are merged while it runs. A dead controller's rounds are undone by recover, all others by the run itself."""
     guest = guests.create("web", "kvm1")
     subject, xml = Subject(lab, guest, guest.write(64)), guest.xml
     scribble(guest)
@@ -109,6 +109,9 @@ def test_a_round_that_fails_leaves_the_running_guest_as_it_was(lab: Lab, guests:
         assert "precopy" in guest.xml
         if how == "controller":
             playing.kill()
+        elif how == "connections":
+            kill_ssh_masters(lab)
+            one_paragraph(playing.wait(), "kvm2 is unreachable", "is as before on kvm1")
         else:
             lab["kvm1"].sh("rm -r /var/lib/kvmfleet/exports/*/files")
             one_paragraph(playing.wait(), "is as before on kvm1")

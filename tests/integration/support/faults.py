@@ -76,7 +76,7 @@ def tasks_of(fleet: Fleet, playbook: str, **extra: Any) -> list[Task]:
     return [Task(number, name, action, ended - at) for number, ((name, action, at), (*_next, ended)) in enumerate(itertools.pairwise(started))]
 
 
-def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbook: str, **extra: Any) -> None:
+def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbook: str, **extra: Any) -> Run:
     """Run a playbook and let something happen in the middle of one of its tasks, whatever comes of it."""
     listing = fleet.directory / "tasks.jsonl"
     listing.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbo
             strike()
             break
         time.sleep(0.02)
-    playing.wait()
+    return playing.wait()
 
 
 def kill_modules(lab: Lab) -> None:
