@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faults import impatient, one_paragraph
+from support.faults import eventually, impatient, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -57,3 +57,25 @@ def test_what_has_waited_long_enough_is_confirmed_and_what_cannot_be_is_left_for
     assert [lab[host].records()[-1]["status"] for host in ("kvm1", "kvm2")] == ["confirmed"] * 2
     assert lab["kvm1"].files() == []
     assert (moved.hosts, grown.hosts, moved.look().data) == (["kvm2"], ["kvm2"], data)
+
+
+@pytest.mark.slow
+def test_a_source_that_is_lost_in_mid_confirm_hinders_its_own_guest_only(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """The window of the next one has passed too, and it is confirmed in the same run."""
+    impatient(lab, fleet)
+    moved, grown = guests.create("a-web", "kvm1"), guests.create("b-db", "kvm2")
+    fleet.resize("a-web", "medium", target_host="kvm2").ok()
+    fleet.play("resize", instance="b-db", flavor="medium").ok()
+    fleet.vars["kvmfleet_resize_confirm_window"] = 1
+    playing = fleet.start("auto_confirm")
+    eventually(lambda: "Apply | Prove the copy at the destination" in playing.output, "confirm begins")
+    lab.call("host", "kill", "kvm1")
+    try:
+        one_paragraph(playing.wait(), "Apply | Remove the sealed copy at the source: kvm1 is unreachable", "a-web is still open. Confirm goes on where it stopped")
+    finally:
+        lab.call("host", "start", "kvm1")
+    statuses = {record["instance_name"]: record["status"] for record in lab["kvm2"].records()}
+    assert (statuses["a-web"], statuses["b-db"]) == ("confirming", "confirmed")
+    assert fleet.play("auto_confirm").ok().changed
+    assert [lab[host].records()[-1]["status"] for host in ("kvm1", "kvm2")] == ["confirmed"] * 2
+    assert (moved.hosts, grown.hosts) == (["kvm2"], ["kvm2"])
