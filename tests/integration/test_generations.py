@@ -17,9 +17,7 @@ from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import Host, Lab
 
-pytestmark = pytest.mark.whole_fleet
-
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole_fleet]
 
 GENERATIONS = ("bookworm", "trixie")
 MAKING = 1800.0  # seconds, the download of a system included

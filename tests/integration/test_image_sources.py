@@ -19,6 +19,8 @@ from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, SCRIPT, STATE, Host, Lab
 
+pytestmark = pytest.mark.whole_fleet
+
 MIB = 2**20
 STORE = f"{IMAGES}/_base"
 GOLDEN = f"{IMAGES}/base/golden.qcow2"
@@ -33,8 +35,6 @@ qemu-img convert -q -c -f qcow2 -O qcow2 full.qcow2 compressed.qcow2 && rm full.
 """
 _KNOW = f"""
 import hashlib, json, os, sys
-
-pytestmark = pytest.mark.whole_fleet
 path, sha256 = sys.argv[1:]
 status = os.stat(path)
 os.makedirs("{STATE}/digests", mode=0o700, exist_ok=True)
