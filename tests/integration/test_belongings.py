@@ -48,6 +48,7 @@ def with_snapshots(lab: Lab, guests: Guests) -> tuple[Subject, dict[str, str]]:
     return Subject(lab, guest, guest.write()), data
 
 
+@pytest.mark.slow
 def test_internal_snapshots_travel(lab: Lab, fleet: Fleet, with_snapshots: tuple[Subject, dict[str, str]]) -> None:
     """With a run that died before; after the confirm the guest can be taken back to each of them."""
     subject, data = with_snapshots

@@ -87,6 +87,7 @@ def test_a_host_that_was_drained_since_is_not_asked(remembering: Remembering, gu
     remembering.play("confirm").ok()
 
 
+@pytest.mark.slow
 def test_where_the_guest_is_is_never_guessed(lab: Lab, remembering: Remembering, guests: Guests) -> None:
     """Its host is read again; if it has left, the run says so, and one that asks all hosts finds it."""
     guests.create("web", "kvm1", start=False)

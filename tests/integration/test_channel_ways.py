@@ -33,6 +33,7 @@ def without(host: Host, *tools: str) -> Iterator[None]:
             host.run("umount", path)
 
 
+@pytest.mark.slow
 def test_without_nbdkit_and_nbdcopy_the_tools_of_qemu_do_it(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     """The result and both journals name them; the limit holds; nothing is open afterwards."""
     guest = guests.create("web", "kvm1")

@@ -24,6 +24,7 @@ def said(host: Host, path: str = LOG) -> list[str]:
     return [line.split()[1] for line in host.sh(f"cat {path} 2>/dev/null", check=False).splitlines() if line.startswith("said ")]
 
 
+@pytest.mark.slow
 def test_the_log_of_a_console_goes_on_at_the_destination(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """A revert goes back to that of the switch and leaves none."""
     guest, source, destination = guests.create("web", "kvm1"), lab["kvm1"], lab["kvm2"]

@@ -27,6 +27,7 @@ def limit(host: Host) -> str:
     return host.sh("virsh blkdeviotune web vda --current | awk '/^write_bytes_sec *:/ { print $NF; exit }'")
 
 
+@pytest.mark.slow
 def test_extra_specs_come_and_go_with_the_flavor(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """On another host and in place; the guest sees its topology; with a flavor that says nothing of it nothing is left."""
     guest = guests.create("web", "kvm1")

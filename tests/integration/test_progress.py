@@ -16,6 +16,7 @@ from support.lab import STATE, Lab
 MIB = 2**20
 
 
+@pytest.mark.slow
 def test_a_limited_copy_is_shown_by_status(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     """The lowest of the limits of the move and of both hosts holds; status reads percent, rate and time from the destination."""
     guest = guests.create("web", "kvm1")

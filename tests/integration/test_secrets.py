@@ -71,6 +71,7 @@ def locked(lab: Lab, guests: Guests) -> Iterator[Guest]:
     guests.delete_all()
 
 
+@pytest.mark.slow
 def test_encrypted_disks_move_and_grow(lab: Lab, fleet: Fleet, locked: Guest) -> None:
     """With their secret, which is at the source until confirm, and at the destination no longer than the guest; its value is nowhere else."""
     locked.exec(*FILL)

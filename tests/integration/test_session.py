@@ -53,7 +53,7 @@ def test_a_guest_in_the_libvirt_of_a_user_is_none_of_the_host(fleet: Fleet, desk
     desk.run(*SESSION, "start", "desk")
     assert "guest=desk," in desk.sh("ps -u operator -o args=")
     assert usage() == before
-    assert "No host defines the instance 'desk': 4 hosts were searched" in fleet.play("migrate", instance="desk").refused()
+    assert "No host defines the instance 'desk': 2 hosts were searched" in fleet.play("migrate", instance="desk").refused()
     error = fleet.play(playbook, uri="qemu:///session").refused()
     assert "uri is 'qemu:///session', the libvirt of a single user" in error
     assert "leave uri at qemu:///system" in error
