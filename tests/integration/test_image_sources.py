@@ -172,6 +172,7 @@ def test_an_image_store_whose_link_breaks(move: Move, capsys: pytest.CaptureFixt
     move.back()
 
 
+@pytest.mark.slow
 def test_an_image_store_that_is_a_directory(move: Move) -> None:
     """As a mounted share would be, with the names that the images have at the source."""
     give(move, "kvm2", SERVED)

@@ -76,6 +76,7 @@ def seeded(lab: Lab, guests: Guests) -> Iterator[Guest]:
         host.run("rm", "-f", SEED)
 
 
+@pytest.mark.slow
 def test_a_seed_travels_byte_for_byte(lab: Lab, fleet: Fleet, seeded: Guest) -> None:
     """All that cloud-init goes by is the same; the source keeps the file, since other guests may have it too."""
     subject = Subject(lab, seeded, seeded.write())
