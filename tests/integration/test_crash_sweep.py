@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lab.bases import DEFAULT_NAME
 from support.faults import QUICK, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
-from support.fleet import Fleet, Run
+from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, Lab
 
@@ -24,6 +24,7 @@ AHEAD = {**MOVE, "migrate_precopy": "always"}
 IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
 SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
 STARTED = "Move | Note at the source that it is finished"
+CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
 OUTCOMES = (
     "web is as before on kvm",
     "The operation (is|was) finished",
@@ -31,7 +32,6 @@ OUTCOMES = (
     "The operation .+ on web is still open",
     "web: .+ is unreachable",
 )
-CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +148,9 @@ class Sweep:
         self.end(verb)
 
 
-def tells(run: Run) -> None:
-    """If it failed, it says what has become of the guest or of the operation."""
+def _struck(sweep: Sweep, task: Task, strike: Callable[[], None]) -> None:
+    """The run is struck in the middle of the task. If that fails it, it says what has become of the guest or of the operation."""
+    run = play_and_strike(sweep.fleet, task, strike, sweep.scenario.verb, **sweep.scenario.extra)
     if run.rc:
         assert any(re.search(outcome, run.error) for outcome in OUTCOMES), run.output
 
@@ -160,11 +161,11 @@ def _controller(sweep: Sweep, task: Task) -> None:
 
 
 def _connections(sweep: Sweep, task: Task) -> None:
-    tells(play_and_strike(sweep.fleet, task, lambda: kill_ssh_masters(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra))
+    _struck(sweep, task, lambda: kill_ssh_masters(sweep.lab))
 
 
 def _module(sweep: Sweep, task: Task) -> None:
-    tells(play_and_strike(sweep.fleet, task, lambda: kill_modules(sweep.lab), sweep.scenario.verb, **sweep.scenario.extra))
+    _struck(sweep, task, lambda: kill_modules(sweep.lab))
 
 
 def _host(name: str) -> Callable[[Sweep, Task], None]:
@@ -175,7 +176,7 @@ def _host(name: str) -> Callable[[Sweep, Task], None]:
             impatient(sweep.lab, sweep.fleet)
         sweep.power_lost = True
         try:
-            tells(play_and_strike(sweep.fleet, task, lambda: sweep.lab.call("host", "kill", name), sweep.scenario.verb, **sweep.scenario.extra))
+            _struck(sweep, task, lambda: sweep.lab.call("host", "kill", name))
         finally:
             sweep.lab.call("host", "start", name)
 

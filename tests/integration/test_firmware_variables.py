@@ -26,36 +26,35 @@ def variables(guest: Guest) -> list[str]:
     return guest.wait().exec("sh", "-c", f"for file in {PLACE}/*-{VENDOR}; do tail -c +5 $file && echo; done").splitlines()
 
 
-def test_variables_that_the_guest_wrote(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+@pytest.fixture
+def subject(lab: Lab, guests: Guests) -> Subject:
+    """A guest whose firmware keeps a variable."""
+    guest = guests.create("web", "kvm1", "--firmware", "uefi")
+    subject = Subject(lab, guest, guest.write())
+    add_variable(guest, "Before")
+    return subject
+
+
+@pytest.mark.parametrize("host", ["kvm2", pytest.param("kvm1", marks=pytest.mark.slow, id="in place")])
+def test_variables_that_the_guest_wrote(fleet: Fleet, subject: Subject, host: str) -> None:
     """They are there after a resize, and for good after confirm."""
-    guest = guests.create("web", "kvm1", "--firmware", "uefi")
-    subject = Subject(lab, guest, guest.write())
-    add_variable(guest, "Before")
-    fleet.play("resize", instance="web", flavor="medium", target_host="kvm2").ok()
-    assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm2", ["value of Before"])
-    add_variable(guest, "There")
-    fleet.play("confirm", instance="web").ok()
-    guest.host.virsh("destroy", "web")
-    guest.host.virsh("start", "web")
-    assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm2", ["value of Before", "value of There"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("host", ["kvm2", pytest.param("kvm1", id="in place")])
-def test_variables_of_the_switch_come_back(lab: Lab, fleet: Fleet, guests: Guests, host: str) -> None:
-    """With a revert, whatever the guest wrote since; a confirm after that keeps what it wrote."""
-    guest = guests.create("web", "kvm1", "--firmware", "uefi")
-    subject = Subject(lab, guest, guest.write())
-    add_variable(guest, "Before")
+    guest = subject.guest
     fleet.play("resize", instance="web", flavor="medium", target_host=host).ok()
-    add_variable(guest, "Later")
-    assert variables(guest) == ["value of Before", "value of Later"]
-    fleet.play("revert", instance="web").ok()
-    assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm1", ["value of Before"])
-
-    fleet.play("resize", instance="web", flavor="medium", target_host=host).ok()
+    assert (subject.runs_once_with_its_data(), variables(guest)) == (host, ["value of Before"])
     add_variable(guest, "There")
     fleet.play("confirm", instance="web").ok()
     guest.host.virsh("destroy", "web")
     guest.host.virsh("start", "web")
     assert (subject.runs_once_with_its_data(), variables(guest)) == (host, ["value of Before", "value of There"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["kvm2", pytest.param("kvm1", id="in place")])
+def test_variables_of_the_switch_come_back(fleet: Fleet, subject: Subject, host: str) -> None:
+    """With a revert, whatever the guest wrote since."""
+    guest = subject.guest
+    fleet.play("resize", instance="web", flavor="medium", target_host=host).ok()
+    add_variable(guest, "Later")
+    assert variables(guest) == ["value of Before", "value of Later"]
+    fleet.play("revert", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm1", ["value of Before"])
