@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the options that every module with a part in an operation takes."""
+"""Documentation that modules with a part in an operation share."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ options:
       - Another run may take the operation over after that.
     type: float
     default: 30.0
+"""
+
+    CONNECTION = r"""
+options: {}
 notes:
   - A connection that is lost makes this a failed task with the error code V(host_unreachable), not an unreachable host, so that the C(rescue) of a
     block runs. Nobody knows then how far the module came, and it may still be running on the host.

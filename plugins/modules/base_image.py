@@ -119,6 +119,7 @@ options:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.attributes.operation_module
+  - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)

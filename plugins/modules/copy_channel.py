@@ -93,6 +93,7 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)

@@ -81,6 +81,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.connection
   - kvmfleet.compute.operation.history
   - kvmfleet.compute.operation.lost
   - kvmfleet.compute.operation.shutdown

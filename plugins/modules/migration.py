@@ -83,6 +83,7 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.operation
+  - kvmfleet.compute.operation.connection
   - kvmfleet.compute.operation.audit
   - kvmfleet.compute.operation.history
   - kvmfleet.compute.state
