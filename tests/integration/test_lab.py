@@ -5,8 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab import fleet
+from lab.locking import exclusive
+from lab.settings import STATE_FILE
+from support.faults import eventually
 from support.guest import Guests
-from support.lab import Lab
+from support.lab import SCRIPT, Lab
 
 
 def test_the_hosts_are_hosts_of_their_own(lab: Lab, guests: Guests) -> None:
@@ -17,3 +26,16 @@ def test_the_hosts_are_hosts_of_their_own(lab: Lab, guests: Guests) -> None:
     assert len({host.run("cat", "/etc/machine-id") for host in hosts}) == len(lab.hosts)
     assert [host.domains for host in hosts] == [["web"], [], [], []]
     assert lab.call("status").returncode == 0
+
+
+def test_a_lab_that_is_taken_down_meanwhile_starts_no_host(lab: Lab, tmp_path: Path) -> None:
+    """Whoever waited for the lab looks at it anew, and does not make files of a lab that is gone."""
+    directory = tmp_path / "lab"
+    with exclusive(directory):
+        shutil.copy(fleet.existing_lab().directory / STATE_FILE, directory)
+        start = subprocess.Popen([SCRIPT, "host", "start", "kvm1"], env={**os.environ, "KVMFLEET_LAB_DIR": str(directory)}, stderr=subprocess.PIPE, text=True)
+        eventually(lambda: directory in {link.resolve() for link in Path(f"/proc/{start.pid}/fd").iterdir()}, "the command waits for the lab")
+        shutil.rmtree(directory)
+    _output, errors = start.communicate(timeout=60)
+    assert (start.returncode, errors) == (1, f"lab: there is no lab in {directory}: run `script/lab up`\n")
+    assert not directory.exists()

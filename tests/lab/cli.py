@@ -16,7 +16,6 @@ from pathlib import Path
 from . import bases, fleet, generation, guest, inventory
 from .errors import LabError
 from .image import ensure_debian_image
-from .locking import exclusive
 from .settings import cache_directory
 
 SELFTEST = Path(__file__).parent / "selftest"
@@ -163,14 +162,12 @@ def _selftest(_arguments: argparse.Namespace) -> int:
 
 
 def _host_kill(arguments: argparse.Namespace) -> None:
-    lab = fleet.existing_lab()
-    with exclusive(lab.directory):
+    with fleet.exclusive_lab() as lab:
         fleet.host_named(lab, arguments.host).kill()
 
 
 def _host_start(arguments: argparse.Namespace) -> None:
-    lab = fleet.existing_lab()
-    with exclusive(lab.directory):
+    with fleet.exclusive_lab() as lab:
         fleet.host_named(lab, arguments.host).start()
 
 

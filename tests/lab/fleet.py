@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -64,6 +65,18 @@ def existing_lab() -> Lab:
     return lab
 
 
+@contextmanager
+def exclusive_lab() -> Iterator[Lab]:
+    """Hold the lab, which must exist, also after the wait for another user, who may have removed it."""
+    existing_lab()
+    directory = lab_directory()
+    with exclusive(directory):
+        lab = load_lab()
+        if lab is None:
+            directory.rmdir()
+        yield existing_lab()
+
+
 def host_named(lab: Lab, name: str) -> Host:
     """Return a host of the lab."""
     for description in lab.hosts:
@@ -99,8 +112,7 @@ def up(host_count: int | None = None) -> Lab:
 
 def renew_host(name: str, generation: str | None) -> None:
     """Make a host anew, without guests, of another generation of Debian or (None) of the machine's own."""
-    lab = existing_lab()
-    with exclusive(lab.directory):
+    with exclusive_lab() as lab:
         host = host_named(lab, name)
         os.environ[LAB_MARK] = lab.id
         roots = {other: root for other, root in lab.roots.items() if other != name}
