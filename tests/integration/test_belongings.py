@@ -10,31 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 from support import tpm
+from support.console import LOG, said, say
+from support.definition import add_devices, replace
 from support.faults import QUICK, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
-from support.lab import IMAGES, Host, Lab
+from support.lab import IMAGES, Lab
+from support.snapshots import go_back_to, snapshots
 
-SECRET = b"the key of the disk"
-SWTPM = "/var/lib/libvirt/swtpm"
 SWITCH = "Move | Copy, verify, rebase, grow, define and start at the destination"
-
-
-def snapshots(host: Host, name: str = "web") -> list[tuple[str, str]]:
-    """Each snapshot with its parent."""
-    return [(line.split()[0], line.split()[-1]) for line in host.virsh("snapshot-list", name, "--parent").splitlines() if line.strip()]
-
-
-def redefine(host: Host, old: str, new: str) -> None:
-    """Change the definition of the guest."""
-    definition = host.virsh("dumpxml", "--inactive", "web").replace(old, new)
-    host.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh --quiet define /tmp/web.xml; rm /tmp/web.xml")
-
-
-def go_back_to(guest: Guest, snapshot: str) -> None:
-    guest.host.virsh("snapshot-revert", guest.name, snapshot, "--force")
-    if guest.state != "running":
-        guest.host.virsh("start", guest.name)
 
 
 @pytest.fixture
@@ -46,6 +30,42 @@ def with_snapshots(lab: Lab, guests: Guests) -> tuple[Subject, dict[str, str]]:
         data[name] = guest.write()
         guest.host.virsh("snapshot-create-as", "web", name)
     return Subject(lab, guest, guest.write()), data
+
+
+@pytest.fixture
+def with_tpm(lab: Lab, guests: Guests) -> tuple[Subject, tpm.Sealed]:
+    """A guest with a TPM, which has sealed a secret."""
+    guest = guests.create("web", "kvm1", start=False)
+    add_devices(lab["kvm1"], "web", tpm.device())
+    lab["kvm1"].virsh("start", "web")
+    return Subject(lab, guest.wait(), guest.write()), tpm.Sealed(guest)
+
+
+def test_all_that_belongs_to_a_guest_travels(lab: Lab, fleet: Fleet, with_tpm: tuple[Subject, tpm.Sealed]) -> None:
+    """What its TPM has sealed, a snapshot and the log of its console, with a run that died before, and a flavor with extra specs."""
+    subject, sealed = with_tpm
+    guest, old, source, destination = subject.guest, subject.data, lab["kvm1"], lab["kvm2"]
+    source.virsh("snapshot-create-as", "web", "before")
+    subject, tree = Subject(lab, guest, guest.write()), snapshots(source)
+    destination.sh(f"rm -f {LOG}")
+    say(guest, "one")
+    fleet.vars["kvmfleet_flavors"] = {"tuned": {**fleet.flavors["medium"], "extra_specs": {"hw:cpu_sockets": "1", "quota:disk_write_bytes_sec": "50000000"}}}
+
+    words = {"instance": "web", "flavor": "tuned", "target_host": "kvm2", "resize_allow_resize_to_same_host": False}
+    assert play_to_death(fleet, SWITCH, "resize", **words, **QUICK)
+    fleet.play("recover", instance="web", **QUICK).ok()
+    assert (subject.runs_once_with_its_data(), sealed.opens(), sealed.keepers) == ("kvm1", True, ["kvm1"])
+    assert (snapshots(source), destination.exists(LOG)) == (tree, False)
+
+    fleet.play("resize", **words).ok()
+    fleet.play("confirm", instance="web").ok()
+    say(guest, "two")
+    assert (subject.runs_once_with_its_data(), sealed.opens(), sealed.keepers) == ("kvm2", True, ["kvm2"])
+    assert (snapshots(destination), said(destination)) == (tree, ["one", "two"])
+    assert guest.exec("cat", "/sys/devices/system/cpu/cpu1/topology/physical_package_id") == "0"
+    assert "<write_bytes_sec>50000000</write_bytes_sec>" in guest.xml
+    go_back_to(guest, "before")
+    assert guest.look().data == old
 
 
 @pytest.mark.slow
@@ -126,47 +146,17 @@ def test_a_snapshot_that_needs_another_file_is_refused(lab: Lab, fleet: Fleet, g
         guest.lab["kvm1"].sh(f"rm -f {memory} {IMAGES}/web.qcow2")
 
 
-class Sealed:
-    """A guest with a TPM, which has sealed a secret."""
-
-    def __init__(self, lab: Lab, guests: Guests) -> None:
-        self.lab, self.guest, source = lab, guests.create("web", "kvm1", start=False), lab["kvm1"]
-        redefine(source, "</devices>", "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>")
-        source.virsh("start", "web")
-        self.subject = Subject(lab, self.guest.wait(), self.guest.write())
-        self.uuid = source.virsh("domuuid", "web").strip()
-        self.blob = tpm.seal(self.guest, SECRET)
-        assert tpm.unseal(self.guest, self.blob) == SECRET
-
-    def unseals(self) -> tuple[str, list[str]]:
-        """The host that runs it, where it unseals the secret, and those that keep what its TPM remembers."""
-        host = self.subject.runs_once_with_its_data()
-        assert tpm.unseal(self.guest, self.blob) == SECRET
-        return host, [name for name, host in self.lab.hosts.items() if host.sh(f"ls -d {SWTPM}/{self.uuid}* 2>/dev/null", check=False)]
-
-
-def test_a_guest_unseals_what_its_tpm_sealed_before(lab: Lab, fleet: Fleet, guests: Guests) -> None:
-    """After a move that was undone, and after one that was confirmed; the source keeps nothing of a TPM that left."""
-    sealed = Sealed(lab, guests)
-    assert play_to_death(fleet, SWITCH, "migrate", instance="web", target_host="kvm2", **QUICK)
-    fleet.play("recover", instance="web", **QUICK).ok()
-    assert sealed.unseals() == ("kvm1", ["kvm1"])
-    fleet.resize("web", "medium", target_host="kvm2").ok()
-    fleet.play("confirm", instance="web").ok()
-    assert sealed.unseals() == ("kvm2", ["kvm2"])
-
-
 @pytest.mark.slow
-def test_a_tpm_comes_back(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+def test_a_tpm_comes_back(fleet: Fleet, with_tpm: tuple[Subject, tpm.Sealed]) -> None:
     """With a revert, from another host and in place; the destination keeps nothing of it."""
-    sealed = Sealed(lab, guests)
+    subject, sealed = with_tpm
     fleet.play("migrate", instance="web", target_host="kvm2").ok()
-    assert sealed.unseals() == ("kvm2", ["kvm1", "kvm2"])
+    assert (subject.runs_once_with_its_data(), sealed.opens(), sealed.keepers) == ("kvm2", True, ["kvm1", "kvm2"])
     fleet.play("revert", instance="web").ok()
-    assert sealed.unseals() == ("kvm1", ["kvm1"])
+    assert (subject.runs_once_with_its_data(), sealed.opens(), sealed.keepers) == ("kvm1", True, ["kvm1"])
     fleet.play("resize", instance="web", flavor="medium", target_host="kvm1").ok()
     fleet.play("revert", instance="web").ok()
-    assert sealed.unseals() == ("kvm1", ["kvm1"])
+    assert (subject.runs_once_with_its_data(), sealed.opens(), sealed.keepers) == ("kvm1", True, ["kvm1"])
 
 
 BOOT = f"{IMAGES}/boot"
@@ -184,7 +174,7 @@ def booted_directly(lab: Lab, guests: Guests) -> Iterator[Guest]:
     guest, source = guests.create("web", "kvm1", start=False), lab["kvm1"]
     source.sh(EXTRACT)
     files = f"<kernel>{BOOT}/vmlinuz</kernel><initrd>{BOOT}/initrd</initrd><cmdline>console=ttyS0 no_timer_check directly</cmdline>"
-    redefine(source, "<boot dev='hd'/>", files)
+    replace(source, "web", "<boot dev='hd'/>", files)
     source.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()

@@ -6,22 +6,13 @@
 from __future__ import annotations
 
 import pytest
+from support.console import LOG, said, say
 from support.faults import Subject
 from support.fleet import Fleet
-from support.guest import Guest, Guests
-from support.lab import Host, Lab
+from support.guest import Guests
+from support.lab import Lab
 
-LOG = "/var/log/libvirt/qemu/web-console.log"
 ELSEWHERE = "/var/log/consoles/web.log"
-
-
-def say(guest: Guest, word: str) -> None:
-    guest.exec("sh", "-c", f"echo said {word} >/dev/ttyS0")
-
-
-def said(host: Host, path: str = LOG) -> list[str]:
-    """The words on the console, as far as this host has it."""
-    return [line.split()[1] for line in host.sh(f"cat {path} 2>/dev/null", check=False).splitlines() if line.startswith("said ")]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from support import tpm
+from support.definition import add_devices, replace
 from support.faults import Subject
 from support.fleet import Fleet
 from support.guest import Guest, Guests
@@ -22,8 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.whole_fleet]
 GENERATIONS = ("bookworm", "trixie")
 MAKING = 1800.0  # seconds, the download of a system included
 AHEAD = {"migrate_precopy": "always"}
-SECRET = b"the key of the disk"
-TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
 
 
 class Pair(NamedTuple):
@@ -60,12 +59,6 @@ def newest(known: set[str], kind: str) -> str:
     return max(
         (name for name in known if re.fullmatch(rf"{kind}-[\d.]+", name)), key=lambda name: [int(number) for number in re.findall(r"\d+", name[len(kind) :])]
     )
-
-
-def redefine(guest: Guest, old: str, new: str) -> None:
-    definition = guest.xml
-    assert old in definition
-    guest.host.sh(f"cat >/tmp/web.xml <<'END'\n{definition.replace(old, new)}\nEND\nvirsh --quiet define /tmp/web.xml; rm /tmp/web.xml")
 
 
 def test_a_guest_moves_to_a_newer_host_and_back(lab: Lab, fleet: Fleet, guests: Guests, pair: Pair) -> None:
@@ -110,7 +103,7 @@ def test_a_cpu_model_that_the_older_host_does_not_know_stays(lab: Lab, fleet: Fl
     models = [set(lab[name].virsh("cpu-models", "x86_64").split()) for name in pair]
     model = min(models[1] - models[0])
     given = re.search(r"<cpu .*?(?:</cpu>|/>)", guest.xml, re.DOTALL)[0]
-    redefine(guest, given, f"<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model></cpu>")
+    replace(guest.host, "web", given, f"<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model></cpu>")
     assert f"CpuCompatibilityFilter: does not know the CPU model {model}" in fleet.play("migrate", instance="web").refused()
     assert guest.hosts == [pair.newer]
 
@@ -130,16 +123,16 @@ def test_a_guest_of_a_machine_that_both_know_moves_to_an_older_host(lab: Lab, fl
 def test_what_belongs_to_a_guest_is_understood_by_newer_programs(lab: Lab, fleet: Fleet, guests: Guests, pair: Pair) -> None:
     """A snapshot with the memory of the guest, and what its TPM has sealed."""
     guest = guests.create("web", pair.older, start=False)
-    redefine(guest, "</devices>", TPM)
+    add_devices(guest.host, "web", tpm.device())
     guest.host.virsh("start", "web")
     old = guest.wait().write()
     guest.host.virsh("snapshot-create-as", "web", "first")
-    subject, blob = Subject(lab, guest, guest.write()), tpm.seal(guest, SECRET)
+    subject, sealed = Subject(lab, guest, guest.write()), tpm.Sealed(guest)
     fleet.play("migrate", instance="web").ok()
-    assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob)) == (pair.newer, SECRET)
+    assert (subject.runs_once_with_its_data(), sealed.opens()) == (pair.newer, True)
     assert "first" in lab[pair.newer].virsh("snapshot-list", "web", "--name")
     fleet.play("revert", instance="web").ok()
-    assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob)) == (pair.older, SECRET)
+    assert (subject.runs_once_with_its_data(), sealed.opens()) == (pair.older, True)
 
     fleet.play("migrate", instance="web").ok()
     fleet.play("confirm", instance="web").ok()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support import tpm
+from support.definition import add_devices
 from support.faults import QUICK, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
@@ -159,14 +160,12 @@ def test_secrets_that_cannot_travel(lab: Lab, fleet: Fleet, guests: Guests) -> N
 def test_a_guest_unseals_what_an_encrypted_tpm_sealed_before(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     guest, source = guests.create("web", "kvm1", start=False), lab["kvm1"]
     define_secret(source, uuid=OF_TPM, usage="<usage type='vtpm'><name>tpm of web</name></usage>")
-    device = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{OF_TPM}'/></backend></tpm></devices>"
-    definition = source.virsh("dumpxml", "--inactive", "web").replace("</devices>", device)
-    source.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh --quiet define /tmp/web.xml && rm /tmp/web.xml")
+    add_devices(source, "web", tpm.device(f"<encryption secret='{OF_TPM}'/>"))
     source.virsh("start", "web")
     subject = Subject(lab, guest.wait(), guest.write())
-    blob = tpm.seal(guest, b"the key of the disk")
+    sealed = tpm.Sealed(guest)
     for verb, name, left in (("revert", "kvm1", ["kvm1"]), ("confirm", "kvm2", ["kvm2"])):
         fleet.play("migrate", instance="web", target_host="kvm2").ok()
-        assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob), holders(lab, OF_TPM)) == ("kvm2", b"the key of the disk", ["kvm1", "kvm2"])
+        assert (subject.runs_once_with_its_data(), sealed.opens(), holders(lab, OF_TPM)) == ("kvm2", True, ["kvm1", "kvm2"])
         fleet.play(verb, instance="web").ok()
-        assert (subject.runs_once_with_its_data(), tpm.unseal(guest, blob), holders(lab, OF_TPM)) == (name, b"the key of the disk", left)
+        assert (subject.runs_once_with_its_data(), sealed.opens(), holders(lab, OF_TPM)) == (name, True, left)

@@ -13,7 +13,8 @@ from support.definition import add_devices
 from support.faults import Subject, write_files
 from support.fleet import Fleet
 from support.guest import DATA, Guest, Guests
-from support.lab import IMAGES, Host, Lab
+from support.lab import IMAGES, Lab
+from support.snapshots import go_back_to, snapshots
 
 RAW, FLAT = f"{IMAGES}/web-raw.img", f"{IMAGES}/web-flat.qcow2"
 DISKS = f"""
@@ -40,15 +41,6 @@ def write(guest: Guest) -> str:
 def read(guest: Guest) -> str:
     """Digests of what is on each disk."""
     return guest.wait().exec("sh", "-c", _READ)
-
-
-def snapshots(host: Host) -> list[tuple[str, str]]:
-    """Each snapshot with its parent."""
-    return [(line.split()[0], line.split()[-1]) for line in host.virsh("snapshot-list", "web", "--parent").splitlines() if line.strip()]
-
-
-def go_back_to_internal(guest: Guest, name: str) -> None:
-    guest.host.virsh("snapshot-revert", "web", name, "--force")
 
 
 def go_back_to_external(guest: Guest, name: str) -> None:
@@ -98,7 +90,7 @@ def test_three_disks_with_one_external_and_two_internal_snapshots(lab: Lab, flee
     fleet.play("confirm", instance="web").ok()
     assert (subject.runs_once_with_its_data(), read(guest), snapshots(lab["kvm2"])) == ("kvm2", now, tree)
     for name in ("second", "first"):
-        go_back_to_internal(guest, name)
+        go_back_to(guest, name)
         assert read(guest) == inside[name]
     go_back_to_external(guest, "outside")
     assert read(guest) == outside
@@ -122,6 +114,6 @@ def test_an_internal_snapshot_below_an_external_one(lab: Lab, fleet: Fleet, gues
     host.sh(f"cp --sparse=always {image} {copy} && chmod 600 {copy}")
     write_files(host, {"/tmp/inside.xml": snapshot.replace(image, copy)})
     host.virsh("snapshot-create", "web", "/tmp/inside.xml", "--redefine")
-    go_back_to_internal(guest, "inside")
+    go_back_to(guest, "inside")
     assert subject.runs_once_with_its_data() == "kvm2"
     assert host.sha256(image) == digest

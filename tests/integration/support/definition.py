@@ -20,14 +20,19 @@ def edited(host: Host, name: str) -> Iterator[ET.Element]:
     """The definition, to be changed; it is in force from the next start on."""
     root = ET.fromstring(host.virsh("dumpxml", "--inactive", "--security-info", name))  # noqa: S314 - of the lab's own libvirt
     yield root
-    write_files(host, {_FILE: ET.tostring(root, encoding="unicode")})
-    host.virsh("define", _FILE)
-    host.run("rm", _FILE)
+    _define(host, ET.tostring(root, encoding="unicode"))
 
 
 def add(parent: ET.Element, text: str) -> None:
     """Append the elements that are written there."""
     parent.extend(ET.fromstring(f"<all>{text}</all>"))  # noqa: S314 - written by a test
+
+
+def replace(host: Host, name: str, old: str, new: str) -> None:
+    """Change what the definition says literally."""
+    definition = host.virsh("dumpxml", "--inactive", "--security-info", name)
+    assert old in definition
+    _define(host, definition.replace(old, new))
 
 
 def add_devices(host: Host, name: str, text: str) -> None:
@@ -36,3 +41,9 @@ def add_devices(host: Host, name: str, text: str) -> None:
         devices = root.find("devices")
         assert devices is not None
         add(devices, text)
+
+
+def _define(host: Host, definition: str) -> None:
+    write_files(host, {_FILE: definition})
+    host.virsh("define", _FILE)
+    host.run("rm", _FILE)

@@ -12,6 +12,9 @@ from struct import pack, unpack_from
 
 from .guest import Guest
 
+SECRET = b"the key of the disk"
+
+_STATES = "/var/lib/libvirt/swtpm"
 _OWNER = 0x40000001
 _PASSWORD_SESSION = pack(">IHBH", 0x40000009, 0, 0, 0)
 _CREATE_PRIMARY, _CREATE, _LOAD, _UNSEAL, _FLUSH = 0x131, 0x153, 0x157, 0x15E, 0x165
@@ -23,7 +26,31 @@ _HEADER = 10
 _AFTER_SIZE = _HEADER + 4
 
 
-def seal(guest: Guest, secret: bytes) -> bytes:
+def device(inner: str = "") -> str:
+    """The element of an emulated TPM."""
+    return f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'>{inner}</backend></tpm>"
+
+
+class Sealed:
+    """A secret that the TPM of a running guest has sealed."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self._uuid = guest.host.virsh("domuuid", guest.name).strip()
+        self._blob = _seal(guest, SECRET)
+        assert self.opens()
+
+    def opens(self) -> bool:
+        """Whether it is still the same TPM; an error of the TPM fails the test."""
+        return _unseal(self.guest, self._blob) == SECRET
+
+    @property
+    def keepers(self) -> list[str]:
+        """The hosts that keep what the TPM remembers."""
+        return [name for name, host in self.guest.lab.hosts.items() if host.sh(f"ls -d {_STATES}/{self._uuid}* 2>/dev/null", check=False)]
+
+
+def _seal(guest: Guest, secret: bytes) -> bytes:
     """Seal it; the blob that only the same TPM can unseal."""
     parent = _primary(guest)
     sensitive = _sized(_sized(b"") + _sized(secret))
@@ -34,8 +61,7 @@ def seal(guest: Guest, secret: bytes) -> bytes:
     return answer[_AFTER_SIZE : _end(answer, private_end)]
 
 
-def unseal(guest: Guest, blob: bytes) -> bytes:
-    """The secret; an error of the TPM fails the test."""
+def _unseal(guest: Guest, blob: bytes) -> bytes:
     parent = _primary(guest)
     (item,) = unpack_from(">I", _command(guest, _LOAD, [parent], blob), _HEADER)
     answer = _command(guest, _UNSEAL, [item], b"")
