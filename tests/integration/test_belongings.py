@@ -12,13 +12,11 @@ import pytest
 from support import tpm
 from support.console import LOG, said, say
 from support.definition import add_devices, replace
-from support.faults import QUICK, Subject, play_to_death
+from support.faults import QUICK, SWITCH, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Lab
 from support.snapshots import go_back_to, snapshots
-
-SWITCH = "Move | Copy, verify, rebase, grow, define and start at the destination"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from lab.bases import DEFAULT_NAME
-from support.faults import QUICK, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
+from support.faults import QUICK, SWITCH, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, Lab
@@ -22,7 +22,6 @@ WEB = {"instance": "web", **QUICK}
 MOVE = {**WEB, "flavor": "medium", "resize_allow_resize_to_same_host": False}
 AHEAD = {**MOVE, "migrate_precopy": "always"}
 IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
-SEALED = "Move | Copy, verify, rebase, grow, define and start at the destination"
 STARTED = "Move | Note at the source that it is finished"
 CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
 OUTCOMES = (
@@ -61,8 +60,8 @@ SCENARIOS = {
     "revert": Scenario("revert", WEB, MOVE),
     "revert, pre-copy": Scenario("revert", WEB, AHEAD),
     "revert, in place": Scenario("revert", WEB, IN_PLACE),
-    "recover, back": Scenario("recover", WEB, MOVE, SEALED),
-    "recover, back, pre-copy": Scenario("recover", WEB, AHEAD, SEALED),
+    "recover, back": Scenario("recover", WEB, MOVE, SWITCH),
+    "recover, back, pre-copy": Scenario("recover", WEB, AHEAD, SWITCH),
     "recover, forward": Scenario("recover", WEB, MOVE, STARTED),
     "recover, in place": Scenario("recover", WEB, IN_PLACE, CLAIMED_IN_PLACE),
 }

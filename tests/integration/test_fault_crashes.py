@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, play_to_death, slow_link
+from support.faults import QUICK, SWITCH, Subject, in_mid_copy, kill_ssh_masters, play_to_death, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -18,7 +18,7 @@ SETTLE = {"instance": "web", **QUICK}
 RESIZE_POINTS = (
     "Claim | Reserve capacity under the destination's lock",
     "Move | Stop, prove off and seal the guest",
-    "Move | Copy, verify, rebase, grow, define and start at the destination",
+    SWITCH,
     "Move | Note at the source that it is finished",
 )
 CONFIRM_POINTS = ("Apply | Remove the sealed copy at the source", "Apply | Close the operation at the destination")

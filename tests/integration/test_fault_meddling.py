@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable
 
 import pytest
-from support.faults import QUICK, Subject, environment, eventually, one_paragraph, play_to_death, write_files
+from support.faults import QUICK, SWITCH, Subject, environment, eventually, one_paragraph, play_to_death, write_files
 from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import SCRIPT, STATE, Host, Lab
@@ -18,7 +18,6 @@ from support.lab import SCRIPT, STATE, Host, Lab
 MOVE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
 SETTLE = {"instance": "web", **QUICK}
 STOP = "Move | Stop, prove off and seal the guest"
-ARRIVE = "Move | Copy, verify, rebase, grow, define and start at the destination"
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_a_state_directory_that_cannot_be_written(lab: Lab, fleet: Fleet, subjec
 
 def test_a_torn_record(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """A host whose journal cannot be read knows nothing for sure: nothing is done on it until somebody has put it right."""
-    assert play_to_death(fleet, ARRIVE, "resize", **MOVE)
+    assert play_to_death(fleet, SWITCH, "resize", **MOVE)
     host = lab["kvm2"]
     path = f"{STATE}/migrations/{host.records()[-1]['uuid']}.json"
     host.sh(f"cp -p {path} /tmp/whole && truncate --size=-10 {path}")
@@ -114,7 +113,7 @@ def test_a_torn_record(lab: Lab, fleet: Fleet, subject: Subject) -> None:
 @pytest.mark.slow
 def test_a_clock_that_is_set_back(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Records that a dead run wrote an hour ahead do not make it live on."""
-    assert play_to_death(fleet, ARRIVE, "resize", **MOVE)
+    assert play_to_death(fleet, SWITCH, "resize", **MOVE)
     for name in ("kvm1", "kvm2"):
         for record in lab[name].records():
             if record["instance_name"] == "web":
@@ -129,7 +128,7 @@ def test_a_clock_that_is_set_back(lab: Lab, fleet: Fleet, subject: Subject) -> N
 @pytest.mark.parametrize("name", ["kvm1", "kvm2"])
 def test_libvirtd_dies(lab: Lab, fleet: Fleet, subject: Subject, name: str) -> None:
     """At either end, when the guest is down: it waits until libvirt is back."""
-    run = meddle(fleet, "host", "stop-service", name, "libvirtd", before=STOP if name == "kvm1" else ARRIVE)
+    run = meddle(fleet, "host", "stop-service", name, "libvirtd", before=STOP if name == "kvm1" else SWITCH)
     lab.call("host", "start-service", name, "libvirtd")
     one_paragraph(run, name, "libvirt")
     eventually(lambda: fleet.play("recover", **SETTLE).rc == 0, "recover", 60)

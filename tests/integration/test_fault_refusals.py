@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from lab.bases import DEFAULT_NAME
+from support.definition import add_devices
 from support.faults import Subject, impatient, never_read, one_paragraph
 from support.fleet import Fleet, Run
 from support.guest import Guests
-from support.lab import IMAGES, Host, Lab
+from support.lab import IMAGES, Lab
 
 RESIZE = {"instance": "web", "flavor": "large"}
 PLANTED, DATA_FILE, LINKED = "/root/kvmfleet-secret", "/root/kvmfleet-data.raw", "/root/kvmfleet-linked"
@@ -202,23 +203,17 @@ def _on_other_inventory(fleet: Fleet, inventory: Path) -> Run:
         fleet.inventory = original
 
 
-def _edit(host: Host, name: str, old: str, new: str) -> None:
-    xml = host.virsh("dumpxml", "--inactive", name)
-    assert old in xml
-    host.sh(f"cat >/tmp/edited.xml <<'END'\n{xml.replace(old, new, 1)}\nEND\nvirsh --quiet define /tmp/edited.xml")
-
-
 def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Each stays exactly as it is: definition, state and files."""
     host = lab["kvm1"]
-    device = "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem></devices>"
+    device = "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem>"
     names = ["paused", "sharing", "secrets", "planted", "linked", "outside", "datafile", "database", "luks", "twin"]
     for name in names:
         guests.create(name, "kvm1", start=False)
     disk = {name: f"{IMAGES}/{name}.qcow2" for name in names}
     host.virsh("start", "paused")
     host.virsh("suspend", "paused")
-    _edit(host, "sharing", "</devices>", device)
+    add_devices(host, "sharing", device)
     host.sh(f"qemu-img rebase -u -f qcow2 -F raw -b /etc/shadow {disk['secrets']}")
     host.sh(f"qemu-img rebase -u -f qcow2 -F raw -b {PLANTED} {disk['planted']}")
     host.sh(f"echo secret >{LINKED} && ln -sf {LINKED} {disk['linked']}")  # which libvirt reads when it is asked for the size of the disk

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-from support.faults import QUICK, Subject, play_to_death
+from support.faults import QUICK, SWITCH, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Lab
@@ -124,7 +124,7 @@ def test_in_place(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     [
         pytest.param("Move | Stop, prove off and seal the guest", False, id="claimed"),
         pytest.param("In place | Stop, prove off, layer, define and start with the new flavor", True, id="claimed in place", marks=pytest.mark.slow),
-        pytest.param("Move | Copy, verify, rebase, grow, define and start at the destination", False, id="sealed", marks=pytest.mark.slow),
+        pytest.param(SWITCH, False, id="sealed", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_dies_leaves_nothing(lab: Lab, fleet: Fleet, subject: Subject, point: str, in_place: bool) -> None:

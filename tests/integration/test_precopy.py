@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faults import QUICK, Subject, in_mid_copy, kill_ssh_masters, one_paragraph, play_to_death
+from support.faults import QUICK, SWITCH, Subject, in_mid_copy, kill_ssh_masters, one_paragraph, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Lab
@@ -87,8 +87,7 @@ def test_a_sealed_copy_whose_layers_were_copied_ahead_is_restored(lab: Lab, gues
     """The controller dies when the guest is down and its newest layer is the only file that has not travelled."""
     guest = guests.create("web", "kvm1")
     subject, xml = Subject(lab, guest, guest.write(8)), guest.xml
-    before = "Move | Copy, verify, rebase, grow, define and start at the destination"
-    assert play_to_death(fleet, before, "migrate", instance="web", target_host="kvm2", **AHEAD)
+    assert play_to_death(fleet, SWITCH, "migrate", instance="web", target_host="kvm2", **AHEAD)
     assert guest.hosts == []
     fleet.play("recover", instance="web", **QUICK).ok()
     subject.as_before()

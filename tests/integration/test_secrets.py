@@ -11,12 +11,11 @@ from collections.abc import Iterator
 import pytest
 from support import tpm
 from support.definition import add_devices
-from support.faults import QUICK, Subject, play_to_death
+from support.faults import QUICK, SWITCH, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, STATE, Host, Lab
 
-SWITCH = "Move | Copy, verify, rebase, grow, define and start at the destination"
 KEY, OTHER_KEY = "xyzzy-plugh-4711", "another-key"
 SECRET, USAGE = "3f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a001", "disks of web"
 OF_TPM = "3f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a002"
@@ -46,10 +45,6 @@ def encrypted(target: str, kind: str, source: str, image_format: str = "raw", by
     return f"<disk type='{kind}' device='disk'><driver name='qemu' type='{image_format}'/>{place}</disk>"
 
 
-def attach(host: Host, name: str, device: str) -> None:
-    host.sh(f"cat >/tmp/device.xml <<'END'\n{device}\nEND\nvirsh --quiet attach-device {name} /tmp/device.xml --config && rm /tmp/device.xml")
-
-
 @pytest.fixture(autouse=True)
 def no_secrets(lab: Lab) -> Iterator[None]:
     """Every host is without secrets after a test."""
@@ -66,7 +61,7 @@ def locked(lab: Lab, guests: Guests) -> Iterator[Guest]:
     define_secret(host)
     for target, (path, image_format) in FILES.items():
         host.sh(CREATE.format(key=KEY, options=OPTIONS[image_format], path=path))
-        attach(host, "web", encrypted(target, "file", f"file='{path}'", image_format))
+        add_devices(host, "web", encrypted(target, "file", f"file='{path}'", image_format))
     host.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()
@@ -122,7 +117,7 @@ def test_network_storage_that_is_encrypted(lab: Lab, fleet: Fleet, guests: Guest
     lab["kvm3"].sh("nbdkit --pidfile /run/nbdkit.pid --port 10810 file /root/data.luks && sleep 0.5")
     try:
         for name in ("web", "other"):
-            attach(host, name, device)
+            add_devices(host, name, device)
         host.virsh("start", "web")
         guest.wait().exec(*FILL)
         subject, seen = Subject(lab, guest, guest.write()), guest.exec(*LOOK)
@@ -142,7 +137,7 @@ def test_secrets_that_cannot_travel(lab: Lab, fleet: Fleet, guests: Guests) -> N
     """Each is a refusal before the guest is touched; a private one has to be there, and is left there."""
     guest, host, destination = guests.create("web", "kvm1", start=False), lab["kvm1"], lab["kvm2"]
     host.sh(CREATE.format(key=KEY, options=OPTIONS["raw"], path=FILES["vdb"][0]))
-    attach(host, "web", encrypted("vdb", "file", f"file='{FILES['vdb'][0]}'"))
+    add_devices(host, "web", encrypted("vdb", "file", f"file='{FILES['vdb'][0]}'"))
     assert f"secret {SECRET}, which disk vdb needs, is not defined on this host" in fleet.play("migrate", instance="web").refused()
     define_secret(host)
     define_secret(destination, OTHER_KEY)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.faults import Subject, play_to_death
+from support.definition import add_devices
+from support.faults import SWITCH, Subject, play_to_death
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import IMAGES, Host, Lab
@@ -16,11 +17,6 @@ from support.lab import IMAGES, Host, Lab
 FAST = {"kvm1": "/var/opt/fast", "kvm2": "/var/local/quick"}
 POOLS = {"kvm1": "/var/opt/pool", "kvm2": "/var/local/store"}
 DATA = "qemu-io -f {0} -c 'write -q -P {1} 3M 2M' {2} && chown libvirt-qemu: {2}"
-
-
-def attach(host: Host, name: str, device: str) -> None:
-    """Add a device to a guest's definition."""
-    host.sh(f"cat >/tmp/device.xml <<'END'\n{device}\nEND\nvirsh --quiet attach-device {name} /tmp/device.xml --config; rm /tmp/device.xml")
 
 
 def disk(target: str, source: str, kind: str = "file", image_format: str = "qcow2", device: str = "disk", bus: str = "virtio", inner: str = "") -> str:
@@ -42,9 +38,9 @@ def scattered(lab: Lab, guests: Guests) -> Iterator[Guest]:
     host.sh(f"mkdir -p {IMAGES}/deep {FAST['kvm1']}/iso && printf 'seed of web' >{seed} && truncate -s 1M {seed}")
     host.sh(f"qemu-img create -q -f qcow2 {flat} 64M && {DATA.format('qcow2', 7, flat)}")
     host.sh(f"qemu-img create -q -f raw {raw} 64M && {DATA.format('raw', 8, raw)}")
-    attach(host, "web", disk("vdb", f"file='{flat}'"))
-    attach(host, "web", disk("vdc", f"file='{raw}'", image_format="raw"))
-    attach(host, "web", disk("sda", f"file='{seed}'", image_format="raw", device="cdrom", bus="sata"))
+    add_devices(host, "web", disk("vdb", f"file='{flat}'"))
+    add_devices(host, "web", disk("vdc", f"file='{raw}'", image_format="raw"))
+    add_devices(host, "web", disk("sda", f"file='{seed}'", image_format="raw", device="cdrom", bus="sata"))
     host.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()
@@ -103,9 +99,9 @@ def pooled(lab: Lab, guests: Guests) -> Iterator[Guest]:
     host.virsh("detach-disk", "web", "vda", "--config")
     host.virsh("vol-create-as", "vms", "data", "64M", "--format", "qcow2")
     host.virsh("pool-refresh", "vms")
-    attach(host, "web", disk("vda", "pool='vms' volume='root'", "volume"))
-    attach(host, "web", disk("vdb", "pool='vms' volume='data'", "volume"))
-    attach(host, "web", disk("sda", "pool='vms' volume='seed.iso'", "volume", "raw", "cdrom", "sata"))
+    add_devices(host, "web", disk("vda", "pool='vms' volume='root'", "volume"))
+    add_devices(host, "web", disk("vdb", "pool='vms' volume='data'", "volume"))
+    add_devices(host, "web", disk("sda", "pool='vms' volume='seed.iso'", "volume", "raw", "cdrom", "sata"))
     host.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()
@@ -225,10 +221,10 @@ def test_network_storage_is_left_alone(lab: Lab, fleet: Fleet, guests: Guests, s
     """A host that does not reach it is no destination; one that does takes the guest, with it or with nothing else; nothing is ever copied of it."""
     guest, plain = guests.create("web", "kvm1", start=False), guests.create("plain", "kvm1", start=False)
     device = disk("vdb", "protocol='nbd' name='data'", "network", "raw", inner=served)
-    attach(lab["kvm1"], "web", device)
+    add_devices(lab["kvm1"], "web", device)
     plain.host.virsh("detach-disk", "plain", "vda", "--config")
     lab["kvm1"].run("rm", plain.disk)
-    attach(lab["kvm1"], "plain", device.replace("vdb", "vda"))
+    add_devices(lab["kvm1"], "plain", device.replace("vdb", "vda"))
     error = fleet.play("migrate", instance="web").refused()
     assert "no server of disk vdb (nbd data) takes a connection from here: 10." in error
     assert guest.hosts == ["kvm1"]
@@ -255,7 +251,7 @@ def test_storage_that_the_destination_cannot_use(lab: Lab, fleet: Fleet, guests:
     """A driver and a secret that it lacks, a block device: each is named, with what to do, before the guest is touched."""
     guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
     login = "<auth username='u'><secret type='ceph' usage='ceph-web'/></auth>"
-    attach(host, "web", disk("vdb", "protocol='rbd' name='p/i'", "network", "raw", inner=login))
+    add_devices(host, "web", disk("vdb", "protocol='rbd' name='p/i'", "network", "raw", inner=login))
     error = fleet.play("migrate", instance="web").refused()
     assert "The ceph secret of the usage ceph-web, which disk vdb needs, is not defined on this host" in error
     definition = "<secret private='yes'><usage type='ceph'><name>ceph-web</name></usage></secret>"
@@ -266,7 +262,7 @@ def test_storage_that_the_destination_cannot_use(lab: Lab, fleet: Fleet, guests:
     assert "of the usage ceph-web, which disk vdb needs, is not defined here and does not travel, since it is private: define it" in error
 
     host.virsh("detach-disk", "web", "vdb", "--config")
-    attach(host, "web", disk("vdb", "dev='/dev/null'", "block", "raw"))
+    add_devices(host, "web", disk("vdb", "dev='/dev/null'", "block", "raw"))
     error = fleet.play("migrate", instance="web").refused()
     assert "Disk vdb, /dev/null: a block device (LVM volume, partition, LUN) of this host; copy it into a file" in error
     assert guest.hosts == ["kvm1"]
@@ -289,7 +285,7 @@ def on_shared(lab: Lab, guests: Guests, shared: str) -> Iterator[Guest]:
     host.sh(f"cp {IMAGES}/base/kvmfleet-guest.qcow2 {shared}/base.qcow2 && mv {guest.disk} {shared}/web.qcow2")
     host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {shared}/base.qcow2 {shared}/web.qcow2")
     host.virsh("detach-disk", "web", "vda", "--config")
-    attach(host, "web", disk("vda", f"file='{shared}/web.qcow2'"))
+    add_devices(host, "web", disk("vda", f"file='{shared}/web.qcow2'"))
     host.virsh("start", "web")
     yield guest.wait()
     guests.delete_all()
@@ -320,7 +316,7 @@ def test_a_run_that_dies_between_the_hosts_of_shared_storage(lab: Lab, fleet: Fl
     subject, host = Subject(lab, on_shared, on_shared.write()), lab["kvm1"]
     fleet.vars["kvmfleet_image_directories"] = [IMAGES, shared]
     files = host.sh(f"ls -A {shared}")
-    assert play_to_death(fleet, "Move | Copy, verify, rebase, grow, define and start at the destination", "migrate", instance="web", migrate_lease=3)
+    assert play_to_death(fleet, SWITCH, "migrate", instance="web", migrate_lease=3)
     assert (on_shared.hosts, subject.running_on) == ([], [])
     assert host.sh(f"ls -A {shared}") == files
     fleet.play("recover", instance="web", migrate_lease=3).ok()

@@ -23,6 +23,9 @@ from .fleet import Fleet, Playing, Run
 from .guest import Guest
 from .lab import IMAGES, Host, Lab
 
+# A run that dies before this task leaves a sealed source, and a destination that does not define the guest.
+SWITCH = "Move | Copy, verify, rebase, grow, define and start at the destination"
+
 # A dead run is known to be dead after this many seconds; a lost host is noticed as fast.
 LEASE = 3
 IMPATIENT_SSH = " -o ServerAliveInterval=2 -o ServerAliveCountMax=2 -o ConnectTimeout=4"

@@ -1,7 +1,7 @@
 # Copyright: kvmfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The snapshots of a guest, as libvirt lists them."""
+"""The snapshots of the guest web, as libvirt lists them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .guest import Guest
 from .lab import Host
 
 
-def snapshots(host: Host, name: str = "web") -> list[tuple[str, str]]:
+def snapshots(host: Host) -> list[tuple[str, str]]:
     """Each snapshot with its parent."""
-    return [(line.split()[0], line.split()[-1]) for line in host.virsh("snapshot-list", name, "--parent").splitlines() if line.strip()]
+    return [(line.split()[0], line.split()[-1]) for line in host.virsh("snapshot-list", "web", "--parent").splitlines() if line.strip()]
 
 
 def go_back_to(guest: Guest, snapshot: str) -> None:

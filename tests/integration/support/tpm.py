@@ -12,8 +12,7 @@ from struct import pack, unpack_from
 
 from .guest import Guest
 
-SECRET = b"the key of the disk"
-
+_SECRET = b"the key of the disk"
 _STATES = "/var/lib/libvirt/swtpm"
 _OWNER = 0x40000001
 _PASSWORD_SESSION = pack(">IHBH", 0x40000009, 0, 0, 0)
@@ -37,12 +36,12 @@ class Sealed:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self._uuid = guest.host.virsh("domuuid", guest.name).strip()
-        self._blob = _seal(guest, SECRET)
+        self._blob = _seal(guest, _SECRET)
         assert self.opens()
 
     def opens(self) -> bool:
         """Whether it is still the same TPM; an error of the TPM fails the test."""
-        return _unseal(self.guest, self._blob) == SECRET
+        return _unseal(self.guest, self._blob) == _SECRET
 
     @property
     def keepers(self) -> list[str]:
