@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._errors import KvmfleetError
+from ._whole_file import sync_directory
 
 DEFAULT_STATE_PATH = "/var/lib/kvmfleet"
 SCHEMA_VERSION = 1
@@ -181,12 +182,3 @@ def _is_older(path: str, before: float) -> bool:
         return os.stat(path).st_mtime < before
     except FileNotFoundError:
         return False
-
-
-def sync_directory(path: str) -> None:
-    """Make the directory's entries (renames, unlinks) durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
