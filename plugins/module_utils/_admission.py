@@ -25,6 +25,7 @@ from . import (
     _kept,
     _libvirt,
     _machine_types,
+    _names,
     _network_disks,
     _networks,
     _new_files,
@@ -34,7 +35,7 @@ from . import (
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
-from ._incoming import exports, shortages
+from ._incoming import all_files, exports, shortages
 from ._journal import Journal
 from ._state_dir import StateDir
 
@@ -80,6 +81,7 @@ def admit(
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)
+        reasons += _name_reasons(record)
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -195,6 +197,13 @@ def _new_file_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
     taken = [path for path in new if os.path.lexists(path) or path in {disk["path"] for disk in record["disks"]}]
     reasons = [_reason("path_taken", f"{path} exists here already, and a disk that the flavor has would be made there") for path in taken]
     return reasons + [_reason("tool_missing", f"{tool} is not installed here") for tool in _new_files.missing_tools(record)]
+
+
+def _name_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whether the filesystems here take the names that the operation gives to files beside those of the guest."""
+    paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + [log["path"] for log in record.get("console_logs", ())]
+    found = filter(None, map(_names.too_long, dict.fromkeys([*paths, *filter(None, [record["nvram"]])])))
+    return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 
 
 def _reason(code: str, reason: str, answer: Room | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from . import _names
 from ._journal import Journal
 
 DIRECTORY = "/var/log"
@@ -111,7 +112,7 @@ def _remove_parts(record: Mapping[str, Any]) -> None:
 
 
 def _part(record: Mapping[str, Any], path: str) -> str:
-    return f"{path}.{record['uuid']}.part"
+    return _names.beside(path, _names.PART, record)
 
 
 def _below(path: str, directory: str) -> bool:
@@ -147,7 +148,7 @@ def _extend(path: str, content: bytes) -> bool:
 
 def _make(path: str, content: bytes) -> int:
     """A new file that only root reads, as virtlogd makes it; its inode."""
-    with contextlib.suppress(FileNotFoundError):
+    with _names.if_there():
         os.unlink(path)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
         stream.write(content)

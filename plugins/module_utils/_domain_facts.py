@@ -25,6 +25,7 @@ from . import (
     _huge_pages,
     _identity,
     _libvirt,
+    _names,
     _networks,
     _pools,
     _power,
@@ -195,6 +196,15 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if "error" in disk:
             yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
         yield from _image_refusals(disk)
+    yield from _name_refusals(facts)
+
+
+def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A name that an operation cannot append anything to: the destination asks its own filesystems again."""
+    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"], *(log["path"] for log in facts["console_logs"])]
+    for name in map(_names.too_long, dict.fromkeys(filter(None, paths))):
+        if name is not None:
+            yield "name_too_long", f"{name}."
 
 
 def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,6 @@ from ._errors import KvmfleetError
 
 BOOT_FILES = ("kernel", "initrd", "dtb")
 """Elements of `<os>` that name a file which the guest boots from, beside its disks."""
-LAYER_SUFFIX = ".resize-"
 """Of a layer over a disk, until a resize in place is confirmed or reverted; the UUID of the operation follows."""
 METADATA_NAMESPACE = "https://kvmfleet.github.io/compute/domain/1"
 MAX_BYTES = 4 * 1024 * 1024

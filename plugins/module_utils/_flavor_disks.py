@@ -16,14 +16,15 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _domain_edit, _domain_tree
-from ._domain_xml import LAYER_SUFFIX, Disk, integer, own_record
+from . import _domain_edit, _domain_tree, _names
+from ._domain_xml import Disk, integer, own_record
 from ._errors import KvmfleetError
 
 ROLES = ("ephemeral", "swap")
 
 _RECORD = "disks"
 _ITEM = "disk"
+_LAYER = _names.RESIZE.partition("{")[0]
 _LETTERED = re.compile(r"([a-z]+?d)([a-z]{1,2})")
 _MOST_TARGETS = 26 * 27
 _MOST_IDE = 4
@@ -103,7 +104,7 @@ def _recorded(root: ET.Element, disks: Sequence[Disk]) -> dict[str, str]:
         if role in ROLES and _why_not(there, target) is None:
             # Until a resize in place is confirmed, what has the target is a layer over it.
             is_now = there[target].volume or os.path.basename(there[target].path or "")
-            if is_now == name or is_now.startswith(name + LAYER_SUFFIX):
+            if is_now == name or is_now.startswith(name + _LAYER):
                 found[role] = target
     return found
 

@@ -11,13 +11,11 @@ included, is as it was at the switch. Confirm merges the layers back, while the 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from typing import Any
 
-from . import _claims, _defining, _domain_edit, _domain_xml, _flavor_disks, _libvirt, _new_files, _pools, _power, _qemu_img, _sealing, _tpm_state
-from ._domain_xml import LAYER_SUFFIX
+from . import _claims, _defining, _domain_edit, _domain_xml, _flavor_disks, _libvirt, _names, _new_files, _pools, _power, _qemu_img, _sealing, _tpm_state
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -33,7 +31,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     if record["step"] == "layering":
         for disk in _writable(record):
             layer = layer_path(record, disk)
-            with contextlib.suppress(FileNotFoundError):
+            with _names.if_there():
                 os.unlink(layer)
             _qemu_img.create_overlay(layer, disk["path"], disk["format"], disk["grow_to"])
         if record["nvram"]:
@@ -65,10 +63,10 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         domain = _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
         for disk in _writable(record):
-            with contextlib.suppress(FileNotFoundError):
+            with _names.if_there():
                 os.unlink(layer_path(record, disk))
         if record["nvram"]:
-            with contextlib.suppress(FileNotFoundError):
+            with _names.if_there():
                 os.replace(_kept(record, record["nvram"]), record["nvram"])
         if record["private"].get("tpm"):
             _tpm_state.remove(record["instance_uuid"], record["uuid"])
@@ -112,10 +110,10 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
                 domain = _libvirt.define(conn, _domain_edit.to_string(root))
         if disk.get("pool"):
             domain = _as_volume(conn, domain, disk)
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             os.unlink(layer)
     if record["nvram"]:
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             os.unlink(_kept(record, record["nvram"]))
     for disk in _left_behind(record):
         if os.path.lexists(disk["path"]):
@@ -139,7 +137,7 @@ def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
 
 
 def _kept(record: dict[str, Any], path: str) -> str:
-    return path + LAYER_SUFFIX + record["uuid"]
+    return _names.beside(path, _names.RESIZE, record)
 
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:

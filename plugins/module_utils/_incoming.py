@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from . import _names
 from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 from ._state_dir import sync_directory
@@ -64,17 +65,17 @@ def all_files(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def part_path(record: dict[str, Any], path: str) -> str:
     """Where a file lies until it is complete and proven."""
-    return f"{path}.{record['uuid']}.part"
+    return _names.beside(path, _names.PART, record)
 
 
 def layer_part_path(record: dict[str, Any], path: str) -> str:
     """Where a layer of a disk lies until it is merged into what came before."""
-    return part_path(record, path) + ".layer"
+    return _names.beside(path, _names.LAYER_PART, record)
 
 
 def kept_path(record: dict[str, Any], path: str) -> str:
     """Where what has come of a file waits for the next operation of its instance."""
-    return f"{path}.{record['instance_uuid']}.kept"
+    return _names.beside(path, _names.KEPT, record)
 
 
 def publish(journal: Journal, record: dict[str, Any], paths: Iterable[str], step: str | None = None) -> dict[str, Any]:
@@ -157,10 +158,9 @@ def _here(record: dict[str, Any], name: str) -> int:
 
 
 def allocated(path: str) -> int:
-    try:
+    with _names.if_there():
         return os.stat(path).st_blocks * 512
-    except FileNotFoundError:
-        return 0
+    return 0
 
 
 def _free(directory: str) -> int:

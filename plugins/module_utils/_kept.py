@@ -11,12 +11,12 @@ anything else needs the room.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import Any
 
 from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writable
+from ._names import if_there
 from ._state_dir import StateDir
 
 _KIND = "kept"
@@ -53,7 +53,7 @@ def give_back(path: str) -> None:
 def adopt(state: StateDir, record: dict[str, Any]) -> None:
     """Let an operation that was admitted go on with what was kept of its instance."""
     for path in exports(record).values():
-        with contextlib.suppress(FileNotFoundError):
+        with if_there():
             os.rename(kept_path(record, path), part_path(record, path))
     drop(state, record["instance_uuid"])
 
@@ -63,7 +63,7 @@ def drop(state: StateDir, *instance_uuids: str) -> bool:
     documents = [document for instance_uuid in instance_uuids if (document := state.read(_KIND, instance_uuid))]
     for document in documents:
         for path in document["files"]:
-            with contextlib.suppress(FileNotFoundError):
+            with if_there():
                 os.unlink(path)
         state.remove(_KIND, document["instance_uuid"])
     return bool(documents)

@@ -9,14 +9,13 @@ They are known by the record before they exist: under names that bear the UUID o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import _qemu_img
+from . import _names, _qemu_img
 from ._errors import KvmfleetError
 from ._incoming import part_path, publish
 from ._journal import Journal
@@ -55,16 +54,16 @@ def remove(record: Mapping[str, Any]) -> None:
     """Remove what `make` has made, or had begun to make; a file that has got the name of one since stays."""
     for disk in record.get("new_disks", ()):
         for path in (_raw_path(record, disk), part_path(record, disk["path"])):
-            with contextlib.suppress(FileNotFoundError):
+            with _names.if_there():
                 os.unlink(path)
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             if os.lstat(disk["path"]).st_ino == record.get("inodes", {}).get(disk["path"]):
                 os.unlink(disk["path"])
 
 
 def _raw_path(record: Mapping[str, Any], disk: Mapping[str, Any]) -> str:
     """What is formatted, which takes no more room than the format itself; the image is made of it."""
-    return part_path(record, disk["path"]) + ".raw"
+    return _names.beside(disk["path"], _names.RAW_PART, record)
 
 
 def _formatting(record: Mapping[str, Any], disk: Mapping[str, Any], path: str) -> list[str]:

@@ -11,17 +11,15 @@ going back folds them into it, so that the disk is one file of its old name agai
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
-from . import _domain_edit, _domain_xml, _libvirt, _qemu_img
+from . import _domain_edit, _domain_xml, _libvirt, _names, _qemu_img
 from ._content_digest import data_bytes
 from ._errors import KvmfleetError
 from ._incoming import travelling, writable
 from ._journal import Journal
 
-LAYER_SUFFIX = ".precopy-"
 FREEZABLE_STEPS = ("begun", "precopying")
 _LITTLE = 4 * 1024 * 1024  # bytes that are not worth another round, however slow the link
 _CONVERGING = 0.8  # a layer this much smaller than the one before is worth a round of its own
@@ -29,7 +27,7 @@ _CONVERGING = 0.8  # a layer this much smaller than the one before is worth a ro
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any], number: int) -> str:
     """Layer `number` of a disk, beside it; number 0 is the disk itself."""
-    return f"{disk['path']}{LAYER_SUFFIX}{record['uuid']}.{number}" if number else disk["path"]
+    return _names.beside(disk["path"], _names.PRECOPY, record, number) if number else disk["path"]
 
 
 def layers(record: dict[str, Any], disk: dict[str, Any]) -> list[str]:
@@ -116,7 +114,7 @@ def remove_layers(record: dict[str, Any]) -> None:
     """Delete the files of all layers."""
     for disk in writable(record):
         for path in layers(record, disk):
-            with contextlib.suppress(FileNotFoundError):
+            with _names.if_there():
                 os.unlink(path)
 
 

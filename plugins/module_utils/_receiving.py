@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import Any
@@ -21,6 +20,7 @@ from . import (
     _identity,
     _kept,
     _libvirt,
+    _names,
     _new_files,
     _pools,
     _power,
@@ -214,13 +214,13 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
     _shared_storage.remove(record)
     _kept.keep(journal.state, record, keep_partial)
     for path in exports(record).values():
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             os.unlink(part_path(record, path))
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             os.unlink(layer_part_path(record, path))
     _new_files.remove(record)
     for path, inode in record.get("inodes", {}).items():
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             if os.lstat(path).st_ino == inode:
                 os.unlink(path)
     if record.get("tpm") and "private" in record:

@@ -10,7 +10,6 @@ another name, except those on storage that it shares with the destination. Every
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
@@ -20,6 +19,7 @@ from . import (
     _domain_xml,
     _host_bindings,
     _libvirt,
+    _names,
     _pools,
     _power,
     _precopy,
@@ -35,7 +35,6 @@ from ._incoming import travelling
 from ._journal import Journal
 from ._state_dir import sync_directory
 
-SEALED_SUFFIX = ".sealed-"
 _FOLD_STALL = 120.0  # seconds without progress
 
 
@@ -137,7 +136,7 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     if record["nvram"]:
         paths.append(record["nvram"])
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
+        with _names.if_there():
             os.unlink(path)
     for directory in {os.path.dirname(path) for path in paths}:
         sync_directory(directory)
@@ -151,7 +150,7 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
 
 def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
     """Where a disk of the record lies while the source copy is sealed; one on shared storage keeps its name, and nothing is here."""
-    return disk["path"] + SEALED_SUFFIX + record["uuid"] if disk["kind"] == "disk" else disk["path"]
+    return _names.beside(disk["path"], _names.SEALED, record) if disk["kind"] == "disk" else disk["path"]
 
 
 def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:

@@ -172,6 +172,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _admission,
     _cpu_set,
     _libvirt,
+    _names,
     _new_files,
     _pools,
     _qemu_img,
@@ -198,7 +199,7 @@ def here(conn, disk, path, params):
         return on_shared_storage(disk, path, params["probes"], directories(params))
     if disk["kind"] == "media" and os.path.lexists(path):
         stem, extension = os.path.splitext(path)
-        path = f"{stem}.{params['migration_uuid']}{extension}"
+        path = _names.beside(stem, _names.OTHER_MEDIUM, {"uuid": params["migration_uuid"]}) + extension
     return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 

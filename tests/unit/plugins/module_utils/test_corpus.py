@@ -30,6 +30,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _host_state,
     _in_place,
     _libvirt,
+    _names,
     _receiving,
     _references,
     _sealing,
@@ -445,7 +446,9 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     new = doubled(found)
     record = {**planned(found, images, new)["plan"]["record"], "uuid": MIGRATION, "availability_zone": None, "private": {"domain_xml": found.xml}}
     expected = Expected(found.xml)
-    expected.moved({**record, "disks": [disk for disk in record["disks"] if disk["kind"] == "disk"]}, in_place=_in_place.LAYER_SUFFIX + MIGRATION)
+    expected.moved(
+        {**record, "disks": [disk for disk in record["disks"] if disk["kind"] == "disk"]}, in_place=_names.beside("", _names.RESIZE, {"uuid": MIGRATION})
+    )
     expected.recorded(new)
     expected.resized(new["vcpus"], new["ram"])
     after = _libvirt.inactive_xml(_defining.define(qemu, _in_place._definition(record)))
