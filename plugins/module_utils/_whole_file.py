@@ -23,9 +23,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from ._errors import KvmfleetError
+from ._names import NEW as NEW_SUFFIX
 
-NEW_SUFFIX = ".new"
-"""What the name of a file ends with until the file is whole."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BLOCK = 64 * 1024
 _ZERO = bytes(_BLOCK)
