@@ -16,8 +16,9 @@ from typing import Any
 
 from . import _identity, _qemu_img
 from ._errors import KvmfleetError
+from ._image_header import strings
 from ._image_store import PART_SUFFIX, STORE, lock_name
-from ._image_use import Uses, strings
+from ._image_use import Uses
 from ._journal import Journal
 from ._state_dir import StateDir, sync_directory
 

@@ -5,33 +5,24 @@
 """Who on this host refers to a fetched base image: guests, records of open operations, channels, and every file in the image directories.
 
 Whatever mentions an image counts as a use, even where it could not be one: a guest may write what it likes into the header of its disk, and gains
-nothing by that but an image which stays. Headers are read here and not by QEMU's tools, and nothing but the header of a regular file is read because of
-them.
+nothing by that but an image which stays.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import _domain_xml, _libvirt, _pools
 from ._errors import KvmfleetError
+from ._image_header import below, named_files, strings, walk
 from ._journal import CLOSED, Journal
 from ._state_dir import StateDir
 
-_MAGIC = b"QFI\xfb"
-_HEADER = 20
-_MAX_NAME = 1023
-_MAX_OFFSET = 2**63
-_MAX_FILES = 1000
 _SHA256 = 64
-_DRIVERS = ("qcow2", "raw", "file", "host_device")  # what else is a text in the JSON of a local image
-_NO_FILES = ("/dev/", "/proc/", "/sys/")
 
 
 class Uses:
@@ -49,8 +40,9 @@ class Uses:
     def of_host(self, connection: Any, state: StateDir, directories: Iterable[str]) -> None:
         """Look everywhere. The journal is read before and after the domains, since an operation takes a guest from one to the other."""
         self._of_journal(state)
-        for domain in _libvirt.all_domains(connection):
-            self._of_domain(connection, domain)
+        for domain, documents in _libvirt.documents(connection):
+            for document in documents:
+                self._of_document(connection, document.xml, f"guest {domain.name()}")
         self._of_journal(state)
         self._of_channels(state)
         for path in _files(directories):
@@ -80,13 +72,11 @@ class Uses:
                 with contextlib.suppress(OSError):
                     self.mention(os.readlink(os.path.join(parent, name)), f"channel {os.path.relpath(parent, exports).partition('/')[0]}")
 
-    def _of_domain(self, connection: Any, domain: Any) -> None:
-        by = f"guest {domain.name()}"
-        for text in _libvirt.definitions(domain):
-            self.mention(text, by)
-            for root in _domains_in(_domain_xml.parse_document(text)):
-                for disk in _domain_xml.disks(root):
-                    self._of_disk(connection, disk, by)
+    def _of_document(self, connection: Any, text: str, by: str) -> None:
+        self.mention(text, by)
+        for root in _domains_in(_domain_xml.parse_document(text)):
+            for disk in _domain_xml.disks(root):
+                self._of_disk(connection, disk, by)
 
     def _of_disk(self, connection: Any, disk: _domain_xml.Disk, by: str) -> None:
         path = disk.path
@@ -103,70 +93,11 @@ class Uses:
 
     def _follow(self, top: str, by: str) -> str | None:
         """Note the backing file of an image, its backing file, and so on; the first reason why not all of them can be known."""
-        problem, seen, waiting = None, set(), [top]
-        while waiting and len(seen) < _MAX_FILES:
-            path = os.path.realpath(waiting.pop())
-            if path in seen or path in self._paths:
-                continue
-            seen.add(path)
-            try:
-                backing = backing_name(path, device=path == os.path.realpath(top))
-            except OSError as exc:
-                problem = problem or f"{_printable(path)}: {exc.strerror or exc}"
-                continue
-            for text in [] if backing is None else [backing, *_named_files(backing)]:
+        named, unreadable = walk(top, self._paths)
+        for path, backing in named:
+            for text in (backing, *named_files(backing), *below(path, backing)):
                 self.mention(text, by)
-            for name in [] if backing is None else _named_files(backing):
-                below = os.path.join(os.path.dirname(path), name)
-                self.mention(below, by)
-                waiting.append(below)
-        return problem if not waiting else f"more than {_MAX_FILES} layers"
-
-
-def backing_name(path: str, device: bool = False) -> str | None:
-    """The name of the backing file in the header of a qcow2 image; None for any other file.
-
-    :param device: it may be a block device too. What only a header names may not: opening some devices does something.
-    """
-    kind = os.stat(path).st_mode
-    if path.startswith(_NO_FILES) and not (device and stat.S_ISBLK(kind)):
-        raise OSError("not a file on a disk")
-    if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
-        raise OSError("not a regular file")
-    with open(path, "rb", buffering=0) as stream:
-        header = os.pread(stream.fileno(), _HEADER, 0)
-        if header[:4] != _MAGIC:
-            return None
-        offset, length = int.from_bytes(header[8:16], "big"), int.from_bytes(header[16:20], "big")
-        if not offset or not length:
-            return None
-        if offset >= _MAX_OFFSET:
-            raise OSError("its header names a place beyond any file")
-        return os.fsdecode(os.pread(stream.fileno(), min(length, _MAX_NAME), offset))
-
-
-def _named_files(backing: str) -> list[str]:
-    """The files that the name of a backing file may mean; none of this host's if it is neither a path nor JSON with paths."""
-    if "\0" in backing:
-        return []
-    if backing.startswith("json:"):
-        try:
-            texts = strings(json.loads(backing[len("json:") :]))
-            return [name for text in texts if not (text.startswith("json:") or text in _DRIVERS) for name in _named_files(text)]
-        except (ValueError, RecursionError):
-            return []
-    if backing.startswith("file:"):
-        return [backing[len("file:") :]]
-    return [backing] if ":" not in backing.partition("/")[0] else []
-
-
-def strings(value: Any) -> Iterator[str]:
-    """All texts in a document, wherever they are."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from strings(item)
+        return next((f"{_printable(path)}: {exc.strerror or exc}" for path, exc in unreadable), None)
 
 
 def _domains_in(root: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import urllib.parse
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ._errors import KvmfleetError, shown
 
@@ -174,9 +174,9 @@ def all_domain_stats(connection: Any) -> list[tuple[Any, dict[str, Any]]]:
     return connection.getAllDomainStats(wanted, 0)
 
 
-def domain_uuids(connection: Any, *, persistent: bool = False, autostart: bool = False) -> set[str]:
-    """UUIDs of the domains that are persistent and (or) started with the host."""
-    flags = (libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT if persistent else 0) | (libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART if autostart else 0)
+def domain_uuids(connection: Any, *, persistent: bool = False, autostart: bool = False, flags: int = 0) -> set[str]:
+    """UUIDs of the domains that are persistent and (or) started with the host, or whatever other flags of libvirt's say."""
+    flags |= (libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT if persistent else 0) | (libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART if autostart else 0)
     return {domain.UUIDString() for domain in connection.listAllDomains(flags)}
 
 
@@ -463,10 +463,35 @@ def all_domains(connection: Any) -> list[Any]:
     return connection.listAllDomains(0)
 
 
-def definitions(domain: Any) -> list[str]:
-    """Everything that a domain is or was defined as, without secrets: what runs, the next boot, its snapshots. Nothing if it has gone."""
+class Document(NamedTuple):
+    """What libvirt knows of a domain, without secrets, and what it is of it: `runs`, `defined`, `saved` (managed save), `snapshot`, `checkpoint`, `backup`."""
 
-    def read() -> list[str]:
-        return [live_xml(domain), inactive_xml(domain, secure=False), *(snapshot["xml"] for snapshot in snapshots(domain, secure=False))]
+    kind: str
+    name: str | None
+    xml: str
 
-    return _unless_gone(read) or []
+
+def documents(connection: Any) -> Iterator[tuple[Any, list[Document]]]:
+    """Every domain of the host with all that says what it needs, now or later; nothing of one that has gone since it was listed."""
+    active = domain_uuids(connection, flags=libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    saved = domain_uuids(connection, flags=libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+    with_snapshots = domain_uuids(connection, flags=libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
+    with_checkpoints = domain_uuids(connection, flags=libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT)
+
+    def read(domain: Any) -> Iterator[Document]:
+        uuid = domain.UUIDString()
+        if uuid in active:
+            yield Document("runs", None, live_xml(domain))
+            backup = _unless(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, lambda: supported(lambda: domain.backupGetXMLDesc(0), None))
+            if backup is not None:
+                yield Document("backup", None, backup)
+        yield Document("defined", None, inactive_xml(domain, secure=False))
+        if uuid in saved:
+            yield Document("saved", None, domain.managedSaveGetXMLDesc(0))
+        for snapshot in snapshots(domain, secure=False) if uuid in with_snapshots else ():
+            yield Document("snapshot", snapshot["name"], snapshot["xml"])
+        for checkpoint in supported(domain.listAllCheckpoints, []) if uuid in with_checkpoints else ():
+            yield Document("checkpoint", checkpoint.getName(), checkpoint.getXMLDesc(0))
+
+    for domain in all_domains(connection):
+        yield domain, _unless_gone(lambda domain=domain: list(read(domain))) or []

@@ -264,7 +264,7 @@ def _checked(item: Mapping[str, str], wanted: Mapping[str, Mapping[str, Any]]) -
 
 def _used(conn: Any, journal: Journal, but: str) -> set[str | None]:
     """UUIDs and usages that something on this host names, the operation `but` left out."""
-    documents = [text for domain in _libvirt.all_domains(conn) for text in _libvirt.definitions(domain)]
+    documents = [document.xml for _domain, found in _libvirt.documents(conn) for document in found]
     documents += [_libvirt.pool_xml(pool) for pool in _libvirt.all_pools(conn)]
     found: set[str | None] = set()
     for root in map(_domain_xml.parse_document, documents):

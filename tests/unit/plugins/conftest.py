@@ -44,7 +44,7 @@ def _embedded(_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> It
     (root / "cache").symlink_to(CAPABILITIES.name)
     # QEMU is asked for its capabilities anew at each definition where its user may not open a /dev/kvm that whoever asks may: minutes a test.
     (root / "etc").mkdir()
-    (root / "etc/qemu.conf").write_text('user = "root"\ngroup = "root"\n')
+    (root / "etc/qemu.conf").write_text('user = "root"\ngroup = "root"\nstdio_handler = "file"\nsecurity_driver = "none"\n')
     secrets = libvirt.open(f"secret:///embed?root={root}")  # a driver of its own, that of QEMU then uses it; it dies when one is undefined
     connection = libvirt.open(f"qemu:///embed?root={root}")
     yield connection
@@ -57,7 +57,29 @@ def qemu(_embedded: Any) -> Iterator[Any]:
     """A connection to libvirt's QEMU driver that has no domains."""
     yield _embedded
     for domain in _embedded.listAllDomains():
+        if domain.isActive():
+            domain.destroy()
         domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+
+
+@pytest.fixture
+def guest(qemu: Any) -> Callable[..., Any]:
+    """Define a small guest, which may run too: it has no system, and QEMU opens its disks all the same."""
+
+    def make(name: str, disks: dict[str, Any], *, running: bool = False, os: str = "", uuid: str | None = None) -> Any:
+        elements = "".join(
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='{target}' bus='virtio'/></disk>"
+            for target, path in disks.items()
+        )
+        domain = qemu.defineXML(
+            f"<domain type='qemu'><name>{name}</name>{f'<uuid>{uuid}</uuid>' if uuid else ''}<memory unit='MiB'>32</memory>"
+            f"<os><type arch='x86_64' machine='q35'>hvm</type>{os}</os><features><acpi/></features><devices>{elements}</devices></domain>"
+        )
+        if running:
+            domain.create()
+        return domain
+
+    return make
 
 
 @pytest.fixture

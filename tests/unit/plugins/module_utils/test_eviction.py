@@ -17,8 +17,8 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _libvirt, _pools
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._image_header import backing_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import lock_name
-from ansible_collections.kvmfleet.compute.plugins.module_utils._image_use import backing_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 
 DAY = 24 * 3600

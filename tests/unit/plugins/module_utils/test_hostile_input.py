@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _image_use, _journal, _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _image_header, _journal, _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.mutation import mutated, ours
@@ -155,7 +155,7 @@ def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path) -> Non
             except KvmfleetError as exc:
                 answers.add(exc.code)
         try:
-            _image_use.backing_name(str(victim))
+            _image_header.backing_name(str(victim))
         except OSError:
             answers.add("unreadable")
     assert time.monotonic() - began < 120
