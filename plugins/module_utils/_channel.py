@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import _whole_file
 from ._errors import KvmfleetError
 
 USER = "kvmfleet"
@@ -32,9 +33,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 def write_key(path: str, key: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(f"{USER}:{key}\n")
+    _whole_file.write(path, f"{USER}:{key}\n".encode("ascii"), durable=False)
 
 
 def unreachable(address: str, port: int, timeout: float) -> str | None:

@@ -14,6 +14,8 @@ import contextlib
 import os
 import re
 
+from . import _whole_file
+
 # What GnuTLS reads where nothing else is told, as Debian and Ubuntu build it.
 _CONFIG = "/etc/gnutls/config"
 # A policy of Fedora and Red Hat lists what is allowed, and is not to be edited; AES comes first there.
@@ -34,8 +36,7 @@ def variables(directory: str) -> dict[str, str]:
     if re.search(r"^\s*override-mode\s*=\s*allowlist", text, re.MULTILINE):
         return {}
     path = os.path.join(directory, "gnutls.config")
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(text + _WITHOUT_CHACHA20)
+    _whole_file.write(path, (text + _WITHOUT_CHACHA20).encode(), durable=False)
     return {"GNUTLS_SYSTEM_PRIORITY_FILE": os.path.abspath(path)}
 
 

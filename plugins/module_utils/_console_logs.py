@@ -13,13 +13,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import stat
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from . import _names
+from . import _names, _whole_file
+from ._errors import KvmfleetError
 from ._journal import Journal
 
 DIRECTORY = "/var/log"
@@ -60,7 +60,7 @@ def read(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     limit = min(LIMIT, _ALL // max(1, len(logs)))
     found = []
     for path in logs:
-        with contextlib.suppress(OSError), _opened(path, os.O_RDONLY) as stream:
+        with contextlib.suppress(OSError, KvmfleetError), _opened(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             stream.seek(max(0, size - limit))
             content = base64.b64encode(zlib.compress(stream.read(limit), 1)).decode()
@@ -85,13 +85,13 @@ def receive(journal: Journal, record: dict[str, Any], given: Sequence[Mapping[st
                 else:
                     made[path] = _make(_part(record, path), content)
                     notes += [] if log["whole"] else [f"of console log {path} the last {len(content)} bytes came"]
-            except (OSError, ValueError, zlib.error) as exc:
+            except (OSError, ValueError, zlib.error, KvmfleetError) as exc:
                 notes.append(f"console log {path} did not come: {exc}")
     if made or notes:
         record = journal.update(record, log_inodes={**record.get("log_inodes", {}), **made}, note="; ".join(notes) or None)
     for path in made:
-        with contextlib.suppress(OSError):
-            os.link(_part(record, path), path)
+        with contextlib.suppress(OSError, KvmfleetError):
+            _whole_file.publish(_part(record, path), path)
     _remove_parts(record)
     return record
 
@@ -122,11 +122,8 @@ def _below(path: str, directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: str, flags: int) -> Iterator[BinaryIO]:
-    """A regular file, not through a symbolic link; OSError for anything else."""
-    with open(os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+b" if flags & os.O_RDWR else "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(f"{path} is no regular file")
+def _opened(path: str, *, writable: bool = False) -> Iterator[BinaryIO]:
+    with _whole_file.opened(path, writable=writable) as descriptor, os.fdopen(descriptor, "r+b" if writable else "rb", closefd=False) as stream:
         yield stream
 
 
@@ -139,7 +136,7 @@ def _content(log: Mapping[str, Any]) -> bytes:
 
 def _extend(path: str, content: bytes) -> bool:
     """Append what of the content the file does not have yet; False, and nothing done, where it has something else."""
-    with _opened(path, os.O_RDWR) as stream:
+    with _opened(path, writable=True) as stream:
         known = stream.read(LIMIT + 1)
         if content.startswith(known):
             stream.write(content[len(known) :])
@@ -150,6 +147,6 @@ def _make(path: str, content: bytes) -> int:
     """A new file that only root reads, as virtlogd makes it; its inode."""
     with _names.if_there():
         os.unlink(path)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
+    with _whole_file.make(path) as stream:
         stream.write(content)
-        return os.fstat(stream.fileno()).st_ino
+    return _whole_file.complete(path).st_ino

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 
+from . import _whole_file
 from ._errors import KvmfleetError
 
 BROKE = "download_broke"  # what has arrived is worth keeping
@@ -27,7 +27,6 @@ _ZERO = bytes(_BLOCK)
 _RETRY = 1.0
 _PROGRESS = 64 * 1024
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 
 
@@ -176,7 +175,8 @@ class _Part:
 
     def __init__(self, path: str, size: int) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._opened = contextlib.ExitStack()
+        self._descriptor = self._opened.enter_context(_whole_file.part(path))
         self.length = os.fstat(self._descriptor).st_size
         if self.length > size:
             self.begin_again()
@@ -188,7 +188,7 @@ class _Part:
         try:
             os.ftruncate(self._descriptor, self.length)
         finally:
-            os.close(self._descriptor)
+            self._opened.close()
 
     def begin_again(self) -> None:
         os.ftruncate(self._descriptor, 0)
@@ -202,7 +202,7 @@ class _Part:
                     self._write(block)
                 self.length += len(block)
         except OSError as exc:
-            code = "no_space" if exc.errno in _NO_ROOM else "os_error"
+            code = "no_space" if exc.errno in _whole_file.NO_ROOM else "os_error"
             raise KvmfleetError(code, f"Writing {self._path} failed: {exc.strerror}.", path=self._path) from exc
 
     def finish(self) -> None:

@@ -23,6 +23,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from . import _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, write_key
 from ._content_digest import tree
 from ._errors import KvmfleetError
@@ -262,9 +263,7 @@ class _Supervisor:
 def _publish(directory: str, name: str, document: dict[str, Any]) -> None:
     """Let a complete document appear at once; the temporary file lies one level up, where the export does not show it."""
     temporary = os.path.join(os.path.dirname(directory), f".{name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(document, stream)
-    os.replace(temporary, os.path.join(directory, name))
+    _whole_file.write(os.path.join(directory, name), json.dumps(document).encode(), durable=False, through=temporary)
 
 
 def _hide(program: Program, name: str) -> bool:

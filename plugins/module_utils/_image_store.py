@@ -13,15 +13,16 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _identity, _kept, _qemu_img
+from . import _identity, _kept, _qemu_img, _whole_file
 from ._download import BROKE
 from ._errors import KvmfleetError
 from ._incoming import allocated, shortage_for
 from ._journal import Journal
-from ._state_dir import StateDir, sync_directory
+from ._state_dir import StateDir
 
 STORE = "_base"
 PART_SUFFIX = ".part"
+_READ_ONLY = _whole_file.Look(-1, -1, 0o444)
 _KEPT = (BROKE, "copy_failed", "copy_stalled", "no_space")
 _LOCK_TIMEOUT = 24 * 3600.0
 
@@ -97,9 +98,8 @@ class ImageStore:
                     content = _identity.content(self.state, part, base["backing"])
                 self._prove(part, _identity.combined(content, base["backing"]), base, below)
                 # Read-only for everyone: no tool may commit an overlay into a file that other guests stand on.
-                os.chmod(part, 0o444)
-                os.rename(part, path)
-                sync_directory(directory)
+                _whole_file.complete(part, _READ_ONLY)
+                _whole_file.replace(part, path)
             except BaseException as exc:
                 with contextlib.suppress(FileNotFoundError):
                     if getattr(exc, "code", BROKE) in _KEPT:

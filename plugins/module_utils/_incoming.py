@@ -15,10 +15,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import _names
-from ._errors import KvmfleetError
+from . import _names, _whole_file
 from ._journal import CLOSED, Journal
-from ._state_dir import sync_directory
 
 UNCOPIED = ("admitted", "precopying", "receiving", "publishing")
 
@@ -84,25 +82,10 @@ def publish(journal: Journal, record: dict[str, Any], paths: Iterable[str], step
     :returns: the record, with the `inodes`.
     :raises KvmfleetError: `path_taken`.
     """
-    inodes = {}
-    for path in paths:
-        part = part_path(record, path)
-        os.chmod(part, 0o600)
-        descriptor = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        inodes[path] = os.stat(part).st_ino
+    inodes = {path: _whole_file.complete(part_path(record, path)).st_ino for path in paths}
     record = journal.update(record, step=step, inodes={**record.get("inodes", {}), **inodes})
     for path in inodes:
-        try:
-            os.link(part_path(record, path), path)
-        except FileExistsError:
-            raise KvmfleetError("path_taken", f"{path} exists on this host and does not belong to this operation.", path=path) from None
-        os.unlink(part_path(record, path))
-    for directory in {os.path.dirname(path) for path in inodes}:
-        sync_directory(directory)
+        _whole_file.publish(part_path(record, path), path)
     return record
 
 

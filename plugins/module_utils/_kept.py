@@ -15,6 +15,7 @@ import os
 import time
 from typing import Any
 
+from . import _whole_file
 from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writable
 from ._names import if_there
 from ._state_dir import StateDir
@@ -46,7 +47,8 @@ def give_back(path: str) -> None:
     status = os.statvfs(path)
     while status.f_bavail < _RESERVE * status.f_blocks and allocated(path):
         size = os.path.getsize(path)
-        os.truncate(path, size * 3 // 4 if size >= _WORTHWHILE else 0)
+        with _whole_file.part(path) as descriptor:
+            os.ftruncate(descriptor, size * 3 // 4 if size >= _WORTHWHILE else 0)
         status = os.statvfs(path)
 
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import _names, _qemu_img
+from . import _names, _qemu_img, _whole_file
 from ._errors import KvmfleetError
 from ._incoming import part_path, publish
 from ._journal import Journal
@@ -42,7 +42,7 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     disks = record.get("new_disks", ())
     for disk in disks:
         raw = _raw_path(record, disk)
-        with open(os.open(raw, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
+        with _whole_file.make(raw) as stream:
             stream.truncate(disk["size"])
         _run(*_formatting(record, disk, raw))
         _qemu_img.convert_raw(raw, part_path(record, disk["path"]), disk["format"])

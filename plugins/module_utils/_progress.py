@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from . import _whole_file
+from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
 NAME = "progress.json"
@@ -60,12 +62,9 @@ class Progress:
             "resumed": self.resumed,
             "updated_at": time.time(),
         }
-        temporary = self.path + ".tmp"
         # A full disk below the state directory is no reason to end the copy.
-        with contextlib.suppress(OSError):
-            with open(temporary, "w", encoding="utf-8") as stream:
-                json.dump(document, stream)
-            os.replace(temporary, self.path)
+        with contextlib.suppress(OSError, KvmfleetError):
+            _whole_file.write(self.path, json.dumps(document).encode(), durable=False)
 
 
 def peer_directory(state: StateDir, uuid: str) -> str:

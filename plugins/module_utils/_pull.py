@@ -20,7 +20,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import _cached_file
+from . import _cached_file, _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, die_with_parent, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
@@ -267,11 +267,8 @@ def _whole_sectors(size: int) -> int:
 
 
 def _set_size(path: str, size: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    with _whole_file.part(path) as descriptor:
         os.ftruncate(descriptor, size)
-    finally:
-        os.close(descriptor)
 
 
 def _below(node: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import _whole_file
 from ._errors import KvmfleetError
 
 FORMATS = ("qcow2", "raw")
@@ -171,10 +172,7 @@ def check(path: str, fmt: str, key: bytes | None = None) -> CheckResult:
 
 def create_overlay(path: str, backing: str, backing_fmt: str, size: int | None = None) -> None:
     """Create a qcow2 overlay, mode 0600, that did not exist before; `size` bytes, or as large as its backing file."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    except FileExistsError as exc:
-        raise KvmfleetError("image_exists", f"{path} exists already.", path=path) from exc
+    _make(path)
     try:
         _run("create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_fmt, "--", path, *([] if size is None else [str(size)]), path=path)
     except KvmfleetError:
@@ -184,12 +182,17 @@ def create_overlay(path: str, backing: str, backing_fmt: str, size: int | None =
 
 def convert_raw(source: str, path: str, fmt: str) -> None:
     """Make an image in the format `fmt`, mode 0600, that did not exist before, out of a raw file of this host; holes stay holes."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    except FileExistsError as exc:
-        raise KvmfleetError("image_exists", f"{path} exists already.", path=path) from exc
+    _make(path)
     _inspect(source, "raw")
     _run("convert", "-q", "-f", "raw", "-O", fmt, "--", source, path, path=path, timeout=_CONVERT_TIMEOUT)
+
+
+def _make(path: str) -> None:
+    try:
+        with _whole_file.make(path):
+            pass
+    except FileExistsError as exc:
+        raise KvmfleetError("image_exists", f"{path} exists already.", path=path) from exc
 
 
 def commit(path: str, base: str, timeout: float | None = None) -> None:

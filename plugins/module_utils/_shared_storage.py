@@ -15,6 +15,9 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
+from . import _whole_file
+from ._errors import KvmfleetError
+
 PREFIX = ".kvmfleet-probe-"
 
 
@@ -26,12 +29,8 @@ def draw(directories: Iterable[str]) -> dict[str, dict[str, str]]:
 def write(probes: dict[str, dict[str, str]]) -> None:
     """Write the probes; where this host may not write, the other one will read none, and the directory counts as not shared."""
     for directory, probe in probes.items():
-        with contextlib.suppress(OSError):
-            descriptor = os.open(os.path.join(directory, probe["name"]), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(probe["content"])
-                stream.flush()
-                os.fsync(descriptor)
+        with contextlib.suppress(OSError, KvmfleetError):
+            _whole_file.write(os.path.join(directory, probe["name"]), probe["content"].encode())
 
 
 def sees(directory: str, probe: dict[str, str] | None) -> bool:
@@ -49,5 +48,6 @@ def sees(directory: str, probe: dict[str, str] | None) -> bool:
 def remove(record: dict[str, Any]) -> None:
     """Remove the probes that this host wrote for the operation."""
     for directory, probe in record.get("probes", {}).items():
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(directory, probe["name"]))
+        for suffix in ("", _whole_file.NEW_SUFFIX):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, probe["name"] + suffix))

@@ -14,8 +14,8 @@ import base64
 import os
 import shutil
 
+from . import _whole_file
 from ._errors import KvmfleetError
-from ._state_dir import sync_directory
 
 DIRECTORY = "/var/lib/libvirt/swtpm"
 LIMIT = 1024 * 1024
@@ -38,14 +38,21 @@ def read(instance_uuid: str) -> dict[str, str]:
             path = os.path.join(where, name)
             if name == _LOCK:
                 continue
-            if os.path.islink(path) or not os.path.isfile(path):
-                raise KvmfleetError("tpm_state_unusable", f"{path} in the state of the TPM is no regular file.", path=path)
-            size += os.path.getsize(path)
+            content = _content(path, LIMIT + 1 - size)
+            size += len(content)
             if size > LIMIT:
                 raise KvmfleetError("tpm_state_unusable", f"The state of the TPM in {top} has more than {LIMIT} bytes.", path=top, have=size, limit=LIMIT)
-            with open(path, "rb") as stream:
-                files[os.path.relpath(path, top)] = base64.b64encode(stream.read()).decode()
+            files[os.path.relpath(path, top)] = base64.b64encode(content).decode()
     return files
+
+
+def _content(path: str, limit: int) -> bytes:
+    """The directory belongs to the user of swtpm, who may put anything there, and at any time."""
+    try:
+        with _whole_file.opened(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read(limit)
+    except KvmfleetError as exc:
+        raise KvmfleetError("tpm_state_unusable", f"{path} in the state of the TPM is no regular file.", path=path) from exc
 
 
 def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
@@ -58,22 +65,14 @@ def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
     if not files or os.path.lexists(target):
         return False
     os.makedirs(DIRECTORY, mode=0o711, exist_ok=True)
-    unfinished = f"{target}.{unique}.part"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    os.mkdir(unfinished)
-    os.chmod(unfinished, 0o711)  # noqa: S103 - as libvirt makes it: what lies below belongs to the user of swtpm, who must get there
-    for name, content in files.items():
-        path = os.path.normpath(os.path.join(unfinished, name))
-        if not path.startswith(unfinished + os.sep):
-            raise KvmfleetError("tpm_state_unusable", f"The state of the TPM names the file {name!r}, outside of its directory.", path=name)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
-            stream.write(base64.b64decode(content))
-            stream.flush()
-            os.fsync(stream.fileno())
-        sync_directory(os.path.dirname(path))
-    os.rename(unfinished, target)
-    sync_directory(DIRECTORY)
+    contents = {name: base64.b64decode(content) for name, content in files.items()}
+    # The mode is that which libvirt gives it: what lies below belongs to the user of swtpm, who must get there.
+    try:
+        _whole_file.write_tree(target, contents, through=f"{target}.{unique}.part", mode=0o711)
+    except KvmfleetError as exc:
+        if exc.code != "invalid_name":
+            raise
+        raise KvmfleetError("tpm_state_unusable", f"The state of the TPM names a file outside of its directory: {exc.message}", path=target) from exc
     return True
 
 

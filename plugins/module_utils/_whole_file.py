@@ -184,10 +184,13 @@ def rename(path: str, new_path: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
-    """The descriptor of a regular file, to read."""
+def opened(path: str, *, writable: bool = False) -> Iterator[int]:
+    """The descriptor of a regular file that exists, to read.
+
+    :param writable: to add to it as well, which is for files that grow anyway.
+    """
     with _about(path), _place(path) as (where, name):
-        descriptor = os.open(name, os.O_RDONLY | _REGULAR, dir_fd=where)
+        descriptor = os.open(name, (os.O_RDWR if writable else os.O_RDONLY) | _REGULAR, dir_fd=where)
     try:
         _require_regular(descriptor, path)
         yield descriptor

@@ -19,6 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed
 
 MIB = 1024**2
 INSTANCE = "8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7"
@@ -94,11 +95,7 @@ def test_what_is_made_goes_with_the_operation(journal: Journal, record: dict[str
     assert os.listdir(images) == []
 
 
-class Killed(BaseException):
-    """What is done when a process dies: nothing."""
-
-
-@pytest.mark.parametrize("call", range(9))
+@pytest.mark.parametrize("call", range(13))
 def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, Any], images: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     """What the journal on the disk says is enough to remove what is there."""
     calls = iter(range(99))
@@ -113,9 +110,9 @@ def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, A
 
     monkeypatch.setattr(_new_files, "_run", dying(_new_files._run))
     monkeypatch.setattr(_qemu_img, "convert_raw", dying(_qemu_img.convert_raw))
-    for name in ("link", "chmod"):
+    for name in ("link", "fchmod"):
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
-    if call < 8:
+    if call < 12:
         with pytest.raises(Killed):
             _new_files.make(journal, record)
     else:
