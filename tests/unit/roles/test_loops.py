@@ -1,0 +1,40 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ansible evaluates the condition of an included file for all items of its loop before the first item runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).parents[3] / "roles"
+FILES = sorted(ROLES.glob("*/tasks/*.yml"))
+
+
+def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
+    for task in document or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_in(task.get(part))
+
+
+def set_in(path: Path) -> set[str]:
+    """Variables that the tasks of a file set."""
+    tasks = list(tasks_in(yaml.safe_load(path.read_text())))
+    return {task["register"] for task in tasks if "register" in task} | {name for task in tasks for name in task.get("ansible.builtin.set_fact", {})}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_no_loop_over_a_file_depends_on_what_the_file_sets(path):
+    for task in tasks_in(yaml.safe_load(path.read_text())):
+        included = task.get("ansible.builtin.include_tasks")
+        if isinstance(included, str) and "loop" in task and "{{" not in included:
+            words = set(re.findall(r"\w+", str(task.get("when", ""))))
+            assert not words & set_in(path.parent / included), f"{task['name']}: put the condition into {included}"
