@@ -48,6 +48,7 @@ _value:
       description:
         - The request with names checked, empty strings replaced by null, and the flavor resolved to its numbers.
         - C(tuning) is what its extra specs come to in a definition, for O(kvmfleet.compute.domain_info#module:flavor); V(null) without a flavor.
+        - C(ignored_flavor_keys) are what the flavor says that has no meaning here, such as C(rxtx_factor).
       type: dict
     migrations:
       description: The open journal records of the instance.
@@ -63,6 +64,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_sp
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import flavor_field, resolve_flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ignored_flavor_keys
 
 
 def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> 
         checked = check_request(dict(request), list(fleet.hosts))
         resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
         flavor = checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None
+        checked["ignored_flavor_keys"] = ignored_flavor_keys(flavors[flavor["name"]]) if flavor else []
         checked["tuning"] = tuning(flavor_field(flavor), flavor) if flavor else None
         migrations = fleet.open_migrations(checked["instance"])
         unfinished = any(record["status"] != "finished" for record in migrations)

@@ -163,31 +163,49 @@ def optional_name(field: str, value: object) -> str | None:
 
 
 FLAVOR_KEYS = ("name", "vcpus", "ram", "disk", "ephemeral", "swap", "extra_specs")
+FLAVOR_KEYS_OF_OTHERS = ("id", "rxtx_factor", "is_public", "description", "access_project_ids", "properties")
+"""What OpenStack's clients and Ansible's OpenStack modules write of a flavor beside that: taken, and without a meaning here, but for `properties`."""
 
 
 def flavor(field: str, value: object) -> dict[str, Any]:
-    """A flavor as the user writes it, complete and with plain numbers.
+    """A flavor as the user writes it or OpenStack exports it, complete and with plain numbers.
 
-    :return: `vcpus`, `ram` (MiB), `disk` (GiB), `ephemeral` (GiB), `swap` (MiB), `extra_specs`, and `name` where one is given.
+    :return: `vcpus`, `ram` (MiB), `disk` (GiB; 0 leaves the root disk as it is), `ephemeral` (GiB), `swap` (MiB), `extra_specs`, `name` where one is given.
     """
     if not isinstance(value, Mapping):
-        raise ValidationError(field, value, "a mapping with vcpus, ram (MiB) and disk (GiB)")
-    given = known_mapping(field, value, FLAVOR_KEYS)
-    extra_specs = mapping(f"{field}.extra_specs", given.get("extra_specs"))
-    for key, text in extra_specs.items():
-        if not isinstance(text, str):
-            raise ValidationError(f"{field}.extra_specs.{key}", text, "a string")
+        raise ValidationError(field, value, "a mapping with vcpus, ram (MiB) and, optionally, disk (GiB)")
+    given = mapping(field, value)
+    for key in given:
+        if key not in FLAVOR_KEYS and key not in FLAVOR_KEYS_OF_OTHERS and not _of_an_extension(key):
+            raise ValidationError.not_one_of(f"{field}.{key}", key, FLAVOR_KEYS)
+    specs = "properties" if given.get("extra_specs") is None else "extra_specs"
     checked = {
         "vcpus": integer(f"{field}.vcpus", given.get("vcpus"), 1),
         "ram": integer(f"{field}.ram", given.get("ram"), 1),
-        "disk": integer(f"{field}.disk", given.get("disk"), 0),
-        "ephemeral": integer(f"{field}.ephemeral", _or_zero(given.get("ephemeral")), 0),
-        "swap": integer(f"{field}.swap", _or_zero(given.get("swap")), 0),
-        "extra_specs": {str(key): str(text) for key, text in extra_specs.items()},
+        **{key: integer(f"{field}.{key}", 0 if given.get(key) in (None, "") else given[key], 0) for key in ("disk", "ephemeral", "swap")},
+        "extra_specs": {str(key): _spec(f"{field}.{specs}.{key}", text) for key, text in mapping(f"{field}.{specs}", given.get(specs)).items()},
     }
     name = optional_name(f"{field}.name", given.get("name"))
     return checked if name is None else {"name": name, **checked}
 
 
-def _or_zero(value: object) -> object:
-    return 0 if value is None else value
+def ignored_flavor_keys(value: object) -> list[str]:
+    """What is written of a flavor that has no meaning here."""
+    given = mapping("flavor", value)
+    return sorted(str(key) for key in given if (key in FLAVOR_KEYS_OF_OTHERS and key != "properties") or _of_an_extension(key))
+
+
+def _of_an_extension(key: object) -> bool:
+    """Such as `OS-FLV-DISABLED:disabled`, `OS-FLV-EXT-DATA:ephemeral` or `os-flavor-access:is_public` of Nova's API."""
+    return isinstance(key, str) and key.lower().startswith(("os-flv-", "os-flavor-access:"))
+
+
+def _spec(field: str, value: object) -> str:
+    """The text of an extra spec; YAML makes a number or a boolean of what is written without quotes."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool):
+        return str(bool(value)).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise ValidationError(field, value, "a text or a number")

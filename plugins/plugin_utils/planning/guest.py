@@ -53,19 +53,20 @@ def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) ->
         raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
 
 
-def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool) -> None:
-    """A guest only grows: its disk always, vCPUs and memory unless the caller allows less.
+def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool, keeps_disk: bool) -> None:
+    """A guest only grows: its disk always, unless it keeps that, vCPUs and memory unless the caller allows less.
 
     :raises Refusal: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
     """
     root = root_disk(domain)
-    if new is not old and root.get("network"):
+    sized = new is not old and not keeps_disk
+    if sized and root.get("network"):
         _require_size_in_network(name, root, new)
-    elif new is not old and new["disk"] * GIB < root["virtual_size"]:
+    elif sized and new["disk"] * GIB < root["virtual_size"]:
         raise Refusal(
             "downsize",
             f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
-            f"{name} has; a disk never shrinks.",
+            f"{name} has; a disk never shrinks. Set keep_disk (in roles: resize_keep_disk) to leave the disk as it is, or give the flavor disk: 0.",
             field="disk",
             need=root["virtual_size"],
             have=new["disk"] * GIB,
@@ -111,12 +112,16 @@ def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any
     """A disk in network storage is never resized: the flavor must have the size that it has there."""
     size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
     if size is None:
-        raise Refusal("disk_size_unknown", f"flavor.disk: {what}, and its size shows only while the guest runs; start it first.", field="disk")
+        raise Refusal(
+            "disk_size_unknown",
+            f"flavor.disk: {what}, and its size shows only while the guest runs. Start it first, or set keep_disk (in roles: resize_keep_disk).",
+            field="disk",
+        )
     if -(-size // GIB) != new["disk"]:
         raise Refusal(
             "network_disk_size",
             f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
-            "the storage first, or take a flavor with this disk.",
+            "the storage first, or set keep_disk (in roles: resize_keep_disk) to leave the disk as it is.",
             field="disk",
             need=new["disk"] * GIB,
             have=size,

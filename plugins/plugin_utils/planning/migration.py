@@ -33,7 +33,7 @@ def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
     """
     check_name("flavor", name)
     if not isinstance(flavors, Mapping) or not flavors:
-        raise ValidationError("kvmfleet_flavors", flavors, "a mapping of flavor names to vcpus, ram (MiB) and disk (GiB)")
+        raise ValidationError("kvmfleet_flavors", flavors, "a mapping of flavor names to vcpus, ram (MiB) and, optionally, disk (GiB)")
     if name not in flavors:
         raise Refusal("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
     flavor = validate_flavor(f"kvmfleet_flavors.{name}", flavors[name])
@@ -50,7 +50,7 @@ def plan_migration(
 
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
-        `allow_resize_to_same_host`, `allow_downsize`, `precopy` (see `precopy.check`), `grow_filesystem`.
+        `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`.
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
         for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
@@ -61,8 +61,10 @@ def plan_migration(
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
     old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
-    new = request["flavor"] or old
     resizing = request["flavor"] is not None
+    keeps_disk = resizing and (not request["flavor"]["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
+    new = (request["flavor"] if not keeps_disk else {**request["flavor"], "disk": old["disk"]}) if resizing else old
+    root_size = new["disk"] * GIB if resizing and not keeps_disk else 0
     tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
     dedicated = extra_specs.dedicated_cells(flavor_field(new), new)
     grows = boolean("grow_filesystem", request.get("grow_filesystem"), False) and resizing and guest.root_disk(domain)
@@ -76,7 +78,7 @@ def plan_migration(
     if waiting:
         return _nothing(host, old, new, waiting)
     guest.require_movable(entry, domain, host)
-    guest.require_growth(entry["name"], domain, old, new, request["allow_downsize"])
+    guest.require_growth(entry["name"], domain, old, new, request["allow_downsize"], keeps_disk)
     guest.require_limits(entry["name"], domain, tuning)
     disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
     names = mapping.named(domain, fleet.hosts[host])
@@ -84,7 +86,11 @@ def plan_migration(
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
         "image": {"properties": _image_properties(domain)},
-        "requirements": {**_needs(domain, new if resizing else None, disks[True]), **storage.needs(domain, fleet.hosts[host], disks[True]), "named": names},
+        "requirements": {
+            **_needs(domain, new if resizing else None, root_size, disks[True]),
+            **storage.needs(domain, fleet.hosts[host], disks[True]),
+            "named": names,
+        },
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
@@ -112,7 +118,7 @@ def plan_migration(
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",
-        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}."),
+        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}.") + _without_meaning(request),
         "source": host,
         "candidates": chosen,
         "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name], changed) for name in chosen},
@@ -122,11 +128,17 @@ def plan_migration(
         "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
-        "record": {**_record(entry, domain, host, old, new, resizing, changed), "tuning": tuning, "availability_zone": request["availability_zone"]},
+        "record": {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]},
         "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated} for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
         "grow_filesystem": grow_filesystem,
     }
+
+
+def _without_meaning(request: dict[str, Any]) -> str:
+    """What is written of the flavor for somebody else, named once."""
+    ignored = request.get("ignored_flavor_keys")
+    return f" {', '.join(ignored)} of {flavor_field(request['flavor'])} {'has' if len(ignored) == 1 else 'have'} no meaning here." if ignored else ""
 
 
 def flavor_field(flavor: dict[str, Any]) -> str:
@@ -189,19 +201,19 @@ def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(
-    entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], resizing: bool, disks: flavor_disks.Changes
+    entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], root_size: int, disks: flavor_disks.Changes
 ) -> dict[str, Any]:
     """What both journals hold of the operation."""
     return {
         "instance_uuid": entry["uuid"],
         "instance_name": entry["name"],
-        "migration_type": "resize" if resizing else "migration",
+        "migration_type": "migration" if new is old else "resize",
         "source_host": host,
         "old_flavor": old,
         "new_flavor": new,
         "xml_digest": domain["xml_digest"],
         "agent_expected": bool(domain["agent"]["connected"]),
-        "disks": [_disk(disk, new if resizing else None, disks) for disk in storage.files(domain)],
+        "disks": [_disk(disk, root_size, disks) for disk in storage.files(domain)],
         "new_disks": list(disks.new),
         "dropped_disks": disks.dropped,
         "flavor_disks": disks.known,
@@ -212,11 +224,12 @@ def _record(
     }
 
 
-def _disk(disk: dict[str, Any], grown: dict[str, Any] | None, changes: flavor_disks.Changes) -> dict[str, Any]:
+def _disk(disk: dict[str, Any], root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
+    """:param root_size: bytes that the root disk is to have at least."""
     chain, left_behind = disk["chain"], disk["target"] in changes.left_behind
     writable = disk["device"] == "disk" and not disk["readonly"]
     bases = _bases(chain) if writable and not left_behind else []
-    grow_to = grown["disk"] * GIB if grown and disk["root"] and grown["disk"] * GIB > disk["virtual_size"] else changes.grown.get(disk["target"])
+    grow_to = root_size if disk["root"] and root_size > disk["virtual_size"] else changes.grown.get(disk["target"])
     return {
         "target": disk["target"],
         "kind": "disk" if writable else "media",
@@ -272,13 +285,13 @@ def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[st
     }
 
 
-def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, changes: flavor_disks.Changes) -> dict[str, Any]:
+def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
     """The requirements as far as the facts of a host can answer them, for the scheduler."""
     disks = [disk for disk in storage.files(domain) if disk["target"] not in changes.left_behind]
     firmware, cpu = domain["firmware"], domain.get("cpu")
-    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, None, changes)["bases"]}
+    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, 0, changes)["bases"]}
     root = guest.root_disk(domain)
-    growth = max(0, flavor["disk"] * GIB - root["virtual_size"]) if flavor and root["path"] else 0
+    growth = max(0, root_size - root["virtual_size"]) if root_size and root["path"] else 0
     return {
         **{key: value for key, value in _requirements(domain, {}).items() if key not in _FOR_THE_CLAIM},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,

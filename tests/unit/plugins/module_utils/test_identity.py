@@ -164,9 +164,7 @@ def test_a_layer_is_the_same_on_the_same_layers_whatever_their_names(
     assert sums(state, layers[0], images) == before
 
 
-def test_what_is_written_below_changes_the_identity_of_every_layer_above(
-    state: StateDir, images: Path, layers: list[str], readings: list[str]
-) -> None:
+def test_what_is_written_below_changes_the_identity_of_every_layer_above(state: StateDir, images: Path, layers: list[str], readings: list[str]) -> None:
     before = sums(state, layers[0], images)
     readings.clear()
     write(images / "middle.qcow2", 5, "0x55")

@@ -98,7 +98,7 @@ def test_an_external_one_follows_its_image_and_the_layer_below(guest: libvirt.vi
     archived = _snapshots.archive(guest, record(guest, images))
     there = {f"{images}/web01.outside": "/new/web01.outside", f"{images}/web01.qcow2": "/bases/aa.qcow2"}
     inside, outside = _snapshots.moved(archived, lambda path: there.get(path, path))
-    assert "<source file=\"/bases/aa.qcow2\"" in inside["xml"]
+    assert '<source file="/bases/aa.qcow2"' in inside["xml"]
     assert re.search(r"snapshot=\"external\".*?/new/web01.outside", outside["xml"], re.DOTALL)
     assert str(images) not in outside["xml"].split("<domain ")[0]
 

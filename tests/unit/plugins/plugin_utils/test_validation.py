@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_domain_name, check_name, flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
+    ValidationError,
+    check_domain_name,
+    check_name,
+    flavor,
+    ignored_flavor_keys,
+)
 
 
 @pytest.mark.parametrize("name", ["web1", "web-1.example.org", "a_b+c@d:e", "0", "x" * 128])
@@ -70,7 +76,9 @@ def test_a_flavor_becomes_complete():
         ({"disk": -1}, "f.disk: expected a whole number >= 0, got -1"),
         ({"swap": "x"}, "f.swap: expected a whole number >= 0, got 'x'"),
         ({"extra_specs": "a=b"}, "f.extra_specs: expected a mapping, got 'a=b'"),
-        ({"extra_specs": {"a": 1}}, "f.extra_specs.a: expected a string, got 1"),
+        ({"extra_specs": {"a": [1]}}, "f.extra_specs.a: expected a text or a number, got [1]"),
+        ({"properties": {"a": {}}}, "f.properties.a: expected a text or a number, got {}"),
+        ({"dsk": 1}, "f.dsk: expected one of name, vcpus, ram, disk, ephemeral, swap, extra_specs (did you mean 'disk'?), got 'dsk'"),
         ({"memory": 1}, "f.memory: expected one of name, vcpus, ram, disk, ephemeral, swap, extra_specs, got 'memory'"),
         ({"name": "a b"}, "f.name: expected a name"),
     ],
@@ -79,6 +87,25 @@ def test_a_malformed_flavor_names_field_and_value(change, error):
     with pytest.raises(ValidationError) as caught:
         flavor("f", {"vcpus": 1, "ram": 512, "disk": 1, **change})
     assert str(caught.value).startswith(error)
+
+
+@pytest.mark.parametrize("disk", [{}, {"disk": None}, {"disk": ""}, {"disk": 0}, {"disk": "0"}])
+def test_a_flavor_may_say_nothing_about_the_disk(disk):
+    assert flavor("f", {"vcpus": 1, "ram": 512, **disk})["disk"] == 0
+
+
+def test_a_flavor_is_taken_as_openstack_exports_it():
+    """As `openstack flavor show -f json` and Nova's API write it; what has no meaning here is known by name."""
+    exported = {
+        "OS-FLV-DISABLED:disabled": False, "OS-FLV-EXT-DATA:ephemeral": 0, "access_project_ids": None, "description": None, "disk": 20, "id": "2",
+        "name": "m1.small", "os-flavor-access:is_public": True, "properties": {"quota:cpu_shares": 512, "hw:boot_menu": True, "x": 1.5}, "ram": 2048,
+        "rxtx_factor": 1.0, "swap": "", "vcpus": 1,
+    }  # fmt: skip
+    specs = {"quota:cpu_shares": "512", "hw:boot_menu": "true", "x": "1.5"}
+    assert flavor("f", exported) == {"name": "m1.small", "vcpus": 1, "ram": 2048, "disk": 20, "ephemeral": 0, "swap": 0, "extra_specs": specs}
+    ignored = ["OS-FLV-DISABLED:disabled", "OS-FLV-EXT-DATA:ephemeral", "access_project_ids", "description", "id", "os-flavor-access:is_public", "rxtx_factor"]
+    assert ignored_flavor_keys(exported) == ignored
+    assert ignored_flavor_keys({"vcpus": 1, "ram": 512}) == []
 
 
 @pytest.mark.parametrize("value", [None, "m1.small", 1, ["vcpus"]])

@@ -185,23 +185,54 @@ class TestPlan:
         assert (hosts, guest) == before
 
 
+def of_two_gib(guest):
+    guest["disks"][0]["virtual_size"] = 2 * 2**30
+    guest["disks"][0]["chain"][0]["virtual_size"] = 2 * 2**30
+    return guest
+
+
+class TestAFlavorWithoutADisk:
+    """The root disk stays as it is: with disk 0 as Nova means it for guests that boot from a volume, or since the caller says so."""
+
+    @pytest.mark.parametrize(("disk", "keep"), [(0, False), (0, True), (1, True), (9, True)])
+    @pytest.mark.parametrize("size", [2 * 2**30, 2 * 2**30 - 2**20])
+    def test_it_changes_vcpus_and_memory_alone(self, disk, keep, size):
+        guest = of_two_gib(domain(flavor={"name": None, "vcpus": 1, "ram": 256, "disk": 2}))
+        guest["disks"][0]["virtual_size"] = size
+        found = plan_migration(fleet(), guest, request_with({"vcpus": 2, "ram": 512, "disk": disk}, keep_disk=keep), None)["plan"]
+        assert found["record"]["new_flavor"] == {"name": "f", "vcpus": 2, "ram": 512, "disk": 2, "ephemeral": 0, "swap": 0, "extra_specs": {}}
+        assert [disk["grow_to"] for disk in found["record"]["disks"]] == [None] * len(guest["disks"])
+        assert found["placement"]["request"]["requirements"]["growth_bytes"] == 0
+
+    def test_a_guest_that_has_it_has_nothing_to_do(self):
+        guest = of_two_gib(domain(flavor={"name": "f", "vcpus": 2, "ram": 512, "disk": 2}))
+        found = plan_migration(fleet(), guest, request_with({"vcpus": 2, "ram": 512, "disk": 0}), None)["plan"]
+        assert found["action"] == "none"
+
+    def test_what_has_no_meaning_here_is_named_once(self):
+        wanted = request_with({"vcpus": 2, "ram": 512, "disk": 0}, ignored_flavor_keys=["id", "rxtx_factor"])
+        message = plan_migration(fleet(), domain(), wanted, None)["plan"]["message"]
+        assert message.endswith(" id, rxtx_factor of kvmfleet_flavors.f have no meaning here.")
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("flavor", "field"),
-        [({"vcpus": 1, "ram": 512, "disk": 9}, "vcpus"), ({"vcpus": 2, "ram": 255, "disk": 9}, "ram"), ({"vcpus": 2, "ram": 512, "disk": 0}, "disk")],
+        [({"vcpus": 1, "ram": 512, "disk": 9}, "vcpus"), ({"vcpus": 2, "ram": 255, "disk": 9}, "ram"), ({"vcpus": 2, "ram": 512, "disk": 1}, "disk")],
     )
     def test_guests_only_grow(self, flavor, field):
-        guest = domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 1})
+        guest = of_two_gib(domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 2}))
         error = plan_migration(fleet(), guest, request_with(flavor), None)["error"]
         assert (error["code"], error["details"]["field"]) == ("downsize", field)
         assert f"flavor.{field}" in error["message"]
+        assert ("keep_disk" in error["message"]) == (field == "disk")
 
     @pytest.mark.parametrize("field", ["vcpus", "ram"])
     def test_downsizing_may_be_allowed_but_never_for_disks(self, field):
-        guest = domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 1})
-        smaller = {"vcpus": 2, "ram": 512, "disk": 1, field: 1}
+        guest = of_two_gib(domain(flavor={"name": None, "vcpus": 2, "ram": 512, "disk": 2}))
+        smaller = {"vcpus": 2, "ram": 512, "disk": 2, field: 1}
         assert plan_migration(fleet(), guest, request_with(smaller, allow_downsize=True), None)["error"] is None
-        shrunk = {**smaller, "disk": 0}
+        shrunk = {**smaller, "disk": 1}
         assert plan_migration(fleet(), guest, request_with(shrunk, allow_downsize=True), None)["error"]["details"]["field"] == "disk"
 
     def test_no_host_fits_and_every_host_is_named_with_numbers(self):
