@@ -12,10 +12,25 @@ included, is as it was at the switch. Confirm merges the layers back, while the 
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any
 
-from . import _claims, _defining, _domain_edit, _domain_xml, _flavor_disks, _libvirt, _names, _new_files, _pools, _power, _qemu_img, _sealing, _tpm_state
+from . import (
+    _claims,
+    _defining,
+    _domain_edit,
+    _domain_xml,
+    _firmware_variables,
+    _flavor_disks,
+    _libvirt,
+    _names,
+    _new_files,
+    _pools,
+    _power,
+    _qemu_img,
+    _sealing,
+    _tpm_state,
+    _whole_file,
+)
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -31,11 +46,13 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     if record["step"] == "layering":
         for disk in _writable(record):
             layer = layer_path(record, disk)
-            with _names.if_there():
-                os.unlink(layer)
-            _qemu_img.create_overlay(layer, disk["path"], disk["format"], disk["grow_to"])
-        if record["nvram"]:
-            shutil.copy2(record["nvram"], _kept(record, record["nvram"]))
+            for path in (layer, layer + _names.NEW):
+                with _names.if_there():
+                    os.unlink(path)
+            _qemu_img.create_overlay(layer + _names.NEW, disk["path"], disk["format"], disk["grow_to"])
+            _whole_file.complete(layer + _names.NEW)
+            _whole_file.publish(layer + _names.NEW, layer)
+        record = _firmware_variables.keep(journal, record)
         domain = _defining.define(conn, _definition(record))
         _pools.sync(conn, record.get("new_disks", ()))
         record = journal.update(record, status="post-migrating", step="defined")
@@ -58,16 +75,17 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
             _power.require_not_saved(domain)
         record = journal.update(record, status="reverting", step="reverting")
     if "private" in record:
+        if record["nvram"]:
+            _firmware_variables.require_kept(record)
         if domain is not None and record["status"] in ("post-migrating", "reverting"):
             _power.stop(domain, **shutdown)
         domain = _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
         for disk in _writable(record):
-            with _names.if_there():
-                os.unlink(layer_path(record, disk))
-        if record["nvram"]:
-            with _names.if_there():
-                os.replace(_kept(record, record["nvram"]), record["nvram"])
+            for path in (layer_path(record, disk), layer_path(record, disk) + _names.NEW):
+                with _names.if_there():
+                    os.unlink(path)
+        record = _firmware_variables.bring_back(journal, record)
         if record["private"].get("tpm"):
             _tpm_state.remove(record["instance_uuid"], record["uuid"])
             _tpm_state.write(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
@@ -112,9 +130,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
             domain = _as_volume(conn, domain, disk)
         with _names.if_there():
             os.unlink(layer)
-    if record["nvram"]:
-        with _names.if_there():
-            os.unlink(_kept(record, record["nvram"]))
+    _firmware_variables.forget(record)
     for disk in _left_behind(record):
         if os.path.lexists(disk["path"]):
             _qemu_img.assert_not_in_use(disk["path"], disk["format"])
@@ -133,11 +149,7 @@ def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> Any:
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    return _kept(record, disk["path"])
-
-
-def _kept(record: dict[str, Any], path: str) -> str:
-    return _names.beside(path, _names.RESIZE, record)
+    return _names.beside(disk["path"], _names.RESIZE, record)
 
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:

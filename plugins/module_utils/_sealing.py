@@ -17,6 +17,8 @@ from . import (
     _claims,
     _console_logs,
     _domain_xml,
+    _firmware_variables,
+    _guest_files,
     _host_bindings,
     _libvirt,
     _names,
@@ -28,12 +30,14 @@ from . import (
     _shared_storage,
     _snapshots,
     _tpm_state,
+    _whole_file,
 )
 from ._content_digest import data_bytes
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import travelling
 from ._journal import Journal
-from ._state_dir import sync_directory
+from ._whole_file import sync_directory
 
 _FOLD_STALL = 120.0  # seconds without progress
 
@@ -53,7 +57,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     there = _precopy.unchanged_media(record)
     files = {disk["target"]: last_path(record, disk) for disk in travelling(record) if disk["target"] not in there}
     if record["nvram"]:
-        files["nvram"] = record["nvram"]
+        files["nvram"] = _firmware_variables.sealed_path(record)
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
@@ -104,7 +108,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     _shared_storage.remove(record)
     sealed = "domain_xml" in record.get("private", {})
     if sealed:
-        _unseal_disks(record)
+        _unseal(conn, journal, record)
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:
         _pools.sync(conn, record["disks"])
@@ -133,8 +137,11 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     journal.update(record, status="confirming", step="confirming")
     own = [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
     paths = [path for disk in own for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
-    if record["nvram"]:
-        paths.append(record["nvram"])
+    if record.get("sealed_nvram"):
+        paths.append(_firmware_variables.sealed_path(record))
+    elif record["nvram"]:
+        # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
+        _guest_files.remove_unused(DiskUses(conn, journal.state), [record["nvram"]], operation=record["uuid"])
     for path in paths:
         with _names.if_there():
             os.unlink(path)
@@ -226,34 +233,51 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         private = {"domain_xml": definition, "snapshots": _snapshots.archive(domain, record)}
         if record.get("tpm"):
             private["tpm"] = _tpm_state.read(record["instance_uuid"])
-        record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()))
+        record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), sealed_nvram=bool(record["nvram"]))
         own_cpus = _host_bindings.own_cpus(_domain_xml.parse(definition))  # a revert brings them back
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus)
     if domain is not None:
         if _libvirt.is_active(domain):
             raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
         _libvirt.undefine_keeping_everything(domain)
-    for disk in record["disks"]:
-        sealed = sealed_path(record, disk)
-        # On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
-        if sealed != disk["path"] and not disk.get("shared") and not os.path.lexists(sealed):
-            os.rename(disk["path"], sealed)
-    for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
-        sync_directory(directory)
+    for path, sealed in _sealed_names(record).items():
+        if not os.path.lexists(sealed):
+            _whole_file.rename(path, sealed)
     return journal.update(record, step="sealed")
 
 
-def _unseal_disks(record: dict[str, Any]) -> None:
-    for disk in record["disks"]:
-        sealed = sealed_path(record, disk)
-        if sealed == disk["path"] or not os.path.lexists(sealed):
-            continue
-        if os.path.lexists(disk["path"]):
+def _sealed_names(record: dict[str, Any]) -> dict[str, str]:
+    """Name -> name while the copy is sealed, of all files that change it.
+
+    On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
+    """
+    names = {disk["path"]: sealed_path(record, disk) for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")}
+    if record.get("sealed_nvram"):
+        names[record["nvram"]] = _firmware_variables.sealed_path(record)
+    return names
+
+
+def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
+    """Give all files their names back, or none: what bears one meanwhile is somebody else's."""
+    other = _libvirt.find_domain(conn, record["instance_name"])
+    if other is not None and other.UUIDString() != record["instance_uuid"]:
+        raise KvmfleetError(
+            "name_taken",
+            f"{record['instance_name']} cannot be defined again on this host: another guest has this name now ({other.UUIDString()}). It was not touched, and "
+            "the sealed copy is kept. Give the other one another name (virsh domrename) and files of other names, then run recover.",
+            instance=record["instance_name"],
+            have=other.UUIDString(),
+            need=record["instance_uuid"],
+        )
+    names = {sealed: path for path, sealed in _sealed_names(record).items() if os.path.lexists(sealed)}
+    for sealed, path in names.items():
+        if os.path.lexists(path):
+            used = DiskUses(conn, journal.state).of([path], operation=record["uuid"]).get(path, [])
+            by = f", used by {', '.join(dict.fromkeys(use.who for use in used))}" if used else ""
             raise KvmfleetError(
                 "sealed_path_taken",
-                f"{sealed} cannot get its name back: {disk['path']} exists again. Move that file away and run recover.",
-                path=disk["path"],
+                f"{sealed} cannot get its name back: {path} exists again{by}. Move that file away{', with what uses it,' if used else ''} and run recover.",
+                path=path,
             )
-        os.rename(sealed, disk["path"])
-    for directory in {os.path.dirname(disk["path"]) for disk in record["disks"]}:
-        sync_directory(directory)
+    for sealed, path in names.items():
+        _whole_file.rename(sealed, path)

@@ -183,6 +183,13 @@ def rename(path: str, new_path: str) -> None:
         os.fsync(where)
 
 
+def remove(path: str) -> None:
+    """Delete a file; that it is gone is on the disk when this returns."""
+    with _about(path), _place(path) as (where, name):
+        os.unlink(name, dir_fd=where)
+        os.fsync(where)
+
+
 @contextlib.contextmanager
 def opened(path: str, *, writable: bool = False) -> Iterator[int]:
     """The descriptor of a regular file that exists, to read.
