@@ -11,6 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.liveness import keep_asking
+
 
 class ActionModule(ActionBase):
     """Nobody knows how far the module came: what is, the rescue reads from the hosts."""
@@ -20,6 +22,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         self._supports_async = True
         result = super().run(tmp, task_vars)
+        keep_asking(self._connection, self._task.args)
         result.update(self._run_module(task_vars or {}))
         return result
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from ._channel import start_server
 from ._errors import KvmfleetError
+from ._processes import kill
 
 _SOCKET_LIMIT = 107  # sun_path of Linux
 _SOCKET, _PIDFILE, _LOG = "file.sock", "file.pid", "file.log"
@@ -46,5 +47,4 @@ def served(path: str, directory: str) -> Iterator[tuple[str, int]]:
     try:
         yield f"nbd+unix:///?socket={urllib.parse.quote(socket)}", server.pid
     finally:
-        server.kill()
-        server.wait()
+        kill(server)

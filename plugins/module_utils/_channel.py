@@ -10,9 +10,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -21,6 +19,7 @@ from typing import Any
 
 from . import _whole_file
 from ._errors import KvmfleetError
+from ._processes import die_with_parent, kill
 
 USER = "kvmfleet"
 KEY_FILE = "keys.psk"  # the name that QEMU looks for
@@ -28,8 +27,7 @@ MANIFEST = "manifest"
 DEFINITION = "definition"  # the document with that of the guest while it still runs, to be tried
 DIGEST = "digest-"  # with the name of an export: the document with its digests
 _GREETING = b"NBDMAGIC"
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+_START_TIMEOUT = 60.0
 
 
 def write_key(path: str, key: str) -> None:
@@ -53,13 +51,8 @@ def unreachable(address: str, port: int, timeout: float) -> str | None:
     return None if greeting == _GREETING else "something else than an NBD server answers"
 
 
-def die_with_parent() -> None:
-    """In a child, before it becomes another program: be killed when the thread ends that started it."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def start_server(command: list[str], *, pidfile: str, log: str, failure: Callable[[str], KvmfleetError], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a server that writes its pidfile once it answers, and wait for that; it dies with the thread that starts it.
+    """Start a server that writes its pidfile once it answers, and wait for that, a minute at most; it dies with the thread that starts it.
 
     :param failure: the error to raise, given its last words, if it ends instead; :param options: those of Popen.
     """
@@ -67,9 +60,13 @@ def start_server(command: list[str], *, pidfile: str, log: str, failure: Callabl
         os.unlink(pidfile)
     with open(log, "wb") as stream:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, preexec_fn=die_with_parent, **options)
+    deadline = time.monotonic() + _START_TIMEOUT
     while not os.path.exists(pidfile):
         if process.poll() is not None:
             raise failure(last_line(log))
+        if time.monotonic() > deadline:
+            kill(process)
+            raise failure(f"it was not ready within {_START_TIMEOUT:g} s")
         time.sleep(0.005)
     return process
 

@@ -166,8 +166,9 @@ class Download:
         return KvmfleetError("download_refused", f"{self.name}: {reason}.", url=self.name)
 
     def _pace(self, travelled: int, started: float) -> None:
-        if self.bandwidth_limit:
-            time.sleep(max(0.0, started + travelled / self.bandwidth_limit - time.monotonic()))
+        # In short sleeps, so that it does not look like one that hangs.
+        while self.bandwidth_limit and (early := started + travelled / self.bandwidth_limit - time.monotonic()) > 0:
+            time.sleep(min(early, _RETRY))
 
 
 class _Part:

@@ -10,12 +10,11 @@ import contextlib
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _claims, _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _progress, _qemu_img
+from . import _claims, _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _processes, _progress, _qemu_img
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -231,7 +230,7 @@ def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str
 def _version(command: str) -> str | None:
     """Version of a tool; None where it is not installed."""
     try:
-        said = subprocess.run([command, "--version"], check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=10).stdout
+        said = _processes.run([command, "--version"], stall=10).stdout
     except (FileNotFoundError, PermissionError):
         return None
     found = re.search(r"\d+(?:\.\d+)+", said)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ._errors import KvmfleetError, shown
+from ._watchdog import patience
 
 try:
     import libvirt
@@ -45,6 +46,8 @@ _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "cr
 SECRET_USAGES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
 """What secrets are for, by libvirt's numbers."""
 _SHUTDOWN_SILENCE = 2  # seconds
+_LONG = 300.0  # seconds that libvirtd may say nothing while it does what can take long
+_KIB_A_SECOND = 1024 * 1024  # of a guest's memory, which QEMU may have to fill before it starts
 _NO_AGENT = (
     "VIR_ERR_AGENT_UNRESPONSIVE",
     "VIR_ERR_AGENT_UNSYNCED",
@@ -241,7 +244,7 @@ def has_volume(pool: Any, name: str) -> bool:
 
 def refresh_pool(pool: Any) -> None:
     """Look into the pool again; one that is inactive or busy stays as it is."""
-    with contextlib.suppress(LibvirtError):
+    with contextlib.suppress(LibvirtError), patience(_LONG):
         pool.refresh(0)
 
 
@@ -321,7 +324,8 @@ def is_active(domain: Any) -> bool:
 
 
 def create(domain: Any) -> None:
-    domain.create()
+    with patience(_LONG + domain.maxMemory() / _KIB_A_SECOND):
+        domain.create()
 
 
 def destroy(domain: Any) -> None:
@@ -414,7 +418,8 @@ def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, q
     xml = ET.tostring(root, encoding="unicode")
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
     if quiesce and agent_answers(domain):
-        with contextlib.suppress(LibvirtError):
+        # The guest writes out all that it holds in memory before it says that it is frozen.
+        with contextlib.suppress(LibvirtError), patience(_LONG):
             domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
             return True
     domain.snapshotCreateXML(xml, flags)

@@ -12,34 +12,41 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from . import _libvirt
+from . import _libvirt, _watchdog
 from ._errors import KvmfleetError
 from ._state_dir import DEFAULT_STATE_PATH
 
 STATE_ARGS: dict[str, Any] = {"state_path": {"type": "path", "default": DEFAULT_STATE_PATH}}
 LIBVIRT_ARGS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
+WATCHDOG_ARGS: dict[str, Any] = {"hang_timeout": {"type": "float", "default": _watchdog.DEFAULT_LIMIT}}
 
 _INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
 
 def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str, Any], *, needs_libvirt: bool = True, **kwargs: Any) -> None:
-    """Run `main(module)` and exit with the dict it returns, or fail with `msg`, `error_code` and `details`.
+    """Run `main(module)` and exit with the dict it returns, or fail with `msg`, `error_code` and `details`, at the latest when it hangs.
 
     :param needs_libvirt: start again under an interpreter that has the libvirt binding when this one has not.
     :param kwargs: further arguments of AnsibleModule; check mode is supported unless they say otherwise.
     """
-    module = AnsibleModule(argument_spec=argument_spec, **{"supports_check_mode": True, **kwargs})
+    module = AnsibleModule(argument_spec={**argument_spec, **WATCHDOG_ARGS}, **{"supports_check_mode": True, **kwargs})
     if needs_libvirt and not _libvirt.HAS_LIBVIRT:
         _respawn()
     try:
-        result = main(module)
+        result = _watchdog.run(lambda: _answer(main, module), module.params["hang_timeout"])
     except KvmfleetError as exc:
-        _fail(module, exc.code, exc.message, exc.details)
-    except _libvirt.LibvirtError as exc:
-        _fail(module, "libvirt_error", f"libvirt refused a request: {exc}.", {"libvirt_error_code": exc.get_error_code()})
-    except OSError as exc:
-        _fail(module, "os_error", f"The operating system refused a request: {exc}.", {"errno": exc.errno, "path": exc.filename})
+        module.fail_json(msg=f"{platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)
     module.exit_json(**result)
+
+
+def _answer(main: Callable[[AnsibleModule], dict[str, Any]], module: AnsibleModule) -> dict[str, Any]:
+    """What `main` returns; every failure that the world around can cause is a KvmfleetError."""
+    try:
+        return main(module)
+    except _libvirt.LibvirtError as exc:
+        raise KvmfleetError("libvirt_error", f"libvirt refused a request: {exc}.", libvirt_error_code=exc.get_error_code()) from exc
+    except OSError as exc:
+        raise KvmfleetError("os_error", f"The operating system refused a request: {exc}.", errno=exc.errno, path=exc.filename) from exc
 
 
 def _respawn() -> None:
@@ -48,7 +55,3 @@ def _respawn() -> None:
         interpreter = probe_interpreters_for_module(_INTERPRETERS, "libvirt")
         if interpreter:
             respawn_module(interpreter)
-
-
-def _fail(module: AnsibleModule, code: str, message: str, details: dict[str, Any]) -> None:
-    module.fail_json(msg=f"{platform.node()}: {message}", error_code=code, details=details)

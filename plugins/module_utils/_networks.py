@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import _libvirt
+from . import _libvirt, _processes
 
 
 def bridges() -> dict[str, int]:
     """The MTU in bytes of each bridge in the network namespace of this process, which sysfs need not show."""
     try:
-        listed = subprocess.run(["ip", "-json", "link", "show", "type", "bridge"], check=True, capture_output=True, timeout=10).stdout
+        listed = _processes.run(["ip", "-json", "link", "show", "type", "bridge"], stall=10)
     except FileNotFoundError:
         return {name: _mtu_in_sysfs(name) for name in os.listdir("/sys/class/net") if os.path.isdir(f"/sys/class/net/{name}/bridge")}
-    return {link["ifname"]: link["mtu"] for link in json.loads(listed or b"[]") if "ifname" in link}
+    listed.check_returncode()
+    return {link["ifname"]: link["mtu"] for link in json.loads(listed.stdout or "[]") if "ifname" in link}
 
 
 def mtu(connection: Any, kind: str, source: str, known: Mapping[str, int]) -> int | None:

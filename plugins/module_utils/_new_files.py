@@ -10,12 +10,11 @@ They are known by the record before they exist: under names that bear the UUID o
 from __future__ import annotations
 
 import os
-import subprocess
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import _names, _qemu_img, _whole_file
+from . import _names, _processes, _qemu_img, _whole_file
 from ._errors import KvmfleetError
 from ._incoming import part_path, publish
 from ._journal import Journal
@@ -25,7 +24,6 @@ FORMATTERS = {"ephemeral": "mke2fs", "swap": "mkswap"}
 
 _EPHEMERAL_LABEL = "ephemeral0"
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
-_TIMEOUT = 600.0
 
 
 def missing_tools(record: Mapping[str, Any]) -> list[str]:
@@ -88,13 +86,9 @@ def _path() -> str:
 def _run(*command: str) -> None:
     environment = {**os.environ, "LC_ALL": "C", "PATH": _path()}
     try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", env=environment, timeout=_TIMEOUT
-        )
+        done = _processes.run(command, env=environment)
     except FileNotFoundError as exc:
         raise KvmfleetError("tool_missing", f"{command[0]} is not installed here.", tool=command[0]) from exc
-    except subprocess.TimeoutExpired as exc:
-        raise KvmfleetError("format_failed", f"{' '.join(command)} did not end within {_TIMEOUT:g} s.") from exc
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise KvmfleetError("format_failed", f"{' '.join(command)} failed: {said[-1] if said else f'exit status {done.returncode}'}")

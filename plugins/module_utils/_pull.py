@@ -21,9 +21,10 @@ import time
 from typing import Any
 
 from . import _cached_file, _whole_file
-from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, die_with_parent, last_line, write_key
+from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
+from ._processes import die_with_parent, kill
 from ._progress import Progress, peer_directory
 from ._state_dir import StateDir
 from ._writeback import Writeback
@@ -178,8 +179,7 @@ class Client:
         try:
             self._wait(process, name, writer or process.pid)
         except BaseException:
-            process.kill()
-            process.wait()
+            kill(process)
             raise
         if process.returncode != 0:
             message = last_line(errors)

@@ -118,6 +118,7 @@ options:
     default: 60.0
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state

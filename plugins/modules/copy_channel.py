@@ -92,6 +92,7 @@ attributes:
     platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state

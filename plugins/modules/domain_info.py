@@ -17,6 +17,7 @@ description:
   - Nothing that libvirt considers a secret is returned.
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.libvirt
   - kvmfleet.compute.state

@@ -45,6 +45,7 @@ attributes:
     platforms: linux
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
 """

@@ -20,6 +20,7 @@ description:
     is read from the files in which libvirt keeps their definitions.
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.libvirt
   - kvmfleet.compute.state

@@ -28,6 +28,7 @@ options:
     default: false
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.state
 author: kvmfleet contributors (@kvmfleet)

@@ -31,6 +31,7 @@ options:
     default: 120.0
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.connection

@@ -58,6 +58,7 @@ options:
     type: str
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
+  - kvmfleet.compute.hanging
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.connection

@@ -55,14 +55,14 @@ def test_only_frames_that_do_not_fit_matter() -> None:
 
 
 def test_bridges_with_and_without_ip(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(argv, 0, LISTED)
 
-    monkeypatch.setattr(_networks.subprocess, "run", run)
+    monkeypatch.setattr(_networks._processes, "run", run)
     assert _networks.bridges() == {"br0": 9000, "virbr0": 1500}
 
     def missing(argv: list[str], **options: Any) -> None:
         raise FileNotFoundError(argv[0])
 
-    monkeypatch.setattr(_networks.subprocess, "run", missing)
+    monkeypatch.setattr(_networks._processes, "run", missing)
     assert all(mtu > 0 for mtu in _networks.bridges().values())
