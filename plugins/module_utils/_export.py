@@ -32,6 +32,7 @@ from ._serving import SERVERS, Program
 from ._state_dir import StateDir
 
 DEFAULT_PORTS = "49152-49215"
+_HELD = "held-"
 _START_TIMEOUT = 10.0
 _POLL = 0.1
 _DIGEST_NICENESS = 5
@@ -93,12 +94,16 @@ class Server:
         state = self._state()
         return int(state["port"]) if state.get("port") and _alive(state) else None
 
-    def offer_file(self, name: str, path: str, digest: bool = False) -> None:
+    def offer_file(self, name: str, path: str, digest: bool = False, held: bool = False) -> None:
         """Offer a file under a name; what bore the name before, and its digest, is withdrawn first.
 
         :param digest: let the supervisor digest it and offer the result as the document `digest-NAME`.
+        :param held: offer a copy instead, for a small file in a directory of another user: the server opens what it offers by name, whatever that is then.
         """
         self.withdraw_file(name)
+        if held:
+            _whole_file.copy(path, self._path(_HELD + name))
+            path = self._path(_HELD + name)
         os.symlink(path, os.path.join(self.files, name))
         self._program.show(name)
         if digest:

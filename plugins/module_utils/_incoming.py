@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from . import _names, _whole_file
 from ._journal import CLOSED, Journal
 
+NVRAM = "nvram"
+"""The name of firmware variables in the channel."""
 UNCOPIED = ("admitted", "precopying", "receiving", "publishing")
 
 
@@ -42,7 +44,7 @@ def exports(record: dict[str, Any]) -> dict[str, str]:
     """Name in the channel -> path on this host of every file that travels."""
     files = {disk["target"]: disk["path"] for disk in travelling(record)}
     if record["nvram"]:
-        files["nvram"] = record["nvram"]
+        files[NVRAM] = record["nvram"]
     return files
 
 

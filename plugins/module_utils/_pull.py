@@ -62,6 +62,10 @@ class Client:
     def __exit__(self, *_exc: object) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def private_path(self, name: str) -> str:
+        """Where a file may wait until the channel is left, in a directory that nobody else gets into."""
+        return os.path.join(self.directory, "private-" + name)
+
     def settle(self) -> None:
         """Return when all that was copied is on the disk."""
         while self._writebacks:

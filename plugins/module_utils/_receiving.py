@@ -29,11 +29,12 @@ from . import (
     _shared_storage,
     _snapshots,
     _tpm_state,
+    _whole_file,
 )
 from ._channel import DEFINITION, MANIFEST
 from ._content_digest import tree
 from ._errors import KvmfleetError
-from ._incoming import UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
+from ._incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from ._journal import Journal
 from ._pull import Client, forget_peer
 
@@ -261,7 +262,8 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
     """Copy and verify the files of the manifest, a disk of which there is an earlier round as a layer."""
     for shortage in shortages(journal, record, manifest["files"]):
         raise KvmfleetError("no_space", f"{shortage}.", **shortage.numbers())
-    incoming = {name: incoming_path(record, name) for name in manifest["files"]}
+    # Firmware variables come to a directory of QEMU's user, where nothing that a program opens by its name may grow.
+    incoming = {name: client.private_path(name) if name == NVRAM else incoming_path(record, name) for name in manifest["files"]}
     client.progress.begin(sum(manifest["files"].values()))
     for name, path in incoming.items():
         client.copy_persistently(name, path, manifest["files"][name], manifest["sizes"][name])
@@ -273,6 +275,9 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
         for name, digest in here.items():
             _compare(name, digest, client.digest(name))
     client.settle()
+    if NVRAM in incoming:
+        part = part_path(record, record["nvram"])
+        _whole_file.copy(incoming[NVRAM], part, through=part)
     timings["verified_at"] = time.time()
     return record
 

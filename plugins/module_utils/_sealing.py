@@ -35,7 +35,7 @@ from . import (
 from ._content_digest import data_bytes
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
-from ._incoming import travelling
+from ._incoming import NVRAM, travelling
 from ._journal import Journal
 from ._whole_file import sync_directory
 
@@ -57,7 +57,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     there = _precopy.unchanged_media(record)
     files = {disk["target"]: last_path(record, disk) for disk in travelling(record) if disk["target"] not in there}
     if record["nvram"]:
-        files["nvram"] = _firmware_variables.sealed_path(record)
+        files[NVRAM] = _firmware_variables.sealed_path(record)
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
@@ -76,7 +76,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
 
 def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
     """Of each file its bytes of data (`files`) and its length (`sizes`)."""
-    return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.path.getsize(path) for name, path in files.items()}}
+    return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.lstat(path).st_size for name, path in files.items()}}
 
 
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:

@@ -89,13 +89,14 @@ def write_tree(path: str, files: Mapping[str, bytes], *, through: str, mode: int
     rename(through, path)
 
 
-def copy(source: str, path: str) -> dict[str, Any]:
+def copy(source: str, path: str, *, through: str | None = None) -> dict[str, Any]:
     """Make a file, in place of what bore the name, with the content, owner, mode and label of another one; holes stay holes.
 
+    :param through: the temporary name; the path itself, where that is a temporary one already.
     :returns: its `stamp`.
     :raises KvmfleetError: `copy_differs` where the source is being written to, or the disk gives back something else than was written.
     """
-    temporary = path + NEW_SUFFIX
+    temporary = through or path + NEW_SUFFIX
     _forget(temporary)
     try:
         with opened(source) as reader, _about(temporary):
@@ -110,7 +111,8 @@ def copy(source: str, path: str) -> dict[str, Any]:
             after = os.fstat(reader)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or stamp(temporary) != told:
             raise KvmfleetError("copy_differs", f"{path} did not become what {source} is; something writes to it, or the disk is broken.", path=source)
-        replace(temporary, path)
+        if temporary != path:
+            replace(temporary, path)
     except BaseException:
         _forget(temporary)
         raise

@@ -143,6 +143,7 @@ error_code:
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import NVRAM
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
 
@@ -175,7 +176,7 @@ def seal(params, conn, journal, record):
     record = journal.update(record, destination_host=params["destination_host"], carried_secrets=params["secrets"])
     handed = _sealing.hand_over(conn, journal, record, shutdown(params))
     for name, path in handed["files"].items():
-        server.offer_file(name, path)
+        server.offer_file(name, path, held=name == NVRAM)
     server.offer_manifest(handed["manifest"])
     return {"changed": True, "stopped": handed["stopped"]}
 

@@ -28,7 +28,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, state: Any) -> None:
         self.events: list[tuple[str, ...]] = []
-        self.state = state.path
+        self.state = state.path + "/"
         for name in (*NAMING, "fsync"):
             monkeypatch.setattr(os, name, self._recorded(name, getattr(os, name)))
         write = type(state).write

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import time
@@ -91,6 +92,34 @@ def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_
             with pytest.raises(KvmfleetError):
                 peer.copy(name, str(tmp_path / "copy"))
     assert not server.withdraw_file("vda-1")
+    assert os.listdir(server.files) == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_file_that_is_held_stays_what_it_was_whatever_takes_its_name(tmp_path, server, key, transport, restarted):
+    """A directory of QEMU's user: who got out of a guest may put a link there, and the server opens by name."""
+    (tmp_path / "secret").write_bytes(b"secret" * 100)
+    (tmp_path / "variables").write_bytes(b"mine.." * 100)
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
+    server.offer_file("nvram", str(tmp_path / "variables"), digest=True, held=True)
+    (tmp_path / "variables").unlink()
+    (tmp_path / "variables").symlink_to(tmp_path / "secret")
+    if restarted:
+        os.kill(int((tmp_path / "source" / "exports" / "m-1" / "server.pid").read_text()), signal.SIGKILL)
+        time.sleep(0.5)
+    with client(tmp_path, port, key) as peer:
+        peer.copy("nvram", str(tmp_path / "copy"), 600)
+        assert peer.digest("nvram") == tree(str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == b"mine.." * 100
+
+
+def test_a_link_is_not_held(tmp_path, server, key):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "variables").symlink_to(tmp_path / "secret")
+    server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    with pytest.raises(KvmfleetError) as caught:
+        server.offer_file("nvram", str(tmp_path / "variables"), held=True)
+    assert caught.value.code == "link_not_followed"
     assert os.listdir(server.files) == []
 
 

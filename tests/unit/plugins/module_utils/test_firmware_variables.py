@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _firmware_variables, _in_place, _libvirt, _qemu_img, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _firmware_variables, _in_place, _libvirt, _qemu_img, _receiving, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.modules import source_copy
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import CALLS, Killed, Recorder, dying, small_filesystem
 
 SHUTDOWN = {"timeout": 0, "retry_interval": 1, "on_timeout": "destroy", "modes": ["acpi"]}
@@ -400,3 +405,59 @@ class TestSealed:
         given = {**record, "instance_uuid": str(uuid.uuid4()), "instance_name": "web2", "disks": [], "nvram": f"{nvram}/web_VARS.fd"}
         reasons = _admission._conflicts(qemu, given, {"macs": []})
         assert [(reason["code"], reason["reason"]) for reason in reasons] == [("path_taken", f"{nvram}/web_VARS.fd exists here already")]
+
+
+class TestMoved:
+    """Through the real channel; both ends are this host, with other directories."""
+
+    @pytest.fixture
+    def there(self, tmp_path: Path, uefi: Any, begin: Any, qemu: Any, journal: Journal) -> Any:
+        """The destination's directory of variables, its journal with a record, and how to receive."""
+        record = begin(uefi(content=b"mine...."), "source")
+        nvram, images = tmp_path / "there-nvram", tmp_path / "there-images"
+        for directory in (nvram, images):
+            directory.mkdir()
+        os.chown(nvram, 65534, 65534)
+        other = Journal(StateDir(str(tmp_path / "there")))
+        given = {**{key: record[key] for key in record if key not in ("status", "step", "history")}, "role": "destination"}
+        given["disks"] = [{**record["disks"][0], "path": f"{images}/web.qcow2"}]
+        given.update(nvram=f"{nvram}/web_VARS.fd", image_directories=[str(images)])
+        other.update(other.begin(given), step="admitted")
+        key = secrets.token_hex(32)
+        server = Server(journal.state, record["uuid"])
+        port = server.open(address="127.0.0.1", ports="27700-27763", key=key, idle_timeout=30)
+        wanted = {"shutdown_timeout": 0, "shutdown_retry_interval": 1, "on_shutdown_timeout": "destroy", "shutdown_modes": ["acpi"]}
+        source_copy.seal({"destination_host": "kvm2", "secrets": [], **wanted}, qemu, journal, journal.get(record["uuid"]))
+
+        def receive() -> None:
+            channel = {"address": "127.0.0.1", "port": port, "key": key, "stall_timeout": 10}
+            _receiving.receive(qemu, other, other.get(record["uuid"]), channel=channel, bases={}, verify="extents", watch=WATCH)
+
+        yield SimpleNamespace(nvram=nvram, images=images, journal=other, uuid=record["uuid"], receive=receive)
+        server.close()
+
+    def test_they_arrive_whole_and_a_link_under_their_temporary_name_is_not_written_through(self, there: Any, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_bytes(b"precious")
+        part = there.nvram / f"web_VARS.fd.{there.uuid}.part"
+        part.symlink_to(tmp_path / "secret")
+        os.lchown(part, 65534, 65534)
+        there.receive()
+        assert (told(there.nvram), (tmp_path / "secret").read_bytes()) == ({"web_VARS.fd": b"mine...."}, b"precious")
+        assert sorted(os.listdir(there.images)) == ["web.qcow2"]
+
+    @pytest.mark.parametrize("call", range(2, 20, 3))
+    def test_killed_at_any_call_nothing_stays(self, qemu: Any, there: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+        with contextlib.suppress(Killed), dying(monkeypatch, call, below=tmp_path / "there-"):
+            there.receive()
+        record = there.journal.get(there.uuid)
+        _receiving.undefine(qemu, there.journal, record, SHUTDOWN)
+        _receiving.withdraw(qemu, there.journal, record, status="reverted" if record["status"] == "reverting" else "error")
+        assert (os.listdir(there.nvram), os.listdir(there.images)) == ([], [])
+
+    def test_content_and_names_are_on_the_disk_before_the_journal_goes_on(self, there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch:
+            recorder = Recorder(patch, there.journal.state)
+            there.receive()
+        recorder.require_order()
+        named = [event for event in recorder.events if event[0] == "link"]
+        assert [event[2] for event in named] == [f"{there.images}/web.qcow2", f"{there.nvram}/web_VARS.fd"]
