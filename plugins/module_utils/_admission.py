@@ -69,11 +69,13 @@ def admit(
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
             reasons += _conflicts(conn, record, requirements)
-            reasons += _lacks(host_state(conn, state, reserved=reserved, images_path=images_path), requirements)
+            here = host_state(conn, state, reserved=reserved, images_path=images_path)
+            reasons += _lacks(here, requirements)
             reasons += [
                 _reason("mtu", f"the {nic['type']} {nic['source']} carries frames of {have} bytes here, the guest sends up to {nic['mtu']}")
                 for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
             ]
+            reasons += _group_reasons(here["instances"], record, requirements.get("server_group"))
             reasons += _disk_reasons(journal, record)
             encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
             reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
@@ -95,6 +97,21 @@ def admit(
             record = journal.update(journal.get(record["uuid"]), pins=pins)
         cpus = {*(pins or ()), *_bound_now(conn, record)}
         return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), cpus)
+
+
+def _group_reasons(instances: Collection[str], record: dict[str, Any], group: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A hard server group holds here as well: another member may have been claimed since placement chose.
+
+    :param instances: UUIDs of all that is defined or claimed here.
+    """
+    others = set(group["members"]) - {record["instance_uuid"]} if group else set()
+    here = others.intersection(instances)
+    if group and group["policy"] == "anti-affinity" and len(here) >= group["max_server_per_host"]:
+        limit = group["max_server_per_host"]
+        return [_reason("anti_affinity", f"server group {group['name']} (anti-affinity): {len(here)} other members are here, fewer than {limit} are allowed")]
+    if group and group["policy"] == "affinity" and others and not here:
+        return [_reason("affinity", f"server group {group['name']} (affinity): no other member is here")]
+    return []
 
 
 def _own_cpus(

@@ -96,6 +96,7 @@ _HOST: dict[str, Check] = {
     "bases": strings,
     "mappings": _names,
     "domains": _each(_DOMAIN),
+    "claims": _each({"instance_name": _text, "instance_uuid": _text}),
     "migrations": _each(_RECORD),
     "forced_migrations": _each({**_RECORD, "forced": _a({"lost_host": _text})}),
 }

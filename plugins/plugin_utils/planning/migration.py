@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs, flavor_disks, guest, mapping, precopy, references, storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
+    extra_specs,
+    flavor_disks,
+    guest,
+    mapping,
+    precopy,
+    references,
+    server_groups,
+    storage,
+)
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
@@ -50,7 +59,8 @@ def plan_migration(
 
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
-        `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`.
+        `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
+        `server_groups` (`kvmfleet_server_groups`), `scheduler_hints`, and for Nova's filters that ask about them `project_id` and `image_id`.
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
         for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
@@ -82,10 +92,15 @@ def plan_migration(
     guest.require_limits(entry["name"], domain, tuning)
     disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
     names = mapping.named(domain, fleet.hosts[host])
+    hints = server_groups.hints_of(fleet, request.get("scheduler_hints"))
+    group = server_groups.group_of(fleet, request.get("server_groups"), entry, hints)
     asked = {
         "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
         "flavor": new,
-        "image": {"properties": _image_properties(domain)},
+        "project_id": request.get("project_id"),
+        "image": {"id": request.get("image_id"), "properties": _image_properties(domain)},
+        "server_group": {key: value for key, value in (group or {}).items() if key != "name"},
+        "scheduler_hints": hints,
         "requirements": {
             **_needs(domain, new if resizing else None, root_size, disks[True]),
             **storage.needs(domain, fleet.hosts[host], disks[True]),
@@ -129,7 +144,7 @@ def plan_migration(
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
         "record": {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]},
-        "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated} for name in chosen},
+        "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen},
         "diff": _diff(host, old, candidates[0], new),
         "grow_filesystem": grow_filesystem,
     }
