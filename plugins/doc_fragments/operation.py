@@ -66,6 +66,16 @@ options:
     type: str
 """
 
+    PROOF = r"""
+options:
+  without_agent:
+    description:
+      - Confirm a guest whose agent answered before the operation and does not any more, since it was removed or broke. Everything else is proven all the
+        same.
+    type: bool
+    default: false
+"""
+
     SHUTDOWN = r"""
 options:
   shutdown_timeout:
@@ -92,11 +102,11 @@ options:
     WATCH = r"""
 options:
   settle_time:
-    description: Seconds during which a started guest must stay active.
+    description: Seconds after which a started guest must run.
     type: float
     default: 1.0
   agent_timeout:
-    description: Seconds to wait for the guest agent of a started guest. V(0) does not wait.
+    description: Seconds to wait for the guest agent of a started guest. V(0) does not wait; where an agent has to answer, it is asked once.
     type: float
     default: 0.0
 """

@@ -14,7 +14,21 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import _claims, _domain_xml, _host_bindings, _host_capabilities, _journal, _kept, _libvirt, _networks, _pools, _processes, _progress, _qemu_img
+from . import (
+    _claims,
+    _domain_xml,
+    _host_bindings,
+    _host_capabilities,
+    _journal,
+    _kept,
+    _libvirt,
+    _networks,
+    _pools,
+    _processes,
+    _progress,
+    _qemu_img,
+    _run_evidence,
+)
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -113,7 +127,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
     migrations, claims = state.read_all("migrations"), state.read_all("claims")
     capabilities = _domain_xml.parse_document(_libvirt.host_capabilities(connection))
     bound = _host_bindings.of_guests(connection)
-    unfinished = [_progress.added(state, _journal.summary(record)) for record in migrations if record["status"] not in _journal.CLOSED]
+    unfinished = [_open_record(connection, state, record) for record in migrations if record["status"] not in _journal.CLOSED]
     return {
         "up": True,
         "hostname": platform.node(),
@@ -140,6 +154,14 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "metrics": {},
         "tools": {name: _version(command) for name, command in _TOOLS.items()},
     }
+
+
+def _open_record(connection: Any, state: StateDir, record: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a record, with the progress of its copy and, where a copy is complete here, whether the guest has run on it."""
+    summary = _progress.added(state, _journal.summary(record))
+    if _run_evidence.is_complete(record):
+        summary["has_run"] = _run_evidence.has_run(_libvirt.find_domain(connection, record["instance_uuid"]), record)
+    return summary
 
 
 def _charge(domain: _Charge | None, claim: dict[str, Any] | None) -> _Charge:

@@ -26,8 +26,11 @@ from . import (
     _new_files,
     _pools,
     _power,
+    _proof,
     _qemu_img,
+    _run_evidence,
     _sealing,
+    _starting,
     _tpm_state,
     _whole_file,
 )
@@ -37,6 +40,7 @@ from ._journal import Journal
 
 def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dict[str, Any], watch: dict[str, Any]) -> dict[str, Any]:
     """Stop the guest, layer its disks, grow those that the flavor has larger, redefine it with the new flavor, start it if it ran."""
+    resumed = record["step"] not in ("begun", "stopping", "stopped", "layering")
     if record["step"] in ("begun", "stopping"):
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
@@ -53,10 +57,12 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             _whole_file.complete(layer + _names.NEW)
             _whole_file.publish(layer + _names.NEW, layer)
         record = _firmware_variables.keep(journal, record)
+        record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))
+    if record["step"] == "defining":
         domain = _defining.define(conn, _definition(record))
         _pools.sync(conn, record.get("new_disks", ()))
         record = journal.update(record, status="post-migrating", step="defined")
-    up = _power.bring_up(domain, record["was_running"], **watch)
+    up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
     timings = {"started_at": up.pop("started_at")}
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
     return {"timings": timings, "stopped": record["stopped"], **up}
@@ -70,6 +76,16 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if _run_evidence.is_complete(record) and not record.get("withdrawing"):
+        why = _run_evidence.has_run(domain, record)
+        if why is not None:
+            raise KvmfleetError(
+                "guest_has_run",
+                f"The old flavor of {record['instance_name']} is not restored, since the guest may have written with the new one: {why}. Run "
+                "kvmfleet.compute.recover, which completes the operation, and then revert if its old state is to be used.",
+                instance=record["instance_name"],
+            )
+        record = journal.update(record, withdrawing=True)
     if record["status"] == "finished":
         if domain is not None:
             _power.require_not_saved(domain)
@@ -77,7 +93,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if "private" in record:
         if record["nvram"]:
             _firmware_variables.require_kept(record)
-        if domain is not None and record["status"] in ("post-migrating", "reverting"):
+        if domain is not None and record["status"] == "reverting":
             _power.stop(domain, **shutdown)
         domain = _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
@@ -98,21 +114,18 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     return True
 
 
-def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float) -> bool:
+def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float, agent_timeout: float = 0.0, without_agent: bool = False) -> bool:
     """Merge the layers into the disks they lie on; a running guest goes on running.
 
     :param timeout: seconds without progress after which the merge is given up (it can be repeated).
+    :param agent_timeout, without_agent: as for `_receiving.prove`.
     :returns: whether anything had to be changed.
     """
     if record["status"] == "confirmed":
         return False
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    if domain is None or (record["was_running"] and record["status"] == "finished" and not _libvirt.is_active(domain)):
-        raise KvmfleetError(
-            "destination_not_proven",
-            f"Instance {record['instance_name']} is not confirmed: it ran before the resize and does not run now. Start or repair it, or revert.",
-            instance=record["instance_name"],
-        )
+    if domain is None or record["status"] == "finished":
+        _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="What its disks were before the resize is")
     _power.require_not_saved(domain)
     record = journal.update(record, status="confirming", step="confirming")
     for disk in _writable(record):
@@ -154,6 +167,12 @@ def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("left_behind")]
+
+
+def _written_to(record: dict[str, Any]) -> list[str]:
+    """The files that the guest may write to from the switch on, and that going back would remove or replace."""
+    files = [layer_path(record, disk) for disk in _writable(record)] + [disk["path"] for disk in record.get("new_disks", ())]
+    return [*files, record["nvram"]] if record["nvram"] else files
 
 
 def _left_behind(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -237,4 +237,4 @@ def public(record: dict[str, Any]) -> dict[str, Any]:
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
     """The public record without its history: what facts and playbook decisions need."""
-    return {key: value for key, value in public(record).items() if key not in ("history", "disks", "probes", "secrets", "console_logs")}
+    return {key: value for key, value in public(record).items() if key not in ("history", "disks", "probes", "secrets", "console_logs", "published")}

@@ -43,6 +43,9 @@ except ImportError:
 T = TypeVar("T")
 
 _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+_PAUSED = {1: "by a user", 2: "migration", 3: "save", 4: "dump", 5: "I/O error", 6: "watchdog", 9: "snapshot", 10: "crashed", 14: "a call of libvirt failed"}
+_SHUTOFF = {1: "it shut down", 2: "its power was cut", 3: "it crashed", 6: "libvirt could not start it"}
+"""Why a guest is in that state, by libvirt's numbers, as far as it says more."""
 SECRET_USAGES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
 """What secrets are for, by libvirt's numbers."""
 _SHUTDOWN_SILENCE = 2  # seconds
@@ -116,6 +119,19 @@ def find_domain(connection: Any, key: str) -> Any | None:
 def state_name(domain: Any) -> str:
     """libvirt's own word for the state: running, paused, shutdown (going down), shutoff, crashed, pmsuspended, blocked, nostate."""
     return state_word(domain.state()[0])
+
+
+def state_reason(domain: Any) -> tuple[str, str]:
+    """The same, and why; the reason is empty where libvirt knows none, or none that says more than the state."""
+    state, reason = domain.state()
+    word = state_word(state)
+    return word, {"paused": _PAUSED, "shutoff": _SHUTOFF}.get(word, {}).get(reason, "")
+
+
+def disk_errors(domain: Any) -> dict[str, str]:
+    """Target of each disk that QEMU stopped the guest for -> what was wrong: no space, or an I/O error."""
+    errors = supported(lambda: _unless(libvirt.VIR_ERR_OPERATION_INVALID, domain.diskErrors), None) or {}
+    return {target: "no space" if error == libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE else "I/O error" for target, error in errors.items()}
 
 
 def state_word(state: int) -> str:

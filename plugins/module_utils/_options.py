@@ -31,6 +31,9 @@ SHUTDOWN_ARGS: dict[str, Any] = {
     "on_shutdown_timeout": {"type": "str", "choices": ["fail", "destroy"], "default": "fail"},
     "shutdown_modes": {"type": "list", "elements": "str", "choices": list(SHUTDOWN_MODES), "default": list(SHUTDOWN_MODES)},
 }
+PROOF_ARGS: dict[str, Any] = {
+    "without_agent": {"type": "bool", "default": False},
+}
 WATCH_ARGS: dict[str, Any] = {
     "settle_time": {"type": "float", "default": 1.0},
     "agent_timeout": {"type": "float", "default": 0.0},

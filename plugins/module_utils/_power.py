@@ -76,25 +76,6 @@ def require_not_saved(domain: Any) -> None:
         raise KvmfleetError("managed_save", f"{domain.name()}: {SAVED}", instance=domain.name())
 
 
-def bring_up(domain: Any, wanted: bool, *, settle: float, agent_timeout: float) -> dict[str, Any]:
-    """Start a defined domain if it is wanted running, and watch it come up.
-
-    :returns: what `watch` returns and `started_at` (Unix seconds); all None for a guest that is to stay off.
-    :raises KvmfleetError: `did_not_come_up`.
-    """
-    if not wanted:
-        return {"started_at": None, "came_up": None, "agent_answered": None, "agent_at": None}
-    started_at = start(domain)
-    watched = watch(domain, settle=settle, agent_timeout=agent_timeout)
-    if not watched["came_up"]:
-        raise KvmfleetError(
-            "did_not_come_up",
-            f"Guest {domain.name()} was started here and went off again within {max(settle, agent_timeout):g} s; see its log in /var/log/libvirt/qemu.",
-            instance=domain.name(),
-        )
-    return {"started_at": started_at, **watched}
-
-
 def start(domain: Any) -> float:
     """Start a defined domain; a running one is left alone.
 
@@ -124,3 +105,8 @@ def watch(domain: Any, *, settle: float, agent_timeout: float) -> dict[str, Any]
             break
         time.sleep(_WATCH_POLL)
     return {"came_up": _libvirt.is_active(domain), "agent_answered": None if not agent_timeout else agent_at is not None, "agent_at": agent_at}
+
+
+def agent_answers_within(domain: Any, timeout: float) -> bool:
+    """Whether the guest agent answers; it is asked once at least."""
+    return _libvirt.agent_answers(domain) or bool(watch(domain, settle=0, agent_timeout=timeout)["agent_answered"])

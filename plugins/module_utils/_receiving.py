@@ -24,10 +24,13 @@ from . import (
     _new_files,
     _pools,
     _power,
+    _proof,
     _qemu_img,
+    _run_evidence,
     _secrets,
     _shared_storage,
     _snapshots,
+    _starting,
     _tpm_state,
     _whole_file,
 )
@@ -58,7 +61,8 @@ def receive(
     """
     timings = {"began_at": time.time()}
     _shared_storage.remove(record)
-    if record["step"] in UNCOPIED:
+    resumed = record["step"] not in UNCOPIED
+    if not resumed:
         record = journal.update(record, status="migrating", step="receiving")
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = client.document(MANIFEST)
@@ -73,6 +77,7 @@ def receive(
         record = journal.update(
             record,
             step="defining",
+            published=_run_evidence.stamps(_written_to(record)),
             copy_rate=_rate(record, sum(manifest["files"].values()), timings),
             bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()) - client.spared,
             resumed_bytes=record.get("resumed_bytes", 0) + client.spared,
@@ -86,12 +91,13 @@ def receive(
             },
         )
     if record["step"] == "defining":
-        _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
+        if _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
+            _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _defining.define(conn, _definition(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
-    return finish(conn, journal, record, watch=watch, timings=timings)
+    return finish(conn, journal, record, watch=watch, timings=timings, resumed=resumed)
 
 
 def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any]) -> None:
@@ -143,47 +149,44 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
     return {"bytes": copied, "rate": record["copy_rate"]}
 
 
-def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
-    """Start the defined domain if the guest ran before, watch it come up, and set `finished`."""
+def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float], resumed: bool) -> dict[str, Any]:
+    """Start the defined domain if the guest ran before, unless an earlier run may have done so; watch it come up, and set `finished`."""
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
     _pools.sync(conn, all_files(record))
-    up = _power.bring_up(domain, record["was_running"], **watch)
+    up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
     timings["started_at"] = up.pop("started_at")
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)
     return {"timings": timings, **up}
 
 
-def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float) -> None:
-    """Before anything is deleted: this host runs the guest (or, for a guest that was off, holds it)."""
+def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float, without_agent: bool = False) -> None:
+    """Before anything is deleted: this host runs the guest (or, for a guest that was off, holds it).
+
+    :param without_agent: somebody says that an agent which answered before need not answer any more.
+    """
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    problem = None
-    if domain is None:
-        problem = "it is not defined here"
-    elif record["was_running"] and not _libvirt.is_active(domain):
-        problem = "it is not running here, and it ran before the move"
-    elif record["was_running"] and record["agent_expected"]:
-        came_up = _power.watch(domain, settle=0, agent_timeout=agent_timeout)
-        if not came_up["agent_answered"]:
-            problem = f"its guest agent, which answered before the move, does not answer within {agent_timeout:g} s"
+    _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="The source copy is")
     files = [*exports(record).values(), *(disk["path"] for disk in record.get("new_disks", ()))]
     missing = [path for path in files if not os.path.exists(path)]
     if missing:
-        problem = "files are missing here: " + ", ".join(missing)
-    if problem:
         raise KvmfleetError(
             "destination_not_proven",
-            f"Instance {record['instance_name']} is not confirmed: {problem}. The source copy is kept; start or repair the guest, or revert.",
+            f"Instance {record['instance_name']} is not confirmed: files are missing here: {', '.join(missing)}. The source copy is kept; repair the guest, "
+            "or revert.",
             instance=record["instance_name"],
         )
 
 
-def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> bool:
+def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any], *, discard_started: bool = False) -> bool:
     """Make sure that this host cannot start the guest (any more). Its files stay until `withdraw`.
 
+    :param discard_started: a person has decided that the copy here is not needed, though the guest may have run on it.
     :returns: whether a domain had to be undefined.
+    :raises KvmfleetError: `guest_has_run`; `foreign_definition`; those of `_power.stop`.
     """
+    _require_not_run(conn, record, discard_started)
     if record["status"] in ("finished", "confirming", "reverting"):
         record = journal.update(record, status="reverting", step="reverting")
     elif not record.get("withdrawing"):
@@ -198,9 +201,18 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
             f"The domain {domain.name()} on this host was not defined by migration {record['uuid']}; it is left alone. Decide by hand which copy is right.",
             instance=record["instance_name"],
         )
-    _power.stop(domain, **shutdown)
+    if record["status"] == "reverting" or discard_started:
+        _power.stop(domain, **shutdown)
     _power.require_not_saved(domain)
+    definition = _libvirt.inactive_xml(domain)
     _libvirt.undefine_keeping_everything(domain)
+    if not discard_started and record.get("withdrawing"):
+        # Nobody can start it any more; somebody may have between the question above and this.
+        active = _libvirt.find_domain(conn, record["instance_uuid"]) is not None
+        why = "somebody has started it just now" if active else _run_evidence.written(record)
+        if why is not None:
+            _libvirt.define(conn, definition)
+            raise _has_run_here(journal.update(record, withdrawing=False), why)
     return True
 
 
@@ -243,6 +255,28 @@ def confirm(journal: Journal, record: dict[str, Any]) -> bool:
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy is gone")
     return True
+
+
+def _require_not_run(conn: Any, record: dict[str, Any], discard_started: bool) -> None:
+    """Nobody but a person discards a copy that the guest has run on: it may hold what it wrote."""
+    why = None if discard_started else _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record)
+    if why is not None:
+        raise _has_run_here(record, why)
+
+
+def _has_run_here(record: dict[str, Any], why: str) -> KvmfleetError:
+    return KvmfleetError(
+        "guest_has_run",
+        f"The copy of {record['instance_name']} on this host is not withdrawn, since the guest may have written to it: {why}. Run "
+        "kvmfleet.compute.recover, which completes the operation, and then revert if the copy at the source is to be used.",
+        instance=record["instance_name"],
+    )
+
+
+def _written_to(record: dict[str, Any]) -> list[str]:
+    """The files of the copy that the guest may write to, but for those that going back would leave."""
+    files = [disk["path"] for disk in writable(record)] + [disk["path"] for disk in record.get("new_disks", ())]
+    return [*files, record["nvram"]] if record["nvram"] else files
 
 
 def _require_own(manifest: dict[str, Any], record: dict[str, Any], expected: dict[str, str]) -> None:

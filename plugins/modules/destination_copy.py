@@ -22,11 +22,13 @@ options:
         watchdog of q35, if it does not take it with that; the record then says so.
       - V(precopied) receives what M(kvmfleet.compute.source_copy) has frozen while the guest runs at its source, and merges it into what came before.
       - V(started) receives and starts the guest (a guest that was off is only defined). It goes on where an earlier run stopped after the copy was
-        complete.
-      - V(proven) checks that this host runs the guest (or holds it, if it was off) and notes that the confirm has begun.
+        complete. A guest that an earlier run has started, or may have, is not started again, whatever it does now.
+      - V(proven) checks that this host runs the guest (or holds it, if it was off) and notes that the confirm has begun. A guest that is paused, crashed or
+        suspended does not run, and one whose agent answered before has to answer (O(agent_timeout), O(without_agent)).
       - V(confirmed) closes the record after the source copy was removed.
       - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
-      - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record.
+      - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record. Unless the operation is being
+        reverted, a copy that the guest may have written to stays, with the error code V(guest_has_run) (see O(discard_started)).
     type: str
     choices: [reached, tried, precopied, started, proven, confirmed, undefined, absent]
     required: true
@@ -74,6 +76,12 @@ options:
       - They go earlier if anything else needs the room, and are shortened where they leave the filesystem less than 5 percent.
     type: float
     default: 0
+  discard_started:
+    description:
+      - Lets O(state=undefined) and O(state=absent) stop and discard a copy that the guest has run on, though nobody has asked to revert. Meant for a host
+        that comes back after it had been given up as lost.
+    type: bool
+    default: false
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=absent) end with the status V(error) instead of V(reverted).
     type: str
@@ -85,6 +93,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.operation.history
   - kvmfleet.compute.operation.lost
+  - kvmfleet.compute.operation.proof
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.operation.watch
   - kvmfleet.compute.state
@@ -165,7 +174,7 @@ timings:
   type: dict
   returned: when O(state=started) and not in check mode
 came_up:
-  description: Whether the guest stayed active for O(settle_time). V(null) for a guest that was off.
+  description: Whether the guest runs after O(settle_time). V(null) for a guest that was off.
   type: bool
   returned: when O(state=started) and not in check mode
 agent_answered:
@@ -175,8 +184,9 @@ agent_answered:
 error_code:
   description:
     - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(link_not_followed),
-      V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(host_restarted), V(destination_not_proven),
-      V(foreign_definition), V(secret_missing), V(secret_differs), V(shutdown_timeout), V(wrong_status), V(not_owner) or V(unknown_migration).
+      V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(guest_has_run), V(host_restarted),
+      V(destination_not_proven), V(foreign_definition), V(secret_missing), V(secret_differs), V(shutdown_timeout), V(wrong_status), V(not_owner) or
+      V(unknown_migration).
   type: str
   returned: failure
 """
@@ -186,7 +196,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import u
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import require_same_boot
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {
     "reached": (),
@@ -229,7 +239,7 @@ def start(params, conn, journal, record):
 
 
 def prove(params, conn, journal, record):
-    _receiving.prove(conn, record, agent_timeout=params["agent_timeout"])
+    _receiving.prove(conn, record, agent_timeout=params["agent_timeout"], without_agent=params["without_agent"])
     journal.update(record, status="confirming", step="confirming")
     return {"changed": True}
 
@@ -239,11 +249,11 @@ def confirm(params, conn, journal, record):
 
 
 def undefine(params, conn, journal, record):
-    return {"changed": _receiving.undefine(conn, journal, record, shutdown(params))}
+    return {"changed": _receiving.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])}
 
 
 def withdraw(params, conn, journal, record):
-    undefined = _receiving.undefine(conn, journal, record, shutdown(params))
+    undefined = _receiving.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])
     status = "reverted" if record["status"] == "reverting" else "error"
     withdrawn = _receiving.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
     _pools.sync(conn, _incoming.all_files(record))
@@ -269,6 +279,7 @@ def main():
         dict(
             SHUTDOWN_ARGS,
             **LOST_ARGS,
+            **PROOF_ARGS,
             **WATCH_ARGS,
             address={"type": "str"},
             port={"type": "int"},
@@ -279,6 +290,7 @@ def main():
             verify={"type": "str", "choices": ["extents", "full", "none"], "default": "extents"},
             progress_interval={"type": "float", "default": 10.0},  # for the action plugin
             keep_partial={"type": "float", "default": 0},
+            discard_started={"type": "bool", "default": False},
             error={"type": "str"},
         ),
         required_together=[("address", "port")],

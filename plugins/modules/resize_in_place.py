@@ -16,9 +16,11 @@ options:
   state:
     description:
       - V(finished) stops the guest, layers its disks, grows those that the flavor has larger, redefines the guest with the new flavor and the disks that were
-        made for it, and starts it if it ran.
-      - V(restored) goes back to the old flavor and the old disks, and removes those that were made.
-      - V(confirmed) merges the layers back into the disks, and removes a swap disk that the guest has no more. A running guest goes on running.
+        made for it, and starts it if it ran. A guest that an earlier run has started, or may have, is not started again, whatever it does now.
+      - V(restored) goes back to the old flavor and the old disks, and removes those that were made. Before the operation is finished it is refused with the
+        error code V(guest_has_run) if the guest may have written with the new flavor.
+      - V(confirmed) merges the layers back into the disks, and removes a swap disk that the guest has no more. A running guest goes on running. A guest that
+        ran before has to run, and its agent to answer if it answered before (O(agent_timeout), O(without_agent)).
     type: str
     choices: [finished, restored, confirmed]
     required: true
@@ -36,6 +38,7 @@ extends_documentation_fragment:
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.operation.history
+  - kvmfleet.compute.operation.proof
   - kvmfleet.compute.operation.shutdown
   - kvmfleet.compute.operation.watch
   - kvmfleet.compute.state
@@ -67,7 +70,7 @@ timings:
   type: dict
   returned: when O(state=finished) and not in check mode
 came_up:
-  description: Whether the guest stayed active for O(settle_time). V(null) for a guest that was off.
+  description: Whether the guest runs after O(settle_time). V(null) for a guest that was off.
   type: bool
   returned: when O(state=finished) and not in check mode
 agent_answered:
@@ -76,7 +79,7 @@ agent_answered:
   returned: when O(state=finished) and not in check mode
 error_code:
   description:
-    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(definition_not_taken), V(did_not_come_up),
+    - V(shutdown_timeout), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(guest_has_run),
       V(destination_not_proven), V(commit_failed), V(commit_stalled), V(layer_has_snapshots), V(kept_copy_broken), V(copy_differs),
       V(link_not_followed), V(no_space), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
@@ -85,7 +88,7 @@ error_code:
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._options import SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
 _DONE = {"finished": ("finished",), "restored": ("reverted", "error"), "confirmed": ("confirmed",)}
 
@@ -100,7 +103,8 @@ def restore(params, conn, journal, record):
 
 
 def confirm(params, conn, journal, record):
-    return {"changed": _in_place.confirm(conn, journal, record, timeout=params["merge_timeout"])}
+    proof = {name: params[name] for name in ("agent_timeout", "without_agent")}
+    return {"changed": _in_place.confirm(conn, journal, record, timeout=params["merge_timeout"], **proof)}
 
 
 ACTIONS = {"finished": resize, "restored": restore, "confirmed": confirm}
@@ -110,7 +114,7 @@ def main():
     run(
         ACTIONS,
         _DONE,
-        dict(SHUTDOWN_ARGS, **WATCH_ARGS, error={"type": "str"}, merge_timeout={"type": "float", "default": 120.0}),
+        dict(SHUTDOWN_ARGS, **PROOF_ARGS, **WATCH_ARGS, error={"type": "str"}, merge_timeout={"type": "float", "default": 120.0}),
     )
 
 

@@ -89,6 +89,7 @@ _RECORD: dict[str, Check] = {
     "new_flavor": _or_null(mapping),
     "forced": _or_null(_a({"lost_host": _text})),
     "progress": _or_null(_a(_PROGRESS)),
+    "has_run": _or_null(_text),
 }
 _HOST: dict[str, Check] = {
     **dict.fromkeys(("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "num_instances", "num_io_ops"), _or_null(_number)),

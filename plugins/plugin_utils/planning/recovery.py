@@ -162,8 +162,9 @@ def _in_place(fleet: Fleet, record: dict[str, Any]) -> tuple[str, str]:
         return "confirm", "its confirm was interrupted"
     if status == "reverting":
         return "revert", "its revert was interrupted"
-    if status == "post-migrating" and _runs_or_was_off(fleet, record["host"], record):
-        return "forward", "the guest has the new flavor already"
+    arrived = _arrived(fleet, record, "with the new flavor")
+    if arrived is not None:
+        return "forward", arrived
     return "back", f"it was interrupted at step {record['step']} before the guest was started with the new flavor"
 
 
@@ -187,8 +188,9 @@ def _between(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any] | No
         if source["status"] == "finished":
             return "none", "it is finished and waits for confirm or revert"
         return "forward", "the guest has been started at the destination"
-    if destination["status"] == "post-migrating" and _runs_or_was_off(fleet, destination["host"], destination):
-        return "forward", "the guest is at the destination already"
+    arrived = _arrived(fleet, destination, "at the destination")
+    if arrived is not None:
+        return "forward", arrived
     if source["status"] == "finished":
         return "wait", f"the source says finished, but the destination says {destination['status']}: look at both hosts before you decide"
     return "back", f"it was interrupted at step {destination['step']} before the guest was started at the destination"
@@ -219,13 +221,32 @@ def _destination_alone(fleet: Fleet, decision: dict[str, Any], destination: dict
         return "confirm", "the source copy is gone, only the destination's record is open"
     if destination["status"] == "reverting":
         return "revert", "the guest is back at its source, only leftovers at the destination remain"
-    if destination["status"] in ("finished", "post-migrating"):
+    if destination["status"] in ("finished", "post-migrating") or _has_run(destination) is not None:
         return "wait", f"the destination says {destination['status']}, but the journal of {peer} has no open record of it: look at both hosts before you decide"
     return "discard", "the source is as before; only leftovers at the destination remain"
 
 
-def _runs_or_was_off(fleet: Fleet, host: str, record: dict[str, Any]) -> bool:
-    if not record.get("was_running"):
-        return True
-    state = next((entry["state"] for entry in fleet.hosts[host].get("domains", []) if entry["uuid"] == record["instance_uuid"]), None)
-    return state == "running"
+def _arrived(fleet: Fleet, record: dict[str, Any], where: str) -> str | None:
+    """Why the guest is where the complete copy of the record is, so that nothing but a person's revert goes back; None if it has not got there."""
+    if record["status"] == "post-migrating" and not record.get("was_running"):
+        return f"the guest is {where} already"
+    why = _has_run(record)
+    if why is None:
+        return None
+    state = next((entry["state"] for entry in fleet.hosts[record["host"]].get("domains", []) if entry["uuid"] == record["instance_uuid"]), None)
+    if state == "running":
+        return f"the guest runs {where} ({why})"
+    now = "not defined there any more" if state is None else f"{_STATES.get(state, state)} there now"
+    return f"the guest counts as started {where} ({why}); it is {now} and is not started again"
+
+
+_STATES = {"shutoff": "shut off", "pmsuspended": "suspended"}
+
+
+def _has_run(record: dict[str, Any]) -> str | None:
+    """Why the guest counts as started on the copy of the record: what its host proves, or where that proves nothing, that it may have been."""
+    if record.get("withdrawing"):
+        return None
+    if "has_run" in record:
+        return record["has_run"]
+    return "whether it was started there is not proven" if record["status"] == "post-migrating" else None

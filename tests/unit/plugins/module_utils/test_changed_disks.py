@@ -177,7 +177,7 @@ def test_interrupted_in_place_nothing_stays(host: Host, monkeypatch: pytest.Monk
         raise KvmfleetError("died", "died")
 
     if dies_at != "before":
-        module = _in_place._defining if dies_at == "define" else _in_place._power
+        module = _in_place._defining if dies_at == "define" else _in_place._starting
         monkeypatch.setattr(module, dies_at, die)
         with pytest.raises(KvmfleetError):
             _in_place.resize(host.qemu, host.journal, record, shutdown=OFF, watch=WATCH)

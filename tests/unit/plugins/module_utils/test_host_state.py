@@ -53,7 +53,7 @@ def claim(state: StateDir, instance: str, **changed: Any) -> None:
 
 def migration(state: StateDir, uuid: str, status: str) -> None:
     record = {"uuid": uuid, "instance_uuid": UUID.format(0), "instance_name": "g", "status": status, "private": {"domain_xml": "<secret/>"}}
-    state.write("migrations", uuid, {**record, "role": "destination", "updated_at": 0.0, "history": [], "disks": []})
+    state.write("migrations", uuid, {**record, "role": "destination", "step": "x", "updated_at": 0.0, "history": [], "disks": []})
 
 
 @pytest.fixture

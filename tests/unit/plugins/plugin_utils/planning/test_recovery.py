@@ -35,11 +35,15 @@ def record(role, status, step, was_running=True, destination="kvm2"):
     }
 
 
-def host(name, *records, state=None, up=True):
+def host(name, *records, state=None, up=True, has_run=None):
+    """As `host_facts` tells it: of a copy that is complete, whether the guest has run on it."""
     if not up:
         return {"host": name, "up": False, "down_reason": "no route to host"}
     domains = [{"name": "web1", "uuid": UUID, "state": state}] if state else []
-    return {"host": name, "up": True, "domains": domains, "migrations": list(records)}
+    why = has_run or ("it was started there" if any(record["step"] == "started" for record in records) else None)
+    why = why or ("it is active there" if state not in (None, "shutoff") else None)
+    complete = [record["role"] != "source" and (record["status"] == "post-migrating" or record["step"] == "defining") for record in records]
+    return {"host": name, "up": True, "domains": domains, "migrations": [{**r, "has_run": why} if c else r for r, c in zip(records, complete)]}
 
 
 def action(hosts, verb="recover", **meant):
@@ -64,6 +68,8 @@ D = {
     "publishing": record("destination", "migrating", "publishing"),
     "defining": record("destination", "migrating", "defining"),
     "defined": record("destination", "post-migrating", "defined"),
+    "starting": record("destination", "post-migrating", "starting"),
+    "started": record("destination", "post-migrating", "started"),
     "finished": record("destination", "finished", "finished"),
     "confirming": record("destination", "confirming", "confirming"),
     "reverting": record("destination", "reverting", "reverting"),
@@ -84,6 +90,9 @@ D = {
         ("sealed", "defining", "shutoff", "back"),
         ("sealed", "defined", "shutoff", "back"),
         ("sealed", "defined", "running", "forward"),
+        ("sealed", "defining", "running", "forward"),
+        ("sealed", "starting", "shutoff", "back"),
+        ("sealed", "starting", "running", "forward"),
         ("sealed", "finished", "running", "forward"),
         ("sealed", None, None, "back"),
         ("finished", "finished", "running", "none"),
@@ -99,6 +108,8 @@ D = {
         (None, "defining", None, "discard"),
         (None, "finished", "running", "wait"),
         (None, "defined", "running", "wait"),
+        (None, "defining", "running", "wait"),
+        (None, "started", "shutoff", "wait"),
         ("finished", None, None, "wait"),
     ],
 )
@@ -138,6 +149,9 @@ def test_a_guest_that_was_off_counts_as_arrived_once_it_is_defined():
         ("migrating", "layering", "shutoff", "back"),
         ("post-migrating", "defined", "shutoff", "back"),
         ("post-migrating", "defined", "running", "forward"),
+        ("migrating", "defining", "shutoff", "back"),
+        ("migrating", "defining", "running", "forward"),
+        ("post-migrating", "starting", "shutoff", "back"),
         ("finished", "finished", "running", "none"),
         ("confirming", "confirming", "running", "confirm"),
         ("reverting", "reverting", "shutoff", "revert"),
@@ -145,6 +159,39 @@ def test_a_guest_that_was_off_counts_as_arrived_once_it_is_defined():
 )
 def test_in_place(status, step, state, expected):
     assert action([host("kvm1", record("in_place", status, step, destination="kvm1"), state=state)]) == expected
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "shutoff", "crashed", "pmsuspended"])
+@pytest.mark.parametrize("role", ["destination", "in_place"])
+class TestAGuestThatWasStarted:
+    """Nothing but a person's revert goes back, whatever it does since."""
+
+    def decision(self, role, step, state, **facts):
+        destination = "kvm1" if role == "in_place" else "kvm2"
+        here = host(destination, record(role, "post-migrating", step, destination=destination), state=state, **facts)
+        (decision,) = decide([here] if role == "in_place" else [host("kvm1", S["sealed"]), here], "recover")
+        return decision
+
+    def test_it_is_where_it_was_started(self, role, state):
+        decision = self.decision(role, "started", state)
+        assert decision["action"] == "forward"
+        assert ("is not started again" in decision["reason"]) is (state != "running")
+
+    @pytest.mark.parametrize("step", ["defined", "starting"])
+    def test_what_has_been_written_to_counts_as_started(self, role, step, state):
+        decision = self.decision(role, step, state, has_run="/images/web1.qcow2 was written to since it was complete")
+        assert (decision["action"], "web1.qcow2" in decision["reason"]) == ("forward", True)
+
+    def test_a_record_of_an_older_version_does_not_tell_so_that_it_counts_as_started(self, role, state):
+        destination = "kvm1" if role == "in_place" else "kvm2"
+        here = host(destination, state=state)
+        here["migrations"] = [record(role, "post-migrating", "defined", destination=destination)]
+        assert action([here] if role == "in_place" else [host("kvm1", S["sealed"]), here]) == "forward"
+
+
+def test_a_copy_that_is_being_withdrawn_goes_although_its_files_have_changed():
+    withdrawing = {**record("destination", "post-migrating", "defined"), "withdrawing": True}
+    assert action([host("kvm1", S["sealed"]), host("kvm2", withdrawing, state="shutoff", has_run=None)]) == "back"
 
 
 def test_every_open_status_of_the_journal_has_an_answer():
