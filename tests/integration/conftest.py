@@ -17,19 +17,23 @@ from support.lab import Lab
 
 PAIR = ("kvm1", "kvm2")
 
-_crash_points: Counter[str] = Counter()
+SWEEPS = ("crash sweep", "meddling sweep")
+
+_points: Counter[tuple[str, str]] = Counter()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count the points of the crash sweep, on all workers."""
+    """Count the points of the sweeps, on all workers."""
     if report.when == "call":
-        _crash_points.update(str(value) for name, value in report.user_properties if name == "crash point")
+        _points.update((name, str(value)) for name, value in report.user_properties if name in SWEEPS)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Sum the crash sweep up, if there was one, after everything else."""
-    if _crash_points and not hasattr(config, "workerinput"):
-        print(f"crash sweep: {_crash_points['tried']} points tried, {_crash_points['survived']} survived")
+    """Sum each sweep up that there was, after everything else."""
+    if not hasattr(config, "workerinput"):
+        for name in SWEEPS:
+            if _points[name, "tried"]:
+                print(f"{name}: {_points[name, 'tried']} points tried, {_points[name, 'survived']} survived")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,22 +8,15 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from lab.bases import DEFAULT_NAME
-from support.faults import QUICK, SWITCH, Subject, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death, tasks_of
+from support.faults import SWITCH, Task, impatient, kill_modules, kill_ssh_masters, play_and_strike, play_to_death
 from support.fleet import Fleet
 from support.guest import Guests
-from support.lab import IMAGES, Lab
+from support.lab import Lab
+from support.sweep import AHEAD, CLAIMED_IN_PLACE, IN_PLACE, MOVE, STARTED, WEB, Scenario, Sweep
 
-WEB = {"instance": "web", **QUICK}
-MOVE = {**WEB, "flavor": "medium", "resize_allow_resize_to_same_host": False}
-AHEAD = {**MOVE, "migrate_precopy": "always"}
-IN_PLACE = {**WEB, "flavor": "medium", "target_host": "kvm1"}
-STARTED = "Move | Note at the source that it is finished"
-CLAIMED_IN_PLACE = "In place | Stop, prove off, layer, define and start with the new flavor"
 OUTCOMES = (
     "web is as before on kvm",
     "The operation (is|was) finished",
@@ -31,21 +24,6 @@ OUTCOMES = (
     "The operation .+ on web is still open",
     "web: .+ is unreachable",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Scenario:
-    """A run to be interrupted: a playbook, on a guest that runs or not, after a resize that ended or was itself interrupted before a task.
-
-    :param base_missing: whether the base of the guest has to be fetched by the destination, which takes as many tasks as all the rest.
-    """
-
-    verb: str
-    extra: dict[str, Any]
-    resized: dict[str, Any] | None = None
-    died_before: str | None = None
-    running: bool = True
-    base_missing: bool = False
 
 
 SCENARIOS = {
@@ -68,38 +46,13 @@ SCENARIOS = {
 # A host takes long to come back: one kind of each run, the one with the most tasks.
 WITHOUT_A_HOST = ("resize, pre-copy", "resize in place", "confirm", "revert", "recover, back", "recover, forward", "recover, in place")
 
-_points: dict[Scenario, list[Task]] = {}
 
-
-class Sweep:
-    """One guest that goes through a scenario again and again; another one where that was confirmed."""
+class CrashSweep(Sweep):
+    """After each death the guest is whole."""
 
     def __init__(self, lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> None:
-        self.lab, self.guests, self.fleet, self.scenario = lab, guests, fleet, scenario
-        self.subject: Subject | None = None
+        super().__init__(lab, guests, fleet, scenario)
         self.power_lost = False
-
-    def begin_anew(self) -> None:
-        """Forget all that a point has left."""
-        self.guests.delete_all()
-        self.lab.reset()
-        self.subject = None
-
-    def begin(self) -> None:
-        """Bring the guest to where the run starts."""
-        if self.subject is None or self.subject.guest.hosts != ["kvm1"]:
-            self.begin_anew()
-            self.lab.call("base", "remove" if self.scenario.base_missing else "put", DEFAULT_NAME, "--host", "kvm2", check=False)
-            guest = self.guests.create("web", "kvm1")
-            self.subject = Subject(self.lab, guest, guest.write())
-            if not self.scenario.running:
-                guest.shut_down()
-        self.lab["kvm2"].sh(f"rm -rf {IMAGES}/_base")  # a base that was fetched already would change the tasks of the run
-        resized, died_before = self.scenario.resized, self.scenario.died_before
-        if resized and died_before:
-            assert play_to_death(self.fleet, died_before, "resize", **resized)
-        elif resized:
-            self.fleet.play("resize", **resized).ok()
 
     def end(self, verb: str) -> None:
         """The guest is whole; settle what still waits, after which nothing is open."""
@@ -125,23 +78,9 @@ class Sweep:
             self.subject.guest.host.virsh("start", "web")
         self.subject.runs_once_with_its_data()
 
-    def points(self) -> list[Task]:
-        """The tasks that act on a host from the first record of the operation on."""
-        if self.scenario not in _points:
-            self.begin()
-            tasks = tasks_of(self.fleet, self.scenario.verb, **self.scenario.extra)
-            self.end("revert")
-            first = next(task.number for task in tasks if task.action == "kvmfleet.compute.migration")
-            _points[self.scenario] = [task for task in tasks if task.number >= first and task.action.startswith("kvmfleet.compute.")]
-        return _points[self.scenario]
-
-    def survives(self, dies: Callable[[Sweep, Task], None], task: Task, again: str, verb: str) -> None:
+    def survives(self, dies: Callable[[CrashSweep, Task], None], task: Task, again: str, verb: str) -> None:
         """Let it die in a task, run a playbook again, and settle what waits with `verb`."""
-        try:
-            self.begin()
-        except Exception:  # an emulated guest's QEMU crashes by itself once in hundreds of boots, which says nothing of the point
-            self.begin_anew()
-            self.begin()
+        self.begin()
         dies(self, task)
         self._ends(again)
         self.end(verb)
@@ -157,30 +96,30 @@ class Sweep:
         run.ok()
 
 
-def _struck(sweep: Sweep, task: Task, strike: Callable[[], None]) -> None:
+def _struck(sweep: CrashSweep, task: Task, strike: Callable[[], None]) -> None:
     """The run is struck in the middle of the task. If that fails it, it says what has become of the guest or of the operation."""
     run = play_and_strike(sweep.fleet, task, strike, sweep.scenario.verb, **sweep.scenario.extra)
     if run.rc:
         assert any(re.search(outcome, run.error) for outcome in OUTCOMES), run.output
 
 
-def _controller(sweep: Sweep, task: Task) -> None:
+def _controller(sweep: CrashSweep, task: Task) -> None:
     """SIGKILL between the tasks: right after this one."""
     assert play_to_death(sweep.fleet, task.number + 1, sweep.scenario.verb, **sweep.scenario.extra)
 
 
-def _connections(sweep: Sweep, task: Task) -> None:
+def _connections(sweep: CrashSweep, task: Task) -> None:
     _struck(sweep, task, lambda: kill_ssh_masters(sweep.lab))
 
 
-def _module(sweep: Sweep, task: Task) -> None:
+def _module(sweep: CrashSweep, task: Task) -> None:
     _struck(sweep, task, lambda: kill_modules(sweep.lab))
 
 
-def _host(name: str) -> Callable[[Sweep, Task], None]:
+def _host(name: str) -> Callable[[CrashSweep, Task], None]:
     """The whole host dies in the middle of the task, and comes back when the run has ended; a guest that ran there is off then."""
 
-    def dies(sweep: Sweep, task: Task) -> None:
+    def dies(sweep: CrashSweep, task: Task) -> None:
         if not sweep.power_lost:
             impatient(sweep.lab, sweep.fleet)
         sweep.power_lost = True
@@ -203,19 +142,19 @@ SWEEPS = {
 
 
 @pytest.fixture
-def sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> Iterator[Sweep]:
-    yield Sweep(lab, guests, fleet, scenario)
+def sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> Iterator[CrashSweep]:
+    yield CrashSweep(lab, guests, fleet, scenario)
     lab.call("base", "remove", DEFAULT_NAME, "--host", "kvm2", check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("scenario", "dies", "first"), SWEEPS.values(), ids=SWEEPS)
-def test_crash_sweep(sweep: Sweep, scenario: Scenario, dies: Callable[[Sweep, Task], None], first: int, request: pytest.FixtureRequest) -> None:
+def test_crash_sweep(sweep: CrashSweep, scenario: Scenario, dies: Callable[[CrashSweep, Task], None], first: int, request: pytest.FixtureRequest) -> None:
     """After each, recover, or the same again, and then confirm or revert: one guest, once, with its data, and nothing left."""
     lost = []
     for turn, task in enumerate(sweep.points(), first):
-        request.node.user_properties.append(("crash point", "tried"))
+        request.node.user_properties.append(("crash sweep", "tried"))
         again, verb = ("recover", scenario.verb)[turn % 2], ("revert", "confirm")[turn % 3 == 2]
         try:
             sweep.survives(dies, task, again, verb)
@@ -223,5 +162,5 @@ def test_crash_sweep(sweep: Sweep, scenario: Scenario, dies: Callable[[Sweep, Ta
             lost.append(f"{task.name}, {again}, {verb}:\n{traceback.format_exc()}")
             sweep.begin_anew()
         else:
-            request.node.user_properties.append(("crash point", "survived"))
+            request.node.user_properties.append(("crash sweep", "survived"))
     assert not lost, "\n\n".join(lost)

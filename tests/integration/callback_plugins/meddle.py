@@ -17,7 +17,8 @@ type: notification
 short_description: Run a command right before a task
 description:
   - For the integration tests.
-  - E(KVMFLEET_MEDDLE_BEFORE) is the name of the task, E(KVMFLEET_MEDDLE_WITH) the command.
+  - E(KVMFLEET_MEDDLE_BEFORE) is the name of the task, or the number of a task's start as the callback plugin die counts them.
+  - E(KVMFLEET_MEDDLE_WITH) is the command.
 author: kvmfleet contributors
 """
 
@@ -29,8 +30,13 @@ class CallbackModule(CallbackBase):
     CALLBACK_TYPE = "notification"
     CALLBACK_NAME = "meddle"
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._met = 0
+
     def v2_playbook_on_task_start(self, task, is_conditional):
-        if os.environ.get("KVMFLEET_MEDDLE_BEFORE") == task.name:
+        number, self._met = str(self._met), self._met + 1
+        if os.environ.get("KVMFLEET_MEDDLE_BEFORE") in (task.name, number):
             command = os.environ["KVMFLEET_MEDDLE_WITH"]
             done = subprocess.run(shlex.split(command), check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if done.returncode:  # ansible-core makes an exception of a callback plugin a warning and goes on
