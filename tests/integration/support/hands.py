@@ -286,7 +286,7 @@ class SlowShutdown(Hand):
     words = ("shut down", "shutdown")
 
     def act(self, guest: Guest, host: Host) -> None:
-        slow = f"#!/bin/sh\\nsleep {SLOW}\\nexec /run/quick \"$@\"\\n"
+        slow = f'#!/bin/sh\\nsleep {SLOW}\\nexec /run/quick "$@"\\n'
         guest.exec("sh", "-c", f"cp /sbin/shutdown /run/quick && printf '{slow}' >/run/slow && chmod 755 /run/slow && mount --bind /run/slow /sbin/shutdown")
 
     def undo(self) -> None:
