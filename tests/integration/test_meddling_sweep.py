@@ -49,7 +49,6 @@ TURNS = (
     "Precopy | Freeze what the guest has written so far",
     STOP,
     SWITCH,
-    STARTED,
     CLAIMED_IN_PLACE,
     "Apply | Prove the copy at the destination",
     "Apply | Remove the sealed copy at the source",
