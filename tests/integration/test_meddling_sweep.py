@@ -271,6 +271,7 @@ def test_meddling_sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: str, h
     assert not any(lost), "\n\n".join(filter(None, lost))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("scenario", "hand", "phase"),
