@@ -14,6 +14,7 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from . import _libvirt, _watchdog
 from ._errors import KvmfleetError
+from ._options import require_directories
 from ._state_dir import DEFAULT_STATE_PATH
 
 STATE_ARGS: dict[str, Any] = {"state_path": {"type": "path", "default": DEFAULT_STATE_PATH}}
@@ -33,6 +34,7 @@ def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str
     if needs_libvirt and not _libvirt.HAS_LIBVIRT:
         _respawn()
     try:
+        require_directories(module.params)
         result = _watchdog.run(lambda: _answer(main, module), module.params["hang_timeout"])
     except KvmfleetError as exc:
         module.fail_json(msg=f"{platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)

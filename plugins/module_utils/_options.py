@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import os.path
+from collections.abc import Iterator
 from typing import Any
 
+from ._errors import KvmfleetError
 from ._power import SHUTDOWN_MODES
 
 OPERATION_ARGS: dict[str, Any] = {
@@ -53,3 +56,27 @@ def shutdown(params: dict[str, Any]) -> dict[str, Any]:
 def watch(params: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `_power.watch`."""
     return {"settle": params["settle_time"], "agent_timeout": params["agent_timeout"]}
+
+
+def require_directories(params: dict[str, Any]) -> None:
+    """Every directory that a module is told is an absolute one and not the root, below which is everything.
+
+    The roles see to that too; whoever calls a module by himself, or with a list that Jinja made of the letters of a text, learns it here.
+
+    :raises KvmfleetError: `invalid_directory`.
+    """
+    for name, value in params.items():
+        for directory in _directories(name, value):
+            if not os.path.isabs(directory) or not os.path.normpath(directory).strip("/"):
+                raise KvmfleetError(
+                    "invalid_directory", f"{name}: expected the absolute path of a directory other than /, got {directory!r}.", option=name, value=directory
+                )
+
+
+def _directories(name: str, value: Any) -> Iterator[str]:
+    if value and name in ("images_path", "state_path"):
+        yield value
+    elif value and name == "image_directories":
+        yield from value
+    elif value and name == "disk_directories":
+        yield from map(str, value.values())

@@ -64,7 +64,7 @@ def test_a_host_without_libvirt_says_so_by_name() -> None:
     assert result["msg"].startswith(f"{os.uname().nodename}: libvirt does not answer at qemu+unix:///system?socket=/nonexistent")
 
 
-@pytest.mark.parametrize(("images_path", "code"), [("/dev/null/images", "os_error"), ("/", "libvirt_error")])
+@pytest.mark.parametrize(("images_path", "code"), [("/dev/null/images", "os_error"), ("/usr", "libvirt_error"), ("/", "invalid_directory")])
 def test_what_nobody_expected_is_told_as_such(tmp_path: Path, images_path: str, code: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import libvirt\ndef refuse(*arguments):\n    raise libvirt.libvirtError('refused')\nlibvirt.virConnect.getAllDomainStats = refuse\n"

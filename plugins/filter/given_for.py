@@ -1,0 +1,66 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter plugin: what the inventory says about a host, in whatever form it is written."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: given_for
+short_description: Read what the inventory says about a host, in whatever form it is written
+version_added: 0.1.0
+author: kvmfleet contributors (@kvmfleet)
+description:
+  - As P(kvmfleet.compute.given#filter), for a variable of a host. What is wrong is said with the name of the host.
+positional: host, name
+options:
+  _input:
+    description: The variable C(hostvars).
+    type: dict
+    required: true
+  host:
+    description: The host.
+    type: str
+    required: true
+  name:
+    description: The name of the variable.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show whether guests may come
+  ansible.builtin.debug:
+    msg: "{{ hostvars | kvmfleet.compute.given_for('kvm1', 'kvmfleet_enabled') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The value, or the default; an empty text where there is none.
+  type: raw
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+
+
+def _given_for(hostvars: Mapping[str, Any], host: str, name: str) -> Any:
+    variables = hostvars[host] if host in hostvars else {}  # noqa: SIM401 (hostvars answers for an unknown host, with something undefined)
+    try:
+        return read.given(str(name), variables.get(name))
+    except ValidationError as error:
+        raise AnsibleFilterError(f"{host}: {error}") from error
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name to function."""
+        return {"given_for": _given_for}

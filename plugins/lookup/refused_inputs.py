@@ -1,0 +1,84 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lookup plugin: what a person gave and cannot have meant, all of it at once, before anything is done."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: refused_inputs
+short_description: Name what was given to the playbooks and roles of this collection and cannot be read
+version_added: 0.1.0
+author: kvmfleet contributors (@kvmfleet)
+description:
+  - Reads every extra variable of the playbooks, or every option of a role, as P(kvmfleet.compute.asked#lookup) and P(kvmfleet.compute.given#filter)
+    do, so that what is wrong is known before the first task needs it.
+options:
+  _terms:
+    description: V(words) for the extra variables of the playbooks, or the name of a role for its options.
+    type: list
+    elements: str
+    choices: [words, migrate, resize, prepare_host]
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse what nobody can have meant
+  ansible.builtin.fail:
+    msg: "{{ query('kvmfleet.compute.refused_inputs', 'words') | join('; ') }}"
+  when: query('kvmfleet.compute.refused_inputs', 'words') | length > 0
+"""
+
+RETURN = r"""
+_raw:
+  description: A sentence for each, with the field, the value and what would be right. None where all is well.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.kvmfleet.compute.plugins.lookup import asked
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import INPUTS, ROLES, WORDS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+
+
+class LookupModule(LookupBase):
+    """Ansible's hook."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        known = variables or {}
+        return [sentence for term in terms for sentence in (self._words(known) if term == "words" else self._of_role(str(term), known))]
+
+    def _words(self, variables: dict[str, Any]) -> Iterator[str]:
+        lookup = asked.LookupModule(loader=self._loader, templar=self._templar)
+        for word in WORDS:
+            try:
+                lookup.asked(word, variables)
+            except ValidationError as error:
+                yield str(error)
+
+    def _of_role(self, role: str, variables: dict[str, Any]) -> Iterator[str]:
+        fleet = _host(variables) if role == "prepare_host" else _first_of_the_fleet(variables)
+        for name in ROLES[role]:
+            value = self._templar.template(variables[name]) if name in variables else None
+            try:
+                read.given(name, value, fleet.get(INPUTS[name].fleet))
+            except ValidationError as error:
+                yield str(error)
+
+
+def _host(variables: dict[str, Any]) -> Mapping[str, Any]:
+    """The variables of this host."""
+    return variables["hostvars"][variables["inventory_hostname"]]
+
+
+def _first_of_the_fleet(variables: dict[str, Any]) -> Mapping[str, Any]:
+    """The variables of a host of the fleet, which are those of the group for what is meant for all of it."""
+    names = (variables.get("groups") or {}).get("compute") or []
+    return variables["hostvars"][names[0]] if names else {}
