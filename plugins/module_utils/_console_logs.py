@@ -18,7 +18,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from . import _names, _whole_file
+from . import _guest_files, _names, _whole_file
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -96,19 +97,23 @@ def receive(journal: Journal, record: dict[str, Any], given: Sequence[Mapping[st
     return record
 
 
-def remove(record: Mapping[str, Any]) -> None:
-    """Delete the files that `receive` has made, and what an interrupted one has left."""
+def remove(uses: DiskUses, record: Mapping[str, Any]) -> None:
+    """Delete the files that `receive` has made, but for those that something else writes to by now, and what an interrupted one has left."""
     _remove_parts(record)
-    for path, inode in record.get("log_inodes", {}).items():
-        with contextlib.suppress(OSError):
-            if os.lstat(path).st_ino == inode:
-                os.unlink(path)
+    with contextlib.suppress(OSError):
+        _guest_files.remove_unused(uses, [path for path, inode in record.get("log_inodes", {}).items() if _is(path, inode)], operation=record["uuid"])
+
+
+def _is(path: str, inode: int) -> bool:
+    try:
+        return os.lstat(path).st_ino == inode
+    except OSError:
+        return False
 
 
 def _remove_parts(record: Mapping[str, Any]) -> None:
-    for log in record.get("console_logs", ()):
-        with contextlib.suppress(OSError):
-            os.unlink(_part(record, log["path"]))
+    with contextlib.suppress(OSError):
+        _guest_files.remove_unfinished(_part(record, log["path"]) for log in record.get("console_logs", ()))
 
 
 def _part(record: Mapping[str, Any], path: str) -> str:
@@ -145,8 +150,7 @@ def _extend(path: str, content: bytes) -> bool:
 
 def _make(path: str, content: bytes) -> int:
     """A new file that only root reads, as virtlogd makes it; its inode."""
-    with _names.if_there():
-        os.unlink(path)
+    _guest_files.remove_unfinished([path])
     with _whole_file.make(path) as stream:
         stream.write(content)
     return _whole_file.complete(path).st_ino

@@ -25,7 +25,7 @@ from ._image_header import below, strings, walk
 from ._journal import CLOSED
 from ._state_dir import StateDir
 
-DETACH = "Detach it there (virsh detach-disk), or remove what stands on it, and repeat."
+DETACH = "Detach it there (virsh detach-disk), or let what stands on it go or stand for itself (virsh blockpull), and repeat."
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO)
 _LOCKS = (100, 200)  # where QEMU locks a byte for each thing that it does with an image, or suffers others to do; as many bytes
 _FLOCK = "hhqqi0q"
@@ -60,20 +60,24 @@ class DiskUses:
         """Nobody uses any of the files.
 
         :param operation: UUID of the operation that asks, which may; :param guest: UUID of the guest that may, its snapshots and its operation included.
-        :raises KvmfleetError: the `code`, naming who does.
+        :raises KvmfleetError: the `code`, naming who does; `image_in_use` where only processes do.
         """
         used = self.of(paths, operation=operation, guest=guest)
         if used:
+            only_processes = all(use.kind == "process" for uses in used.values() for use in uses)
             names = "; ".join(f"{path} is used by {', '.join(dict.fromkeys(use.who for use in uses))}" for path, uses in used.items())
             raise KvmfleetError(
-                code,
-                f"{names}. Nothing was done to it. {advice}",
+                "image_in_use" if only_processes else code,
+                f"{names}. Nothing was done to it. {'End that, and repeat.' if only_processes else advice}",
                 paths=list(used),
                 used_by=sorted({use.who for uses in used.values() for use in uses}),
             )
 
-    def of(self, paths: Iterable[str], *, operation: str | None = None, guest: str | None = None) -> dict[str, list[Use]]:
-        """The uses of each of the files that has any; a file need not exist to be needed. The parameters are those of `require_unused`."""
+    def of(self, paths: Iterable[str], *, operation: str | None = None, guest: str | None = None, processes: bool | None = None) -> dict[str, list[Use]]:
+        """The uses of each of the files that has any; a file need not exist to be needed. The parameters are those of `require_unused`.
+
+        :param processes: whether processes count, which they do by default unless a guest may use the files.
+        """
         paths = list(dict.fromkeys(paths))
         if not paths:
             return {}
@@ -86,7 +90,7 @@ class DiskUses:
             if (operation is None or use.operation != operation) and (guest is None or use.guest != guest):
                 for path in set(paths) if named is None else {path for key in _keys(named) for path in wanted.get(key, ())}:
                     found[path].append(use)
-        for path in paths if guest is None else ():
+        for path in paths if (guest is None if processes is None else processes) else ():
             if _is_locked(path):
                 found[path].append(Use("process", "a process that has it open as an image (see lsof)"))
         return {path: list(dict.fromkeys(uses)) for path, uses in found.items() if uses}
@@ -116,7 +120,7 @@ class DiskUses:
             named, unreadable = walk(top) if disk.format == "qcow2" else ([], [])  # raw stands on nothing
             for path, backing in named:
                 for lower in below(path, backing):
-                    yield lower, Use(document.kind, f"{what} (below disk {disk.target}, {top})", uuid)
+                    yield lower, Use(document.kind, f"{what} (below disk {disk.target})", uuid)
             for path, exc in unreadable:
                 # What runs tells its chain itself, and what is not there stands on nothing.
                 if exc.errno not in _MISSING and not runs:
@@ -146,6 +150,7 @@ class _Said:
             target = disk.find("target")
             name = disk.get("name") or (None if target is None else target.get("dev")) or "?"
             places.update({id(element): f"disk {name}" for element in disk.iter()})
+            places.update({id(element): f"below disk {name}" for store in disk.findall("backingStore") for element in store.iter()})
             places.update({id(element): f"block job on disk {name}" for mirror in disk.findall("mirror") for element in mirror.iter()})
         self.named = [
             (text, places.get(id(element), str(element.tag)))
@@ -156,6 +161,12 @@ class _Said:
         ]
         roots = [root] if root.tag == "domain" else [element for name in ("domain", "inactiveDomain") for element in root.findall(name)]
         self.disks = [disk for definition in roots for disk in _domain_xml.disks(definition)]
+
+
+def place(connection: Any, xml: str, target: str) -> str | None:
+    """The file that a disk is in by a definition, that of a volume too; None where it has no such disk, or that is in no file."""
+    disk = next((disk for disk in _domain_xml.disks(_domain_xml.parse(xml)) if disk.target == target), None)
+    return None if disk is None else disk.path or _volume(connection, disk)
 
 
 def _of_record(record: dict[str, Any]) -> Iterator[str]:

@@ -34,6 +34,7 @@ from . import (
     _secrets,
     _snapshots,
 )
+from ._disk_use import DETACH, DiskUses
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -91,7 +92,7 @@ def domain_facts(
         "autostart": bool(domain.isPersistent() and domain.autostart()),
         "managed_save": _libvirt.has_managed_save(domain),
         "snapshots": _snapshots.facts(domain),
-        "has_checkpoints": bool(_libvirt.supported(domain.listAllCheckpoints, [])),
+        "has_checkpoints": _libvirt.has_checkpoints(domain),
         "flavor": {
             **asdict(flavor),
             "disk": -(-sizes.get("root", 0) // _GIB),
@@ -124,6 +125,8 @@ def domain_facts(
     reasons = [
         *unfit,
         *_refusals(domain.connect(), facts, root, live),
+        *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _libvirt.block_jobs(domain)),
+        *_used_by_others(DiskUses(domain.connect(), state), facts),
         *_console_logs.refusals(facts["console_logs"], image_directories),
         *_snapshots.refusals(domain, images),
     ]
@@ -179,8 +182,6 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
     if facts["virt_type"] not in _VIRT_TYPES:
         yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_VIRT_TYPES)} can be moved."
-    if live.find("devices/disk/mirror") is not None:
-        yield "block_job_active", "A block job is copying a disk of the guest: let it end, or abort it."
     defined, used = _disk_paths(conn, root), _disk_paths(conn, live)
     for target in sorted(defined.keys() & used.keys()):
         if defined[target] != used[target]:
@@ -205,6 +206,14 @@ def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in map(_names.too_long, dict.fromkeys(filter(None, paths))):
         if name is not None:
             yield "name_too_long", f"{name}."
+
+
+def _used_by_others(uses: DiskUses, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What others need of what the guest has to itself. What it only reads, or shares by its definition, stays where it is."""
+    own = [disk["path"] for disk in facts["disks"] if disk["device"] == "disk" and not (disk["readonly"] or disk["shareable"]) and disk["path"]]
+    own += [facts["firmware"]["nvram"]] if facts["firmware"]["nvram"] else []
+    for path, found in uses.of(own, guest=facts["uuid"]).items():
+        yield "disk_in_use_by", f"{path} is used by {', '.join(dict.fromkeys(use.who for use in found))}. {DETACH}"
 
 
 def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:

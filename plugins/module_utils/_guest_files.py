@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Mapping
 
+from . import _whole_file
 from ._disk_use import DETACH, DiskUses
 from ._errors import KvmfleetError
-from ._state_dir import sync_directory
+from ._names import if_there
 
 
 def remove(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str = DETACH, code: str = "disk_in_use_by") -> bool:
@@ -22,13 +22,18 @@ def remove(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str 
     :returns: whether there was one.
     :raises KvmfleetError: the `code`, where anything but the operation uses one of them.
     """
+    there = require_removable(uses, paths, operation=operation, advice=advice, code=code)
+    for path in there:
+        with if_there():
+            _whole_file.remove(path)
+    return bool(there)
+
+
+def require_removable(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str = DETACH, code: str = "disk_in_use_by") -> list[str]:
+    """Those of the files that are there, which `remove` would remove; as it raises."""
     there = [path for path in dict.fromkeys(paths) if os.path.lexists(path)]
     uses.require_unused(there, operation=operation, code=code, advice=advice)
-    for path in there:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    _sync(there)
-    return bool(there)
+    return there
 
 
 def remove_unused(uses: DiskUses, paths: Iterable[str], *, operation: str) -> list[str]:
@@ -42,12 +47,17 @@ def remove_unused(uses: DiskUses, paths: Iterable[str], *, operation: str) -> li
 def remove_unfinished(paths: Iterable[str]) -> None:
     """Remove files that never were a guest's, under names that only an operation knows; those that are not there are fine."""
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
+        with if_there():
             os.unlink(path)
 
 
+def rename_unfinished(old: str, new: str) -> None:
+    """Give a file that never was a guest's another name that only operations know."""
+    os.replace(old, new)
+
+
 def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: str | None = None) -> None:
-    """Give files other names, which nothing bears yet; those that are not there are left out, since that was done before.
+    """Give files other names beside their own, which nothing bears yet; those that are not there are left out, since that was done before.
 
     :param guest: UUID of the guest that may use them, and does not run.
     :raises KvmfleetError: `disk_in_use_by`, `path_taken`; nothing was renamed then.
@@ -58,8 +68,7 @@ def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: s
         if os.path.lexists(new):
             raise KvmfleetError("path_taken", f"{old} cannot be called {new}: that exists already, and is not known to this operation.", path=new)
     for old, new in there.items():
-        os.rename(old, new)
-    _sync([*there, *there.values()])
+        _whole_file.rename(old, new)
 
 
 def replace(uses: DiskUses, new: str, path: str, *, operation: str, guest: str | None = None) -> None:
@@ -68,16 +77,4 @@ def replace(uses: DiskUses, new: str, path: str, *, operation: str, guest: str |
     :param guest: as of `rename`; :raises KvmfleetError: `disk_in_use_by`.
     """
     uses.require_unused([new, path], operation=operation, guest=guest)
-    os.replace(new, path)
-    _sync([new, path])
-
-
-def give_name(unfinished: str, path: str) -> None:
-    """Give a complete file of an operation its name; FileExistsError where another file bears it, which is never replaced."""
-    os.link(unfinished, path)
-    os.unlink(unfinished)
-
-
-def _sync(paths: Iterable[str]) -> None:
-    for directory in {os.path.dirname(path) for path in paths}:
-        sync_directory(directory)
+    _whole_file.replace(new, path)

@@ -11,7 +11,6 @@ included, is as it was at the switch. Confirm merges the layers back, while the 
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from . import (
@@ -21,7 +20,9 @@ from . import (
     _domain_xml,
     _firmware_variables,
     _flavor_disks,
+    _guest_files,
     _libvirt,
+    _merging,
     _names,
     _new_files,
     _pools,
@@ -34,6 +35,7 @@ from . import (
     _tpm_state,
     _whole_file,
 )
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -47,12 +49,13 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     if record["step"] == "stopped":
         private = {"domain_xml": _libvirt.inactive_xml(domain), "tpm": _tpm_state.read(record["instance_uuid"]) if record.get("tpm") else {}}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
+    uses = DiskUses(conn, journal.state)
     if record["step"] == "layering":
+        _require_off(domain)
+        _guest_files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")
         for disk in _writable(record):
             layer = layer_path(record, disk)
-            for path in (layer, layer + _names.NEW):
-                with _names.if_there():
-                    os.unlink(path)
+            _guest_files.remove_unfinished([layer + _names.NEW])
             _qemu_img.create_overlay(layer + _names.NEW, disk["path"], disk["format"], disk["grow_to"])
             _whole_file.complete(layer + _names.NEW)
             _whole_file.publish(layer + _names.NEW, layer)
@@ -60,6 +63,8 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))
     if record["step"] == "defining":
         domain = _defining.define(conn, _definition(record))
+        if not _runs_as_defined(uses, record, domain):
+            _require_off(domain)  # whoever started it meanwhile has started it on the disks below
         _pools.sync(conn, record.get("new_disks", ()))
         record = journal.update(record, status="post-migrating", step="defined")
     up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
@@ -76,36 +81,48 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    if _run_evidence.is_complete(record) and not record.get("withdrawing"):
-        why = _run_evidence.has_run(domain, record)
-        if why is not None:
-            raise KvmfleetError(
-                "guest_has_run",
-                f"The old flavor of {record['instance_name']} is not restored, since the guest may have written with the new one: {why}. Run "
-                "kvmfleet.compute.recover, which completes the operation, and then revert if its old state is to be used.",
-                instance=record["instance_name"],
-            )
+    has_copy = _run_evidence.is_complete(record) and not record.get("withdrawing")
+    why = _run_evidence.has_run(domain, record) if has_copy else None
+    if why is not None:
+        raise KvmfleetError(
+            "guest_has_run",
+            f"The old flavor of {record['instance_name']} is not restored, since the guest may have written with the new one: {why}. Run "
+            "kvmfleet.compute.recover, which completes the operation, and then revert if its old state is to be used.",
+            instance=record["instance_name"],
+        )
+    uses = DiskUses(conn, journal.state)
+    _require_own(conn, uses, record, domain)
+    if has_copy:
         record = journal.update(record, withdrawing=True)
     if record["status"] == "finished":
         if domain is not None:
             _power.require_not_saved(domain)
         record = journal.update(record, status="reverting", step="reverting")
     if "private" in record:
-        if record["nvram"]:
+        as_before = domain is not None and _libvirt.is_active(domain) and not _runs_as_defined(uses, record, domain)
+        if record["nvram"] and not as_before:
             _firmware_variables.require_kept(record)
-        if domain is not None and record["status"] == "reverting":
+        if domain is not None and not as_before:
+            if record["status"] != "reverting" and _libvirt.is_active(domain):
+                raise KvmfleetError(
+                    "guest_has_run",
+                    f"{record['instance_name']} was started with the new flavor while that was being taken back, so nothing of it is removed. Shut it down to "
+                    "give up what it has written since, and run kvmfleet.compute.recover.",
+                    instance=record["instance_name"],
+                )
             _power.stop(domain, **shutdown)
         domain = _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
-        for disk in _writable(record):
-            for path in (layer_path(record, disk), layer_path(record, disk) + _names.NEW):
-                with _names.if_there():
-                    os.unlink(path)
-        record = _firmware_variables.bring_back(journal, record)
-        if record["private"].get("tpm"):
+        _guest_files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")
+        _guest_files.remove_unfinished(layer + _names.NEW for layer in _layers(record))
+        if as_before:
+            _firmware_variables.forget(record)
+        else:
+            record = _firmware_variables.bring_back(journal, record)
+        if record["private"].get("tpm") and not as_before:
             _tpm_state.remove(record["instance_uuid"], record["uuid"])
             _tpm_state.write(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
-    _new_files.remove(record)
+    _new_files.remove(uses, record)
     _pools.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _sealing.start_unchanged(domain, record)
@@ -127,42 +144,63 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     if domain is None or record["status"] == "finished":
         _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="What its disks were before the resize is")
     _power.require_not_saved(domain)
+    uses = DiskUses(conn, journal.state)
+    stacks = [_merging.Stack(disk, [layer_path(record, disk)]) for disk in _writable(record)]
+    tops = _merging.tops(conn, uses, record, stacks)
+    _guest_files.require_removable(uses, _left_behind_files(record), operation=record["uuid"])
     record = journal.update(record, status="confirming", step="confirming")
     for disk in _writable(record):
-        layer = layer_path(record, disk)
-        if _disk_path(domain, disk["target"]) == layer:
-            _qemu_img.assert_no_snapshots(layer)
-            if _libvirt.is_active(domain):
-                _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=layer, timeout=timeout)
-            else:
-                _qemu_img.commit(layer, disk["path"])
-                root = _domain_xml.parse(_libvirt.inactive_xml(domain))
-                _domain_edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
-                domain = _libvirt.define(conn, _domain_edit.to_string(root))
+        if disk["target"] in tops:
+            _merging.merge(conn, record, disk, tops[disk["target"]], timeout=timeout)
         if disk.get("pool"):
-            domain = _as_volume(conn, domain, disk)
-        with _names.if_there():
-            os.unlink(layer)
+            _as_volume(conn, _libvirt.find_domain(conn, record["instance_uuid"]), disk)
+    _merging.remove(uses, record, stacks)
     _firmware_variables.forget(record)
-    for disk in _left_behind(record):
-        if os.path.lexists(disk["path"]):
-            _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-            os.unlink(disk["path"])
+    _guest_files.remove(uses, _left_behind_files(record), operation=record["uuid"])
     _pools.sync(conn, _left_behind(record))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")
     return True
 
 
-def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> Any:
+def _require_off(domain: Any) -> None:
+    """Nobody started the guest on the disks that its layers freeze."""
+    if _libvirt.is_active(domain):
+        raise KvmfleetError("not_off", f"Guest {domain.name()} was started by something else while its disks were being layered.", instance=domain.name())
+
+
+def _require_own(conn: Any, uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
+    """What going back removes is used by nobody but the guest, and by the guest as the disks that this operation has made of it.
+
+    :raises KvmfleetError: `disk_in_use_by`, `layer_covered`.
+    """
+    layers = _layers(record) if "private" in record else []
+    uses.require_unused([*layers, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
+    if domain is not None:
+        _merging.require_on_top(conn, uses, record, domain, [_merging.Stack(disk, [layer_path(record, disk)]) for disk in _writable(record)] if layers else [])
+
+
+def _runs_as_defined(uses: DiskUses, record: dict[str, Any], domain: Any) -> bool:
+    """Whether what runs is what this operation has defined. That the record has not come so far says nothing: somebody may have started it."""
+    if _domain_xml.migration_uuid(_domain_xml.parse(_libvirt.live_xml(domain))) == record["uuid"]:
+        return True
+    found = uses.of(_layers(record), operation=record["uuid"], processes=False)
+    return any(use.kind == "runs" and use.guest == record["instance_uuid"] for used in found.values() for use in used)
+
+
+def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> None:
     """Let the definition name the volume again: what was merged lies in the file that it is, and a layer was none."""
     root = _domain_xml.parse(_libvirt.inactive_xml(domain))
     _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"], disk["format"])
-    return _libvirt.define(conn, _domain_edit.to_string(root))
+    _libvirt.define(conn, _domain_edit.to_string(root))
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
     return _names.beside(disk["path"], _names.RESIZE, record)
+
+
+def _layers(record: dict[str, Any]) -> list[str]:
+    return [layer_path(record, disk) for disk in _writable(record)]
 
 
 def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -180,9 +218,8 @@ def _left_behind(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [disk for disk in record["disks"] if disk.get("left_behind")]
 
 
-def _disk_path(domain: Any, target: str) -> str | None:
-    root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
-    return next((disk.path for disk in _domain_xml.disks(root) if disk.target == target), None)
+def _left_behind_files(record: dict[str, Any]) -> list[str]:
+    return [disk["path"] for disk in _left_behind(record)]
 
 
 def _definition(record: dict[str, Any]) -> str:

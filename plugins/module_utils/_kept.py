@@ -15,7 +15,7 @@ import os
 import time
 from typing import Any
 
-from . import _whole_file
+from . import _guest_files, _whole_file
 from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writable
 from ._names import if_there
 from ._state_dir import StateDir
@@ -38,7 +38,7 @@ def keep(state: StateDir, record: dict[str, Any], seconds: float) -> None:
     document = {"instance_uuid": record["instance_uuid"], "instance_name": record["instance_name"], "files": sorted(worthwhile)}
     state.write(_KIND, record["instance_uuid"], {**document, "kept_at": now, "expires_at": now + seconds})
     for kept, part in worthwhile.items():
-        os.rename(part, kept)
+        _guest_files.rename_unfinished(part, kept)
         give_back(kept)
 
 
@@ -56,7 +56,7 @@ def adopt(state: StateDir, record: dict[str, Any]) -> None:
     """Let an operation that was admitted go on with what was kept of its instance."""
     for path in exports(record).values():
         with if_there():
-            os.rename(kept_path(record, path), part_path(record, path))
+            _guest_files.rename_unfinished(kept_path(record, path), part_path(record, path))
     drop(state, record["instance_uuid"])
 
 
@@ -64,9 +64,7 @@ def drop(state: StateDir, *instance_uuids: str) -> bool:
     """Remove what is kept of instances; False where nothing is."""
     documents = [document for instance_uuid in instance_uuids if (document := state.read(_KIND, instance_uuid))]
     for document in documents:
-        for path in document["files"]:
-            with if_there():
-                os.unlink(path)
+        _guest_files.remove_unfinished(document["files"])
         state.remove(_KIND, document["instance_uuid"])
     return bool(documents)
 

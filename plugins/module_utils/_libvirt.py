@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import sys
-import time
 import urllib.parse
 import uuid
 import xml.etree.ElementTree as ET
@@ -442,31 +441,81 @@ def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, q
     return False
 
 
-def commit_and_pivot(domain: Any, target: str, *, base: str, top: str, timeout: float) -> None:
-    """Merge the active layer of a running guest's disk into `base` and let the guest go on there.
+class BlockJob(NamedTuple):
+    """What works on a disk of a running guest.
 
-    The base of the commit is always named: without it libvirt would commit the whole chain into the image that guests share.
-
-    :param timeout: seconds without progress after which the job is given up.
-    :raises KvmfleetError: `commit_stalled`.
+    :param kind: libvirt's word; :param active_commit: it merges the image that the guest writes to.
+    :param disk: that image; :param into: what the job writes to, as far as the definition of what runs tells.
+    :param done: bytes; :param ready: the guest can go on in what it writes to.
     """
+
+    kind: str
+    active_commit: bool
+    disk: str | None
+    into: str | None
+    done: int
+    ready: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.into}" if self.into else self.kind
+
+
+_JOBS = ("unknown", "pull", "copy", "commit", "active-commit", "backup")
+
+
+def block_job(domain: Any, target: str) -> BlockJob | None:
+    """The job on a disk of a running guest, whoever has begun it; None where there is none."""
     job = domain.blockJobInfo(target, 0)
     if not job:
-        domain.blockCommit(target, base, top, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
-    progress, since = None, time.monotonic()
-    while True:
-        job = domain.blockJobInfo(target, 0)
-        if not job:
-            raise KvmfleetError("commit_failed", f"Merging {top} into {base} ended before it was complete; see the log of {domain.name()}.", path=top)
-        if job["end"] and job["cur"] == job["end"]:
-            with contextlib.suppress(LibvirtError):
-                domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-                return
-        if job["cur"] != progress:
-            progress, since = job["cur"], time.monotonic()
-        elif time.monotonic() - since > timeout:
-            raise KvmfleetError("commit_stalled", f"Merging {top} into {base} made no progress for {timeout:g} s.", path=top)
-        time.sleep(0.1)
+        return None
+    root = ET.fromstring(live_xml(domain))  # noqa: S314 - libvirt wrote it
+    disk = next((disk for disk in root.findall("devices/disk") if (name := disk.find("target")) is not None and name.get("dev") == target), ET.Element("disk"))
+    source, into = disk.find("source"), disk.find("mirror/source")
+    mirror = disk.find("mirror")
+    kind = _JOBS[job["type"]] if 0 <= job["type"] < len(_JOBS) else f"type {job['type']}"
+    return BlockJob(
+        kind=kind,
+        active_commit=job["type"] == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT and mirror is not None and mirror.get("job") == "active-commit",
+        disk=None if source is None else source.get("file"),
+        into=None if into is None else into.get("file"),
+        done=job["cur"],
+        ready=bool(job["end"]) and job["cur"] == job["end"],
+    )
+
+
+def block_jobs(domain: Any) -> list[str]:
+    """What works on disks of a guest, whoever has begun it; nothing does for one that is off."""
+    if not is_active(domain):
+        return []
+    root = ET.fromstring(live_xml(domain))  # noqa: S314 - libvirt wrote it
+    targets = [
+        target.get("dev", "") for disk in root.findall("devices/disk") if disk.find("source") is not None and (target := disk.find("target")) is not None
+    ]
+    found = [f"{job} on disk {target}" for target in targets if (job := supported(lambda target=target: block_job(domain, target), None)) is not None]
+    return found + (["backup"] if not found and _backup_xml(domain) is not None else [])
+
+
+def _backup_xml(domain: Any) -> str | None:
+    return _unless(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, lambda: supported(lambda: domain.backupGetXMLDesc(0), None))
+
+
+def has_checkpoints(domain: Any) -> bool:
+    """Whether libvirt knows checkpoints of incremental backups of the domain."""
+    return bool(supported(domain.listAllCheckpoints, []))
+
+
+def begin_commit(domain: Any, target: str, *, base: str, top: str) -> None:
+    """Begin to merge the image that a running guest writes to into one below it."""
+    domain.blockCommit(target, base, top, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+
+
+def pivot(domain: Any, target: str) -> bool:
+    """Let the guest go on in what the job on its disk writes to; False where the job is not that far after all."""
+    try:
+        domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    except LibvirtError:
+        return False
+    return True
 
 
 def writable_paths(connection: Any) -> set[str]:
@@ -503,12 +552,11 @@ def documents(connection: Any) -> Iterator[tuple[Any, list[Document]]]:
         uuid = domain.UUIDString()
         if uuid in active:
             yield Document("runs", None, live_xml(domain))
-            backup = _unless(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, lambda: supported(lambda: domain.backupGetXMLDesc(0), None))
-            if backup is not None:
+            if (backup := _backup_xml(domain)) is not None:
                 yield Document("backup", None, backup)
         yield Document("defined", None, inactive_xml(domain, secure=False))
-        if uuid in saved:
-            yield Document("saved", None, domain.managedSaveGetXMLDesc(0))
+        if uuid in saved and (text := supported(lambda: domain.managedSaveGetXMLDesc(0), None)) is not None:
+            yield Document("saved", None, text)
         for snapshot in snapshots(domain, secure=False) if uuid in with_snapshots else ():
             yield Document("snapshot", snapshot["name"], snapshot["xml"])
         for checkpoint in supported(domain.listAllCheckpoints, []) if uuid in with_checkpoints else ():

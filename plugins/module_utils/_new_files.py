@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import _names, _processes, _qemu_img, _whole_file
+from . import _guest_files, _names, _processes, _qemu_img, _whole_file
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import part_path, publish
 from ._journal import Journal
@@ -44,19 +45,27 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
             stream.truncate(disk["size"])
         _run(*_formatting(record, disk, raw))
         _qemu_img.convert_raw(raw, part_path(record, disk["path"]), disk["format"])
-        os.unlink(raw)
+        _guest_files.remove_unfinished([raw])
     return publish(journal, record, [disk["path"] for disk in disks]) if disks else record
 
 
-def remove(record: Mapping[str, Any]) -> None:
-    """Remove what `make` has made, or had begun to make; a file that has got the name of one since stays."""
+def made(record: Mapping[str, Any]) -> list[str]:
+    """What `make` has made; a file that has got the name of one since is none of it."""
+    found = []
     for disk in record.get("new_disks", ()):
-        for path in (_raw_path(record, disk), part_path(record, disk["path"])):
-            with _names.if_there():
-                os.unlink(path)
         with _names.if_there():
             if os.lstat(disk["path"]).st_ino == record.get("inodes", {}).get(disk["path"]):
-                os.unlink(disk["path"])
+                found.append(disk["path"])
+    return found
+
+
+def remove(uses: DiskUses, record: Mapping[str, Any]) -> None:
+    """Remove what `make` has made, or had begun to make.
+
+    :raises KvmfleetError: `disk_in_use_by`.
+    """
+    _guest_files.remove(uses, made(record), operation=record["uuid"])
+    _guest_files.remove_unfinished(path for disk in record.get("new_disks", ()) for path in (_raw_path(record, disk), part_path(record, disk["path"])))
 
 
 def _raw_path(record: Mapping[str, Any], disk: Mapping[str, Any]) -> str:

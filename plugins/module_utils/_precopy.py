@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _domain_edit, _domain_xml, _libvirt, _names, _qemu_img
+from . import _domain_xml, _libvirt, _merging, _names
 from ._content_digest import data_bytes
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import travelling, writable
 from ._journal import Journal
@@ -83,39 +84,22 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
     """Merge all layers into the disks that they lie on, and remove them; a running guest goes on running. Repeating it is safe.
 
     :param timeout: seconds without progress after which it is given up.
-    :raises KvmfleetError: those of `_qemu_img.chain`, where somebody has rewritten a header meanwhile; `layer_has_snapshots`.
+    :raises KvmfleetError: those of `_merging`, with nothing merged where somebody else stands on a layer, and those of `_qemu_img.chain`, where somebody has
+        rewritten a header meanwhile.
     """
     if not record.get("layers"):
         return record
-    domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    for disk in writable(record):
-        known = layers(record, disk)
-        top = next((path for path in known if os.path.lexists(path)), None) if domain is None else _path_of(domain, disk["target"])
-        if top not in known or (domain is None and record.get("folded")):
-            continue
-        for path in filter(os.path.lexists, known):
-            _qemu_img.assert_no_snapshots(path)
-        if domain is not None and _libvirt.is_active(domain):
-            _libvirt.commit_and_pivot(domain, disk["target"], base=disk["path"], top=top, timeout=timeout)
-        else:
-            _qemu_img.chain(top, "qcow2", record["image_directories"])  # qemu-img opens whatever a header names
-            _qemu_img.commit(top, disk["path"])
-            if domain is not None:
-                root = _domain_xml.parse(_libvirt.inactive_xml(domain))
-                _domain_edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
-                domain = _libvirt.define(conn, _domain_edit.to_string(root))
-    # Without a definition only the journal knows that an older layer must not be merged over a newer one that is gone already.
-    record = journal.update(record, folded=True)
-    remove_layers(record)
+    uses = DiskUses(conn, journal.state)
+    stacks = [_merging.Stack(disk, layers(record, disk)) for disk in writable(record)]
+    if not record.get("folded"):
+        tops = _merging.tops(conn, uses, record, stacks)
+        for stack in stacks:
+            if stack.disk["target"] in tops:
+                _merging.merge(conn, record, stack.disk, tops[stack.disk["target"]], timeout=timeout)
+        # Without a definition only the journal knows that an older layer must not be merged over a newer one that is gone already.
+        record = journal.update(record, folded=True)
+    _merging.remove(uses, record, stacks)
     return record
-
-
-def remove_layers(record: dict[str, Any]) -> None:
-    """Delete the files of all layers."""
-    for disk in writable(record):
-        for path in layers(record, disk):
-            with _names.if_there():
-                os.unlink(path)
 
 
 def _enough(record: dict[str, Any], written: int, done: int, rate: float, downtime: float, max_rounds: int) -> str | None:
@@ -146,8 +130,3 @@ def _stamp(path: str) -> list[int]:
     """Without the time of its inode, which changes as libvirt gives the file back to its owner."""
     status = os.stat(path)
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
-
-
-def _path_of(domain: Any, target: str) -> str | None:
-    root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
-    return next((disk.path for disk in _domain_xml.disks(root) if disk.target == target), None)

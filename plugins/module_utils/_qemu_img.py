@@ -216,7 +216,7 @@ def assert_no_snapshots(path: str) -> None:
         raise KvmfleetError(
             "layer_has_snapshots",
             f"{path} holds snapshots of the guest ({', '.join(names)}), made since the operation began; merging it would lose them. "
-            "Delete them (virsh snapshot-delete) and repeat, or revert.",
+            "Delete them (virsh snapshot-delete) and repeat.",
             path=path,
             snapshots=list(names),
         )

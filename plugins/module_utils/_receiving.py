@@ -17,6 +17,7 @@ from . import (
     _domain_edit,
     _domain_xml,
     _flavor_disks,
+    _guest_files,
     _identity,
     _kept,
     _libvirt,
@@ -36,6 +37,7 @@ from . import (
 )
 from ._channel import DEFINITION, MANIFEST
 from ._content_digest import tree
+from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from ._journal import Journal
@@ -188,6 +190,8 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     """
     _require_not_run(conn, record, discard_started)
     if record["status"] in ("finished", "confirming", "reverting"):
+        # A revert removes them in the end; now the guest still runs here.
+        DiskUses(conn, journal.state).require_unused(_published(record)[0], operation=record["uuid"], guest=record["instance_uuid"])
         record = journal.update(record, status="reverting", step="reverting")
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
@@ -226,24 +230,36 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
         return False
     _shared_storage.remove(record)
     _kept.keep(journal.state, record, keep_partial)
-    for path in exports(record).values():
-        with _names.if_there():
-            os.unlink(part_path(record, path))
-        with _names.if_there():
-            os.unlink(layer_part_path(record, path))
-    _new_files.remove(record)
-    for path, inode in record.get("inodes", {}).items():
-        with _names.if_there():
-            if os.lstat(path).st_ino == inode:
-                os.unlink(path)
+    uses = DiskUses(conn, journal.state)
+    own, media = _published(record)
+    if record["status"] == "reverting":
+        _guest_files.remove(uses, own, operation=record["uuid"])
+        stayed = _guest_files.remove_unused(uses, media, operation=record["uuid"])
+    else:
+        # The guest is off until the source may go on, so that a file which somebody has begun to use since does not keep it.
+        stayed = _guest_files.remove_unused(uses, [*own, *media], operation=record["uuid"])
+    _guest_files.remove_unfinished(make(record, path) for path in exports(record).values() for make in (part_path, layer_part_path))
+    _new_files.remove(uses, record)
     if record.get("tpm") and "private" in record:
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
-    _console_logs.remove(record)
+    _console_logs.remove(uses, record)
     _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
-    journal.close(record, status, note="destination copy removed", error=error)
+    left = f", but for what others use here: {', '.join(stayed)}" if stayed else ""
+    journal.close(record, status, note=f"destination copy removed{left}", error=error)
     return True
+
+
+def _published(record: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The files that this operation gave their names here and that still bear them: those of the guest alone, and media, which others may use."""
+    media = {disk["path"] for disk in record["disks"] if disk["kind"] != "disk"}
+    own, others = [], []
+    for path, inode in record.get("inodes", {}).items():
+        with _names.if_there():
+            if os.lstat(path).st_ino == inode:
+                (others if path in media else own).append(path)
+    return own, others
 
 
 def confirm(journal: Journal, record: dict[str, Any]) -> bool:
@@ -339,7 +355,7 @@ def _merge_layers(record: dict[str, Any]) -> None:
         below, layer = part_path(record, disk["path"]), layer_part_path(record, disk["path"])
         _qemu_img.rebase_unsafe(layer, "qcow2", below, disk["format"])
         _qemu_img.commit(layer, below)
-        os.unlink(layer)
+        _guest_files.remove_unfinished([layer])
 
 
 def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:

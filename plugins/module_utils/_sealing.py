@@ -30,14 +30,12 @@ from . import (
     _shared_storage,
     _snapshots,
     _tpm_state,
-    _whole_file,
 )
 from ._content_digest import data_bytes
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import NVRAM, travelling
 from ._journal import Journal
-from ._whole_file import sync_directory
 
 _FOLD_STALL = 120.0  # seconds without progress
 
@@ -82,6 +80,7 @@ def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
     """Stop the guest of the plan, prove that it is off and that its disks are what the plan says."""
     domain = require_unchanged(conn, record)
+    require_free(conn, journal, record, domain)
     definition, snapshots = _libvirt.inactive_xml(domain), _snapshots.archive(domain, record)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
@@ -96,6 +95,28 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     _power.require_not_saved(domain)
     require_unchanged_chains(record)
     return journal.update(record, step="stopped", stopped=stopped)
+
+
+def require_free(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> None:
+    """Nobody but the guest of the plan uses its disks and firmware variables, and nothing but the guest works on them.
+
+    :raises KvmfleetError: `disk_in_use_by`, `block_job_active`, `has_checkpoints`.
+    """
+    jobs = _libvirt.block_jobs(domain)
+    if jobs:
+        raise KvmfleetError(
+            "block_job_active",
+            f"Block jobs work on disks of {domain.name()} ({', '.join(jobs)}): let them end, or abort them (virsh blockjob --abort), and repeat.",
+            instance=domain.name(),
+        )
+    if _libvirt.has_checkpoints(domain):
+        raise KvmfleetError("has_checkpoints", f"libvirt knows checkpoints of {domain.name()}, which are not carried: delete them.", instance=domain.name())
+    _require_unused_but_by_guest(DiskUses(conn, journal.state), record)
+
+
+def _require_unused_but_by_guest(uses: DiskUses, record: dict[str, Any]) -> None:
+    files = [disk["path"] for disk in record["disks"] if disk["kind"] == "disk"] + ([record["nvram"]] if record.get("nvram") else [])
+    uses.require_unused(files, operation=record["uuid"], guest=record["instance_uuid"])
 
 
 def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str, error: str | None = None) -> bool:
@@ -134,19 +155,20 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     """
     if record["status"] == "confirmed":
         return False
-    journal.update(record, status="confirming", step="confirming")
+    uses = DiskUses(conn, journal.state)
     own = [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
     paths = [path for disk in own for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record.get("sealed_nvram"):
         paths.append(_firmware_variables.sealed_path(record))
-    elif record["nvram"]:
+    # Whoever names a disk that is called otherwise now needs what is called so.
+    renamed = [disk["path"] for disk in own if os.path.lexists(sealed_path(record, disk)) and not os.path.lexists(disk["path"])]
+    uses.require_unused(renamed, operation=record["uuid"])
+    _guest_files.require_removable(uses, paths, operation=record["uuid"])
+    journal.update(record, status="confirming", step="confirming")
+    _guest_files.remove(uses, paths, operation=record["uuid"])
+    if record["nvram"] and not record.get("sealed_nvram"):
         # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
-        _guest_files.remove_unused(DiskUses(conn, journal.state), [record["nvram"]], operation=record["uuid"])
-    for path in paths:
-        with _names.if_there():
-            os.unlink(path)
-    for directory in {os.path.dirname(path) for path in paths}:
-        sync_directory(directory)
+        _guest_files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
     if record.get("tpm"):
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
     _secrets.release(conn, journal, record, record.get("carried_secrets", ()))
@@ -226,8 +248,10 @@ def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
 
 def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    uses = DiskUses(conn, journal.state)
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
+        _require_unused_but_by_guest(uses, record)
         # A definition with layers of ours is the one from before them: nobody has changed it since.
         definition = record.get("private", {}).get("unlayered_xml") or _libvirt.inactive_xml(domain)
         private = {"domain_xml": definition, "snapshots": _snapshots.archive(domain, record)}
@@ -240,9 +264,8 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]
         if _libvirt.is_active(domain):
             raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
         _libvirt.undefine_keeping_everything(domain)
-    for path, sealed in _sealed_names(record).items():
-        if not os.path.lexists(sealed):
-            _whole_file.rename(path, sealed)
+    names = {path: sealed for path, sealed in _sealed_names(record).items() if not os.path.lexists(sealed)}
+    _guest_files.rename(uses, names, operation=record["uuid"], guest=record["instance_uuid"])
     return journal.update(record, step="sealed")
 
 
@@ -279,5 +302,4 @@ def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
                 f"{sealed} cannot get its name back: {path} exists again{by}. Move that file away{', with what uses it,' if used else ''} and run recover.",
                 path=path,
             )
-    for sealed, path in names.items():
-        _whole_file.rename(sealed, path)
+    _guest_files.rename(DiskUses(conn, journal.state), names, operation=record["uuid"], guest=record["instance_uuid"])

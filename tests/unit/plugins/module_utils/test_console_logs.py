@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _console_logs, _domain_xml
+from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
@@ -130,11 +131,13 @@ def test_what_is_no_log_is_left_out(source: Path, kind: str) -> None:
         (b"boot 1\nboot 2\nboot 3\n", b"boot 1\nboot 2\nboot 3\n", "is another one here"),
     ],
 )
-def test_one_that_is_here_is_continued_or_left_alone(log: Path, operation: Operation, state: StateDir, here: bytes, afterwards: bytes, note: str) -> None:
+def test_one_that_is_here_is_continued_or_left_alone(
+    qemu: Any, log: Path, operation: Operation, state: StateDir, here: bytes, afterwards: bytes, note: str
+) -> None:
     """And it is never removed: the host had it before."""
     log.write_bytes(here)
     record = _console_logs.receive(Journal(state), operation(), [given(log, b"boot 1\nboot 2\n")])
-    _console_logs.remove(record)
+    _console_logs.remove(DiskUses(qemu, state), record)
     assert log.read_bytes() == afterwards
     assert note in notes(record)
 
@@ -160,15 +163,15 @@ def test_a_directory_that_is_gone_is_no_failure(log: Path, operation: Operation,
     assert "did not come: [Errno 2]" in notes(_console_logs.receive(Journal(state), operation(), [given(log, b"boot")]))
 
 
-def test_nothing_of_it_stays_where_the_guest_was_taken_back(log: Path, operation: Operation, state: StateDir) -> None:
+def test_nothing_of_it_stays_where_the_guest_was_taken_back(qemu: Any, log: Path, operation: Operation, state: StateDir) -> None:
     other = log.with_name("other.log")
     record = operation(console_logs=[{"path": str(path), "append": True} for path in (log, other)])
     record = _console_logs.receive(Journal(state), record, [given(log, b"boot")])
     record = _console_logs.receive(Journal(state), record, [given(log, b"boot"), given(other, b"boot")])
     Path(f"{log}.m-1.part").write_text("of a run that died")
-    _console_logs.remove(record)
+    _console_logs.remove(DiskUses(qemu, state), record)
     assert os.listdir(log.parent) == []
     log.write_text("of somebody else")
     log.with_name("other").write_text("keeps the inode busy")
-    _console_logs.remove({**record, "log_inodes": {str(log): 0}})
+    _console_logs.remove(DiskUses(qemu, state), {**record, "log_inodes": {str(log): 0}})
     assert log.exists()

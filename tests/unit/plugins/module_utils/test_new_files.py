@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _new_files, _qemu_img, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
@@ -79,24 +80,26 @@ def test_the_filesystem_is_sound(journal: Journal, record: dict[str, Any], image
     assert checked.returncode == 0, checked.stdout
 
 
-def test_made_anew_it_has_the_same_identity(journal: Journal, record: dict[str, Any], images: Path, qemu_img: Callable[[str], str]) -> None:
+def test_made_anew_it_has_the_same_identity(qemu: Any, journal: Journal, record: dict[str, Any], images: Path, qemu_img: Callable[[str], str]) -> None:
     """A guest may mount its swap by UUID."""
     path = _new_files.make(journal, record)["new_disks"][1]["path"]
     first = content(path, images, qemu_img).read_bytes()[1036:1052]
-    _new_files.remove(record)
+    _new_files.remove(DiskUses(qemu, journal.state), record)
     record["new_disks"][1]["size"] = 16 * MIB
     _new_files.make(journal, record)
     assert first == content(path, images, qemu_img).read_bytes()[1036:1052] != bytes(16)
 
 
-def test_what_is_made_goes_with_the_operation(journal: Journal, record: dict[str, Any], images: Path) -> None:
+def test_what_is_made_goes_with_the_operation(qemu: Any, journal: Journal, record: dict[str, Any], images: Path) -> None:
     _new_files.make(journal, record)
-    _receiving.withdraw(None, journal, journal.get("m-1"), status="error")
+    _receiving.withdraw(qemu, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
 @pytest.mark.parametrize("call", range(13))
-def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, Any], images: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+def test_killed_at_any_point_nothing_stays(
+    qemu: Any, journal: Journal, record: dict[str, Any], images: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
     """What the journal on the disk says is enough to remove what is there."""
     calls = iter(range(99))
 
@@ -119,24 +122,24 @@ def test_killed_at_any_point_nothing_stays(journal: Journal, record: dict[str, A
         _new_files.make(journal, record)
     monkeypatch.undo()
     assert os.listdir(images) != []
-    _receiving.withdraw(None, journal, journal.get("m-1"), status="error")
+    _receiving.withdraw(qemu, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
-def test_a_file_that_is_not_ours_is_neither_replaced_nor_removed(journal: Journal, record: dict[str, Any], images: Path) -> None:
+def test_a_file_that_is_not_ours_is_neither_replaced_nor_removed(qemu: Any, journal: Journal, record: dict[str, Any], images: Path) -> None:
     (images / "web-swap.qcow2").write_text("precious")
     with pytest.raises(KvmfleetError) as caught:
         _new_files.make(journal, record)
     assert caught.value.code == "path_taken"
-    _new_files.remove(journal.get("m-1"))
+    _new_files.remove(DiskUses(qemu, journal.state), journal.get("m-1"))
     assert (os.listdir(images), (images / "web-swap.qcow2").read_text()) == (["web-swap.qcow2"], "precious")
 
 
-def test_a_file_that_took_the_name_of_ours_stays(journal: Journal, record: dict[str, Any], images: Path) -> None:
+def test_a_file_that_took_the_name_of_ours_stays(qemu: Any, journal: Journal, record: dict[str, Any], images: Path) -> None:
     _new_files.make(journal, record)
     (images / "other").write_text("precious")
     os.replace(images / "other", images / "web-swap.qcow2")
-    _new_files.remove(journal.get("m-1"))
+    _new_files.remove(DiskUses(qemu, journal.state), journal.get("m-1"))
     assert os.listdir(images) == ["web-swap.qcow2"]
 
 

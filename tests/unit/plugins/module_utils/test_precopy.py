@@ -69,8 +69,10 @@ def freeze(monkeypatch, journal, record):
 
 
 @pytest.fixture
-def undefined(monkeypatch):
+def undefined(qemu, monkeypatch):
+    """A host that does not define the guest."""
     monkeypatch.setattr(_libvirt, "find_domain", lambda conn, key: None)
+    return qemu
 
 
 def test_the_first_round_carries_the_disks_and_media_and_the_next_ones_a_layer_each(record, freeze):
@@ -140,12 +142,12 @@ def test_layers_of_a_copy_without_definition_are_merged_once(journal, record, fr
     newest, older = _precopy.layers(record, disk)
     kept = older + ".kept"
     os.link(older, kept)
-    folded = _precopy.fold(None, journal, record, timeout=5)
+    folded = _precopy.fold(undefined, journal, record, timeout=5)
     assert folded["folded"]
     assert holds(disk["path"], "qcow2", 6, "c")
     assert not any(map(os.path.exists, (newest, older)))
     os.link(kept, older)
-    _precopy.fold(None, journal, record, timeout=5)
+    _precopy.fold(undefined, journal, record, timeout=5)
     assert holds(disk["path"], "qcow2", 6, "c")
     assert not os.path.exists(older)
 
@@ -156,7 +158,7 @@ def test_a_header_that_was_rewritten_meanwhile_is_not_followed(journal, record, 
     (tmp_path / "shadow").write_bytes(b"root:x" * 1000)
     _qemu_img.rebase_unsafe(disk["path"], "qcow2", str(tmp_path / "shadow"), "raw")
     with pytest.raises(KvmfleetError) as caught:
-        _precopy.fold(None, journal, record, timeout=5)
+        _precopy.fold(undefined, journal, record, timeout=5)
     assert caught.value.code == "backing_outside_directories"
     assert os.path.exists(_precopy.layers(record, disk)[0])
 
