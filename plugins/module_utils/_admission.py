@@ -29,6 +29,7 @@ from . import (
     _network_disks,
     _networks,
     _new_files,
+    _qemu_access,
     _secrets,
     _tpm_state,
 )
@@ -64,6 +65,7 @@ def admit(
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
     state = journal.state
+    looks, unopenable = _qemu_access.looks(conn, record)
     with state.lock(_claims.LOCK):
         _kept.drop(state, *_kept.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
@@ -84,6 +86,7 @@ def admit(
         reasons += lacking
         reasons += _new_file_reasons(record)
         reasons += _name_reasons(record)
+        reasons += [dict(_reason("qemu_cannot_open", obstacle.reason), have=obstacle.have, need=obstacle.need, path=path) for path, obstacle in unopenable]
         if reasons:
             raise KvmfleetError(
                 "claim_refused",
@@ -91,10 +94,10 @@ def admit(
                 reasons=reasons,
             )
         if record["role"] == "destination":
-            record = journal.update(journal.begin(record), step="admitted", pins=pins)
+            record = journal.update(journal.begin(record), step="admitted", pins=pins, looks=looks)
             _kept.adopt(state, record)
-        elif pins:
-            record = journal.update(journal.get(record["uuid"]), pins=pins)
+        else:
+            record = journal.update(journal.get(record["uuid"]), looks=looks, **({"pins": pins} if pins else {}))
         cpus = {*(pins or ()), *_bound_now(conn, record)}
         return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), cpus)
 

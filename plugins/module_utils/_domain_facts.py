@@ -29,6 +29,7 @@ from . import (
     _networks,
     _pools,
     _power,
+    _qemu_access,
     _qemu_img,
     _references,
     _secrets,
@@ -130,6 +131,9 @@ def domain_facts(
         *_console_logs.refusals(facts["console_logs"], image_directories),
         *_snapshots.refusals(domain, images),
     ]
+    names = {disk["target"]: disk["path"] for disk in (*disks, *boot_files) if disk["path"] and "network" not in disk}
+    names.update({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})
+    facts["owners"] = _qemu_access.owners(domain.connect(), root, names, active)
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
 

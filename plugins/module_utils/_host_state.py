@@ -27,6 +27,7 @@ from . import (
     _processes,
     _progress,
     _qemu_img,
+    _qemu_user,
     _run_evidence,
 )
 from ._errors import KvmfleetError
@@ -141,6 +142,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "macs": sorted(bound.macs),
         "reserved": asdict(reserved),
         "images_path": images_path,
+        "qemu": _qemu_user.facts(connection),
         "networks": sorted(_libvirt.supported(connection.listNetworks, [])),
         "bridges": sorted(_networks.bridges()),
         "nwfilters": sorted(_libvirt.supported(connection.listNWFilters, [])),

@@ -28,6 +28,7 @@ from . import (
     _pools,
     _power,
     _proof,
+    _qemu_access,
     _qemu_img,
     _run_evidence,
     _sealing,
@@ -57,7 +58,8 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             layer = layer_path(record, disk)
             _guest_files.remove_unfinished([layer + _names.NEW])
             _qemu_img.create_overlay(layer + _names.NEW, disk["path"], disk["format"], disk["grow_to"])
-            _whole_file.complete(layer + _names.NEW)
+            look = _qemu_access.look_for(record, disk["path"]) or _qemu_access.look_of(disk["path"])
+            _whole_file.complete(layer + _names.NEW, look)
             _whole_file.publish(layer + _names.NEW, layer)
         record = _firmware_variables.keep(journal, record)
         record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))

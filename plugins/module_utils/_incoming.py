@@ -84,7 +84,8 @@ def publish(journal: Journal, record: dict[str, Any], paths: Iterable[str], step
     :returns: the record, with the `inodes`.
     :raises KvmfleetError: `path_taken`.
     """
-    inodes = {path: _whole_file.complete(part_path(record, path)).st_ino for path in paths}
+    looks = {path: _whole_file.Look(*look) for path, look in record.get("looks", {}).items()}
+    inodes = {path: _whole_file.complete(part_path(record, path), looks.get(path, _whole_file.PRIVATE)).st_ino for path in paths}
     record = journal.update(record, step=step, inodes={**record.get("inodes", {}), **inodes})
     for path in inodes:
         _whole_file.publish(part_path(record, path), path)

@@ -11,10 +11,12 @@ going back folds them into it, so that the disk is one file of its old name agai
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
-from . import _domain_xml, _libvirt, _merging, _names
+from . import _domain_xml, _libvirt, _merging, _names, _qemu_access, _whole_file
 from ._content_digest import data_bytes
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
@@ -63,9 +65,27 @@ def freeze(
     record = journal.update(record, step="precopying", **changes)
     top = {disk["target"]: layer_path(record, disk, done + 1) for disk in writable(record)}
     others = [disk.target for disk in _domain_xml.disks(_domain_xml.parse(_libvirt.live_xml(domain))) if disk.target not in top]
-    quiesced = _libvirt.layer_disks(domain, top, others, quiesce=quiesce)
+    with _made_for(record, top, done):
+        quiesced = _libvirt.layer_disks(domain, top, others, quiesce=quiesce)
     record = journal.update(record, xml_digest=_libvirt.xml_digest(domain))
     return record, {"frozen": True, "reason": None, "round": done, "bytes": written, "quiesced": quiesced}
+
+
+@contextlib.contextmanager
+def _made_for(record: dict[str, Any], top: dict[str, str], below: int) -> Iterator[None]:
+    """The layers as empty files with owner and mode of what they lie on, which libvirt fills: those that it makes itself QEMU could not always open."""
+    made: list[str] = []
+    try:
+        for disk in writable(record):
+            with _whole_file.make(top[disk["target"]], _qemu_access.look_of(layer_path(record, disk, below))):
+                made.append(top[disk["target"]])
+        yield
+    except BaseException:
+        for path in made:
+            with _names.if_there():
+                if not os.path.getsize(path):
+                    os.unlink(path)
+        raise
 
 
 def frozen_files(record: dict[str, Any], number: int) -> dict[str, str]:

@@ -26,6 +26,7 @@ from . import (
     _pools,
     _power,
     _proof,
+    _qemu_access,
     _qemu_img,
     _run_evidence,
     _secrets,
@@ -102,15 +103,18 @@ def receive(
     return finish(conn, journal, record, watch=watch, timings=timings, resumed=resumed)
 
 
-def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any]) -> None:
-    """Find out, while the guest still runs, whether this libvirt takes the definition that the guest is to have here.
+def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str]) -> None:
+    """Find out, while the guest still runs, whether this libvirt takes the definition that the guest is to have here, and its QEMU may open the bases.
 
     Where an older one does not know what a newer one has added by itself, it is noted that the guest is to be defined without that.
 
-    :raises KvmfleetError: `definition_not_taken`.
+    :param bases: sha256 of a base image -> its path on this host.
+    :raises KvmfleetError: `definition_not_taken`, `qemu_cannot_open`.
     """
     with Client(journal.state, record["uuid"], **channel) as client:
         document = client.document(DEFINITION)
+
+    _qemu_access.require_readable(conn, _domain_xml.parse(document["domain_xml"]), bases.values())
 
     def taken(definition: str) -> None:
         _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])

@@ -184,9 +184,9 @@ agent_answered:
 error_code:
   description:
     - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(link_not_followed),
-      V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(guest_has_run), V(host_restarted),
-      V(destination_not_proven), V(foreign_definition), V(disk_in_use_by), V(image_in_use), V(secret_missing), V(secret_differs), V(shutdown_timeout),
-      V(wrong_status), V(not_owner) or V(unknown_migration).
+      V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(qemu_cannot_open), V(unknown_user), V(did_not_come_up),
+      V(guest_has_run), V(host_restarted), V(destination_not_proven), V(foreign_definition), V(disk_in_use_by), V(image_in_use), V(secret_missing),
+      V(secret_differs), V(shutdown_timeout), V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """
@@ -220,7 +220,7 @@ def reach(params, conn, journal, record):
 
 
 def try_definition(params, conn, journal, record):
-    _receiving.try_definition(conn, journal, record, channel=channel(params))
+    _receiving.try_definition(conn, journal, record, channel=channel(params), bases=params["bases"])
     return {"changed": False}
 
 

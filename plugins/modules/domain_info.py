@@ -365,6 +365,13 @@ domain:
       type: list
       elements: dict
       returned: success
+    owners:
+      description:
+        - For each disk by its target, each file that the guest boots from by its element, and C(nvram), to whom the file belongs while the guest is off.
+        - C(uid), C(gid), C(user), C(group) and C(mode), whether these are the user and group of QEMU (C(of_qemu)), whether libvirt gives the file to QEMU
+          when the guest starts (C(given)), and what the definition says of that (C(relabel), C(label)).
+      type: dict
+      returned: success
     agent:
       description: Whether a guest agent is C(configured), and whether it is C(connected) now.
       type: dict

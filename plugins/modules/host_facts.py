@@ -322,6 +322,12 @@ ansible_facts:
           description: Directory of the guests' disks.
           type: str
           returned: success
+        qemu:
+          description:
+            - As whom QEMU runs, as C(user), C(group), C(uid) and C(gid). V(null) for a name that the host does not know.
+            - Whether libvirt gives the files of guests to it (C(dynamic_ownership)), and notes whose they were (C(remember_owner)).
+          type: dict
+          returned: success
         reserved:
           description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
           type: dict

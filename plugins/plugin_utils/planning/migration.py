@@ -235,6 +235,7 @@ def _record(
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
         "console_logs": domain.get("console_logs", []),
+        "owners": domain.get("owners", {}),
         "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets", ())],
     }
 

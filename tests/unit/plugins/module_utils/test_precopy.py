@@ -56,8 +56,10 @@ def freeze(monkeypatch, journal, record):
     def layer(_domain, top, others, *, quiesce):
         assert others == ["sda"]
         for path in top.values():
-            newest = max((p for p in (record["disks"][0]["path"], *_precopy.layers(record, record["disks"][0])) if os.path.exists(p)), key=os.path.getmtime)
-            _qemu_img.create_overlay(path, newest, "qcow2")
+            below = (record["disks"][0]["path"], *_precopy.layers(record, record["disks"][0]))
+            newest = max((p for p in below if os.path.exists(p) and p != path), key=os.path.getmtime)
+            assert os.stat(path).st_size == 0
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", newest, "-F", "qcow2", path], check=True)
         return quiesce
 
     xml = "<domain><devices><disk device='disk'><target dev='vda'/></disk><disk device='cdrom'><target dev='sda'/></disk></devices></domain>"

@@ -51,7 +51,7 @@ def test_the_definition_is_tried_as_it_will_be(qemu: libvirt.virConnect, journal
     before, given = journal.get(UUID), []
     define = _defining.define
     monkeypatch.setattr(_defining, "define", lambda conn, xml: given.append(xml) or define(conn, xml))
-    _receiving.try_definition(qemu, journal, before, channel=channel)
+    _receiving.try_definition(qemu, journal, before, channel=channel, bases={})
     (root,) = map(_domain_xml.parse, given)
     assert _domain_xml.flavor_in_force(root) == _domain_xml.FlavorInForce("m1", 4, 4096)
     assert root.findtext("uuid") == UUID
@@ -63,7 +63,7 @@ def test_a_flavor_that_libvirt_here_does_not_take_is_refused(qemu: libvirt.virCo
     record = journal.get(UUID)
     record["new_flavor"] = {**record["new_flavor"], "vcpus": 100000}
     with pytest.raises(KvmfleetError) as caught:
-        _receiving.try_definition(qemu, journal, record, channel=channel)
+        _receiving.try_definition(qemu, journal, record, channel=channel, bases={})
     assert caught.value.code == "definition_not_taken"
     assert qemu.listAllDomains() == []
 
@@ -79,7 +79,7 @@ def test_an_older_libvirt_gets_the_definition_without_what_a_newer_one_added(
     documents = {name: definitions["virt_install"].replace("</devices>", end) for name, end in (("domain_xml", NEWER), ("portable_xml", portable))}
     Server(StateDir(str(tmp_path / "source")), UUID).offer_document(DEFINITION, documents)
     with contextlib.nullcontext() if taken else pytest.raises(KvmfleetError, match="does not take the definition"):
-        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel)
+        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel, bases={})
     assert journal.get(UUID).get("private", {}).get("portable_xml") == (documents["portable_xml"] if taken else None)
     assert qemu.listAllDomains() == []
 
