@@ -24,6 +24,9 @@ class Domain:
     def isActive(self) -> bool:  # noqa: N802
         return self.active
 
+    def maxMemory(self) -> int:  # noqa: N802
+        return 65536
+
     def create(self) -> None:
         self.active = True
         self.started += 1
