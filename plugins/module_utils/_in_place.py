@@ -94,6 +94,9 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         )
     uses = DiskUses(conn, journal.state)
     _require_own(conn, uses, record, domain)
+    as_before = "private" in record and domain is not None and _libvirt.is_active(domain) and not _runs_as_defined(uses, record, domain)
+    if record["nvram"] and "private" in record and not as_before:
+        _firmware_variables.require_kept(record)  # before anything is noted or stopped: the guest goes on, and a confirm is possible
     if has_copy:
         record = journal.update(record, withdrawing=True)
     if record["status"] == "finished":
@@ -101,9 +104,6 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
             _power.require_not_saved(domain)
         record = journal.update(record, status="reverting", step="reverting")
     if "private" in record:
-        as_before = domain is not None and _libvirt.is_active(domain) and not _runs_as_defined(uses, record, domain)
-        if record["nvram"] and not as_before:
-            _firmware_variables.require_kept(record)
         if domain is not None and not as_before:
             if record["status"] != "reverting" and _libvirt.is_active(domain):
                 raise KvmfleetError(
@@ -122,8 +122,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         else:
             record = _firmware_variables.bring_back(journal, record)
         if record["private"].get("tpm") and not as_before:
-            _tpm_state.remove(record["instance_uuid"], record["uuid"])
-            _tpm_state.write(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
+            _tpm_state.put_back(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
     _new_files.remove(uses, record)
     _pools.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":

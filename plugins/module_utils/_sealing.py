@@ -280,8 +280,12 @@ def _sealed_names(record: dict[str, Any]) -> dict[str, str]:
     return names
 
 
-def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
-    """Give all files their names back, or none: what bears one meanwhile is somebody else's."""
+def require_restorable(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, str]:
+    """Nothing has taken the name of the guest, or of a file of it, while the copy is sealed.
+
+    :returns: name while sealed -> name, of the files that have to get it back.
+    :raises KvmfleetError: `name_taken`, `sealed_path_taken`; what bears a name meanwhile is somebody else's.
+    """
     other = _libvirt.find_domain(conn, record["instance_name"])
     if other is not None and other.UUIDString() != record["instance_uuid"]:
         raise KvmfleetError(
@@ -302,4 +306,10 @@ def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
                 f"{sealed} cannot get its name back: {path} exists again{by}. Move that file away{', with what uses it,' if used else ''} and run recover.",
                 path=path,
             )
+    return names
+
+
+def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
+    """Give all files their names back, or none."""
+    names = require_restorable(conn, journal, record)
     _guest_files.rename(DiskUses(conn, journal.state), names, operation=record["uuid"], guest=record["instance_uuid"])

@@ -76,6 +76,18 @@ def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
     return True
 
 
+def put_back(instance_uuid: str, files: dict[str, str], unique: str) -> None:
+    """Let the directory hold these files, whatever it holds now; repeating it is safe while the files are known.
+
+    :raises KvmfleetError: `tpm_state_unusable` where something keeps what is there from being removed.
+    """
+    remove(instance_uuid, unique)
+    path = directory(instance_uuid)
+    if os.path.lexists(path):
+        raise KvmfleetError("tpm_state_unusable", f"{path} holds the state of the TPM from after the switch and cannot be removed. Remove it.", path=path)
+    write(instance_uuid, files, unique)
+
+
 def remove(instance_uuid: str, unique: str) -> None:
     """Delete it, and what an interrupted `write` has left."""
     target = directory(instance_uuid)

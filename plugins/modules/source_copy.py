@@ -20,10 +20,12 @@ options:
         when another round is not worth it any more.
       - V(sealed) stops the guest, seals its copy and offers it through the channel that M(kvmfleet.compute.copy_channel) opened.
       - V(finished) notes that the destination has taken over, and closes the channel. The sealed copy stays.
+      - V(restorable) only asks whether V(restored) could be done, so that a guest is not stopped elsewhere for nothing. It fails where another guest has
+        taken the name of this one meanwhile, or the name of one of its files.
       - V(restored) puts everything back as it was, running if it ran, and closes the record.
       - V(absent) removes the sealed copy for good and closes the record.
     type: str
-    choices: [frozen, sealed, finished, restored, absent]
+    choices: [frozen, sealed, finished, restorable, restored, absent]
     required: true
   destination_host:
     description: Inventory name of the host that takes the instance. Required for O(state=sealed), since recovery must know whom to ask.
@@ -148,7 +150,14 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
 
-_DONE = {"frozen": (), "sealed": (), "finished": ("finished",), "restored": ("reverted", "error"), "absent": ("confirmed",)}
+_DONE = {
+    "frozen": (),
+    "sealed": (),
+    "finished": ("finished",),
+    "restorable": ("reverted", "error"),
+    "restored": ("reverted", "error"),
+    "absent": ("confirmed",),
+}
 
 
 def open_server(journal, record):
@@ -188,6 +197,11 @@ def finish(params, conn, journal, record):
     return {"changed": True}
 
 
+def ask(params, conn, journal, record):
+    _sealing.require_restorable(conn, journal, record)
+    return {"changed": False}
+
+
 def restore(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
     if record["status"] == "finished":
@@ -205,7 +219,7 @@ def discard(params, conn, journal, record):
     return {"changed": changed}
 
 
-ACTIONS = {"frozen": freeze, "sealed": seal, "finished": finish, "restored": restore, "absent": discard}
+ACTIONS = {"frozen": freeze, "sealed": seal, "finished": finish, "restorable": ask, "restored": restore, "absent": discard}
 
 
 def main():
@@ -223,6 +237,7 @@ def main():
             quiesce={"type": "bool", "default": True},
             error={"type": "str"},
         ),
+        changes_nothing=("restorable",),
         required_if=[("state", "sealed", ["destination_host"])],
     )
 

@@ -213,6 +213,7 @@ class TestInPlace:
             self.restore(qemu, journal, record)
         assert caught.value.code == "kept_copy_broken"
         assert domain.isActive()
+        assert journal.get(record["uuid"])["status"] == "finished"
         assert told(nvram)["web_VARS.fd"] == b"later..."
         # What the message says.
         shutil.copy2(nvram / "web_VARS.fd", kept)
@@ -322,7 +323,10 @@ class TestSealed:
         self.seal(qemu, journal, record)
         before = sorted(os.listdir(images))
         new = uefi("web", content=b"new.....")
-        self.reverting(journal, record)
+        asked = self.finish(journal, record)
+        with pytest.raises(KvmfleetError, match="another guest has this name"):
+            source_copy.ask({}, qemu, journal, asked)  # before the guest is stopped at its destination
+        journal.update(asked, status="reverting", step="reverting")
         with pytest.raises(KvmfleetError, match=f"another guest has this name now .{new.UUIDString()}") as caught:
             self.revert(qemu, journal, record)
         assert caught.value.code == "name_taken"

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,58 @@ def test_what_is_there_is_left_alone(swtpm: Path) -> None:
     made(swtpm)
     assert not _tpm_state.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"other").decode()}, "m-1")
     assert (swtpm / UUID / "tpm2" / "tpm2-00.permall").stat().st_size == 5120
+
+
+def test_what_is_put_back_takes_the_place_of_all_that_is_there(swtpm: Path) -> None:
+    before = {"tpm2/tpm2-00.permall": base64.b64encode(b"before").decode()}
+    made(swtpm)
+    _tpm_state.put_back(UUID, before, "m-1")
+    assert _tpm_state.read(UUID) == before
+    assert os.listdir(swtpm) == [UUID]
+
+
+def test_half_of_one_state_and_half_of_another_is_none(swtpm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something does not go away, nothing is written beside it."""
+    directory = made(swtpm)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_options: None)
+    with pytest.raises(KvmfleetError, match="cannot be removed"):
+        _tpm_state.put_back(UUID, {"tpm2/other": ""}, "m-1")
+    assert sorted(os.listdir(directory)) == [".lock", "tpm2-00.permall"]
+
+
+def test_a_file_that_becomes_a_link_while_it_is_read_is_not_followed(swtpm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of swtpm may exchange it at any time: after it was listed, say."""
+    (tmp_path / "secret").write_text("secret")
+    file = made(swtpm) / "tpm2-00.permall"
+    walk = os.walk
+
+    def walked(top: str) -> Any:
+        found = list(walk(top))
+        file.unlink()
+        file.symlink_to(tmp_path / "secret")
+        return found
+
+    monkeypatch.setattr(os, "walk", walked)
+    with pytest.raises(KvmfleetError, match="is no regular file"):
+        _tpm_state.read(UUID)
+
+
+def test_nor_a_directory_that_becomes_one(swtpm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "tpm2-00.permall").write_text("secret")
+    directory = made(swtpm)
+    walk = os.walk
+
+    def walked(top: str) -> Any:
+        found = list(walk(top))
+        directory.rename(tmp_path / "aside")
+        directory.symlink_to(tmp_path / "elsewhere")
+        os.lchown(directory, 65534, 65534)
+        return found
+
+    monkeypatch.setattr(os, "walk", walked)
+    with pytest.raises(KvmfleetError, match="is no regular file"):
+        _tpm_state.read(UUID)
 
 
 def test_a_write_that_was_interrupted_is_done_anew(swtpm: Path) -> None:
