@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ._errors import KvmfleetError
@@ -32,6 +32,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 PRIVATE = ("private",)
 _HISTORY_LIMIT = 200
+_AT_ONCE = 1.0  # seconds that a look takes at most on a busy host
 _TELLING_BYTES = 8 * 1024 * 1024
 
 
@@ -121,6 +122,27 @@ class Journal:
         :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
         :param by: who wants it, as `user` and `job`; :param reason: what for. Both are for the audit trail.
         """
+
+        def take(record: dict[str, Any]) -> dict[str, Any]:
+            who = _who(by, reason)
+            record.update(owner=owner, taken_over_by=who)
+            return self._write(record, time.time(), note="taken over", **who)
+
+        return self._once_idle(uuid, owner, timeout, settled, take)
+
+    def await_idle(self, uuid: str, owner: str, timeout: float) -> bool:
+        """Return as soon as `take_over` would take the operation, which is left as it is; whether that had to be waited for.
+
+        A run that lives renews only the lease of the host on which it works. So it is taken to be dead only when both hosts were found idle together.
+        """
+        began = time.monotonic()
+        self._once_idle(uuid, owner, timeout, False, lambda record: record)
+        return time.monotonic() - began > _AT_ONCE
+
+    def _once_idle(
+        self, uuid: str, owner: str, timeout: float, settled: bool, then: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The record, which is handed to `then`, under the lock, if another run has it and neither its lease nor its lock any more."""
         deadline = time.monotonic() + timeout
         seen: dict[float, float] = {}
         while True:
@@ -132,9 +154,7 @@ class Journal:
                 since = seen.setdefault(record["lease_until"], time.monotonic())
                 unrenewed = time.monotonic() - since >= record["lease_until"] - record["updated_at"]
                 if settled or unrenewed or record["lease_until"] <= time.time():
-                    who = _who(by, reason)
-                    record.update(owner=owner, taken_over_by=who)
-                    return self._write(record, time.time(), note="taken over", **who)
+                    return then(record)
             if time.monotonic() >= deadline:
                 raise KvmfleetError(
                     "operation_alive",

@@ -48,7 +48,6 @@ _SHUTOFF = {1: "it shut down", 2: "its power was cut", 3: "it crashed", 6: "libv
 SECRET_USAGES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
 """What secrets are for, by libvirt's numbers."""
 _SHUTDOWN_SILENCE = 2  # seconds
-_LONG = 300.0  # seconds that libvirtd may say nothing while it does what can take long
 _KIB_A_SECOND = 1024 * 1024  # of a guest's memory, which QEMU may have to fill before it starts
 _NO_AGENT = (
     "VIR_ERR_AGENT_UNRESPONSIVE",
@@ -259,7 +258,7 @@ def has_volume(pool: Any, name: str) -> bool:
 
 def refresh_pool(pool: Any) -> None:
     """Look into the pool again; one that is inactive or busy stays as it is."""
-    with contextlib.suppress(LibvirtError), patience(_LONG):
+    with contextlib.suppress(LibvirtError), patience():
         pool.refresh(0)
 
 
@@ -339,7 +338,7 @@ def is_active(domain: Any) -> bool:
 
 
 def create(domain: Any) -> None:
-    with patience(_LONG + domain.maxMemory() / _KIB_A_SECOND):
+    with patience(domain.maxMemory() / _KIB_A_SECOND):
         domain.create()
 
 
@@ -434,7 +433,7 @@ def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, q
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
     if quiesce and agent_answers(domain):
         # The guest writes out all that it holds in memory before it says that it is frozen.
-        with contextlib.suppress(LibvirtError), patience(_LONG):
+        with contextlib.suppress(LibvirtError), patience():
             domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
             return True
     domain.snapshotCreateXML(xml, flags)

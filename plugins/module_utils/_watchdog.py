@@ -36,8 +36,10 @@ _BINDING = ("libvirt", "libvirt_qemu")
 _OWN = "/plugins/mod"  # modules and module_utils
 _ENTRY = "_module._answer"  # what lies above it is the same for all modules
 _SIGNAL = signal.SIGUSR2
+_LONG = 5.0
 _until: mmap.mmap | None = None
 """In the child: until when it may do nothing, by the monotonic clock, for the module to read."""
+_limit = DEFAULT_LIMIT
 
 
 class DefectError(Exception):
@@ -58,7 +60,7 @@ def run(work: Callable[[], Any], limit: float) -> Any:
         parent = os.getpid()
         child = os.fork()
         if not child:
-            _work(work, parent, until, told.fileno(), writing)
+            _work(work, parent, limit, until, told.fileno(), writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
             said = _listen(child, answer.fileno(), until, limit)
@@ -78,27 +80,27 @@ def run(work: Callable[[], Any], limit: float) -> Any:
 
 
 @contextlib.contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """The one call in this block is known to be silent for longer than others: it may do nothing for so many seconds."""
+def patience(more: float = 0.0) -> Iterator[None]:
+    """The one call in this block is known to be silent for longer than others: it may do nothing for five times as long, and some seconds more."""
     if _until is None:
         yield
         return
     before = _until[:]
-    _until[:] = struct.pack("d", max(time.monotonic() + seconds, *struct.unpack("d", before)))
+    _until[:] = struct.pack("d", max(time.monotonic() + _LONG * _limit + more, *struct.unpack("d", before)))
     try:
         yield
     finally:
         _until[:] = before
 
 
-def _work(work: Callable[[], Any], parent: int, until: mmap.mmap, told: int, writing: int) -> None:
+def _work(work: Callable[[], Any], parent: int, limit: float, until: mmap.mmap, told: int, writing: int) -> None:
     """In the child. It never returns, and holds nothing of what the module is waited for by: a child that cannot die keeps no connection open."""
-    global _until
+    global _until, _limit
     try:
         _processes.die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
-        _until = until
+        _until, _limit = until, limit
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

@@ -18,12 +18,14 @@ options:
     description:
       - V(present) begins an operation.
       - V(shared) proves that this host sees what the destination wrote into directories that it shares with it, and notes which disks are there.
+      - V(idle) waits until V(taken_over) would not have to wait, and changes nothing. A run that lives renews only the lease of the host on which it
+        works, so both hosts have to be idle together before the operation is taken from it anywhere.
       - V(taken_over) makes O(owner) the owner of an existing one, once no process works on it and its lease has expired.
       - V(released) notes that the host without which an operation was ended has come back and holds nothing of it.
       - V(pruned) removes the records of operations that ended more than O(history_days) ago, and lock files that nobody has used since. It is about no single
         operation.
     type: str
-    choices: [present, shared, taken_over, released, pruned]
+    choices: [present, shared, idle, taken_over, released, pruned]
     default: present
   migration_uuid:
     description: UUID of the operation, the same in the journals of both hosts. Required unless O(state=pruned).
@@ -63,7 +65,7 @@ options:
     elements: path
     default: [/var/lib/libvirt/images]
   wait:
-    description: Seconds to wait for another run's lease with O(state=taken_over).
+    description: Seconds to wait for another run's lease with O(state=idle) and O(state=taken_over).
     type: float
     default: 120.0
   settled:
@@ -125,6 +127,10 @@ migration:
   description: The public part of the record. V(null) in check mode for an operation that would begin.
   type: dict
   returned: unless O(state=pruned)
+waited:
+  description: Whether another run had to be waited for, so that the other host has to be asked again.
+  type: bool
+  returned: when O(state=idle)
 pruned:
   description: C(records), the UUIDs of the operations that this host has forgotten, and C(locks), the names of the locks whose files it has removed.
   type: dict
@@ -216,6 +222,12 @@ def take_over(module, journal):
     return {"changed": False, "migration": summary(taken)}
 
 
+def await_idle(module, journal):
+    params = module.params
+    waited = False if module.check_mode else journal.await_idle(params["migration_uuid"], params["owner"], params["wait"])
+    return {"changed": False, "waited": waited, "migration": summary(journal.get(params["migration_uuid"]))}
+
+
 def release(module, journal):
     uuid = module.params["migration_uuid"]
     if module.check_mode:
@@ -230,7 +242,7 @@ def prune(module, journal):
     return {"changed": bool(names), "pruned": found, "diff": {"before": "".join(f"{name}\n" for name in names), "after": ""}}
 
 
-STATES = {"present": begin, "shared": share, "taken_over": take_over, "released": release, "pruned": prune}
+STATES = {"present": begin, "shared": share, "idle": await_idle, "taken_over": take_over, "released": release, "pruned": prune}
 
 
 def main():
@@ -260,6 +272,7 @@ def main():
         required_if=[
             ("state", "present", ["migration_uuid", "owner", "plan"]),
             ("state", "shared", ["migration_uuid", "owner", "shared", "probes"]),
+            ("state", "idle", ["migration_uuid", "owner"]),
             ("state", "taken_over", ["migration_uuid", "owner"]),
             ("state", "released", ["migration_uuid"]),
         ],

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from support.faults import QUICK, Subject, in_mid_copy, one_paragraph, slow_link
+from support.faults import LEASE, QUICK, Subject, eventually, in_mid_copy, one_paragraph, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -76,6 +78,23 @@ def test_a_second_controller_comes_in_mid_copy(lab: Lab, guests: Guests, fleet: 
         second = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2")
         assert first.wait().ok().migration["destination"] == "kvm2"
         second.wait().ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", instance="web", **QUICK).ok()
+    subject.as_before()
+
+
+def test_a_recover_leaves_a_run_alone_whose_guest_takes_long_to_shut_down(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """A run renews its lease where it works. The other end, whose lease has run out meanwhile, is not taken from it."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    guest.exec("touch", "/run/ignore-shutdown")
+    slow = {"migrate_shutdown_timeout": 8 * LEASE, "migrate_on_shutdown_timeout": "destroy", "migrate_precopy": "never"}
+    first = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2", **QUICK, **slow)
+    eventually(lambda: any(record["step"] == "stopping" for record in lab["kvm1"].records()), "the guest is asked to shut down")
+    time.sleep(2 * LEASE)
+    recover = fleet.start("recover", **QUICK)
+    assert first.wait().ok().migration["destination"] == "kvm2"
+    recover.wait().ok()
     assert subject.runs_once_with_its_data() == "kvm2"
     fleet.play("revert", instance="web", **QUICK).ok()
     subject.as_before()

@@ -125,6 +125,17 @@ def test_an_expired_lease_is_taken_and_the_old_owner_is_out(tmp_path):
     assert code_of(lambda: journal.working(UUID, "run-1").__enter__()) == "not_owner"
 
 
+def test_an_end_that_is_idle_is_told_from_one_that_was_waited_for(tmp_path):
+    journal = Journal(StateDir(str(tmp_path / "state")), lease=2.0)
+    journal.begin(record())
+    assert code_of(journal.await_idle, UUID, "run-2", timeout=0.2) == "operation_alive"
+    assert journal.await_idle(UUID, "run-2", timeout=10) is True
+    assert journal.await_idle(UUID, "run-2", timeout=10) is False
+    assert journal.get(UUID)["owner"] == "run-1"
+    with journal.working(UUID, "run-1"):
+        assert code_of(journal.await_idle, UUID, "run-2", timeout=0.2) == "locked"
+
+
 def test_a_lease_from_before_the_clock_was_set_back_expires(tmp_path):
     journal = Journal(StateDir(str(tmp_path / "state")), lease=0.3)
     written = journal.begin(record())

@@ -112,14 +112,14 @@ def test_what_gets_on_may_take_as_long_as_it_takes() -> None:
 
 def test_a_call_that_is_known_to_be_silent_is_given_the_time_for_it() -> None:
     def slow() -> str:
-        with _watchdog.patience(3):
+        with _watchdog.patience():
             time.sleep(1.5)
         return "done"
 
     assert _watchdog.run(slow, LIMIT) == "done"
 
     def slow_after_that() -> None:
-        with _watchdog.patience(3):
+        with _watchdog.patience():
             pass
         time.sleep(30)
 
