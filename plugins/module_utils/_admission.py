@@ -65,6 +65,8 @@ def admit(
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
     state = journal.state
+    # Everybody else who claims here waits for the lock: what others may let us wait for is asked before it.
+    network_disks = list(_network_disks.reasons(requirements.get("network_disks", ()))) if record["role"] == "destination" else []
     looks, unopenable = _qemu_access.looks(conn, record)
     with state.lock(_claims.LOCK):
         _kept.drop(state, *_kept.expired(state))
@@ -81,7 +83,7 @@ def admit(
             reasons += _disk_reasons(journal, record)
             encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
             reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
-            reasons += [_reason(code, reason) for code, reason in _network_disks.reasons(requirements.get("network_disks", ()))]
+            reasons += [_reason(code, reason) for code, reason in network_disks]
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)

@@ -47,7 +47,7 @@ def try_out(conn: Any, xml: str, uuid: str) -> None:
     """
     root = _domain_xml.parse(xml)
     name = root.findtext("name")
-    _set_text(root, "name", f"kvmfleet-trial-{uuid}")
+    _set_text(root, "name", _libvirt.trial_name(uuid))
     _set_text(root, "uuid", uuid)
     # libvirt wants this one to be the same.
     for entry in root.findall("sysinfo/system/entry[@name='uuid']"):

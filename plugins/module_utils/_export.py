@@ -6,8 +6,9 @@
 
 It serves the directory `exports/UUID/files`; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
 a symlink to each file whose digest is wanted. A supervisor process owns the NBD server: it digests those files one by one while the copy runs,
-starts a server that died again, so that the copy can go on, and ends the export when the operation closes it or no peer has been connected for
-`idle_timeout` seconds, so that no door stays open behind a dead controller or peer.
+starts a server that died again, so that the copy can go on, and ends the export when the operation closes it or nobody has read anything for
+`idle_timeout` seconds, so that no door stays open behind a dead controller or peer. A connection that reads nothing does not keep it open: in a tunnel
+every user of this host can make one, though none that gets past the key.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from . import _whole_file
+from . import _sessions, _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, write_key
 from ._content_digest import tree
 from ._errors import KvmfleetError
 from ._listening import listen
+from ._processes import bytes_read
 from ._serving import SERVERS, Program
 from ._state_dir import StateDir
 
@@ -36,6 +38,8 @@ _HELD = "held-"
 _START_TIMEOUT = 10.0
 _POLL = 0.1
 _DIGEST_NICENESS = 5
+_DIGEST_STALL = 60.0
+_SIGN_OF_LIFE = 64 * 1024  # bytes that the server reads from files; a handshake that fails reads the key again, which is less than a hundred
 _RESTARTS = 5
 
 
@@ -191,9 +195,11 @@ class _Supervisor:
         self.program = SERVERS[spec["transport"]](server.directory)
         self.process: subprocess.Popen[bytes]
         self.digesting: threading.Thread | None = None
+        self.digest_at = 0.0
         self.digested: set[_Wish] = set()
 
     def run(self) -> None:
+        _sessions.leave(f"kvmfleet-export-{os.path.basename(self.server.directory)}")
         try:
             self.listener = listen(self.spec["address"], self.spec["ports"], self.spec["peer"], self.spec["idle_timeout"])
             self._serve()
@@ -203,13 +209,13 @@ class _Supervisor:
         signal.signal(signal.SIGTERM, lambda *_args: self._end())
         port = self.listener.getsockname()[1]
         self._say(port=port, transport=self.spec["transport"])
-        self._watch(port)
+        self._watch()
 
     def _serve(self) -> None:
         self.process = self.program.start(self.listener, self.spec["bandwidth_limit"])
 
-    def _watch(self, port: int) -> None:
-        idle_since, restarts = time.monotonic(), 0
+    def _watch(self) -> None:
+        idle_since, restarts, seen = time.monotonic(), 0, 0
         while os.path.isdir(self.server.files):
             if self.process.poll() is not None:
                 if restarts == _RESTARTS:
@@ -217,17 +223,29 @@ class _Supervisor:
                 restarts += 1
                 with contextlib.suppress(KvmfleetError):
                     self._serve()
-            wanted = self._next_digest()
-            if wanted and (self.digesting is None or not self.digesting.is_alive()):
+            wanted = None if self._is_digesting() else self._next_digest()
+            if wanted:
                 self.digested.add(wanted)
-                self.digesting = threading.Thread(target=self._digest, args=(wanted,), daemon=True)
+                self.digest_at = time.monotonic()
+                self.digesting = threading.Thread(target=self._digest, args=(wanted,), name=wanted.name, daemon=True)
                 self.digesting.start()
-            if (self.digesting is not None and self.digesting.is_alive()) or _connected(port):
-                idle_since = time.monotonic()
+            read = bytes_read(self.process.pid)
+            if self._is_digesting() or read >= seen + _SIGN_OF_LIFE or read < seen:
+                idle_since, seen = time.monotonic(), read
             elif time.monotonic() - idle_since > self.spec["idle_timeout"]:
                 break
             time.sleep(_POLL)
         self._end()
+
+    def _is_digesting(self) -> bool:
+        """Whether a digest is being made. Whoever waits for one that stopped is told so, in its place."""
+        if self.digesting is None or not self.digesting.is_alive():
+            return False
+        if time.monotonic() - self.digest_at <= _DIGEST_STALL:
+            return True
+        self._offer_digest(self.digesting.name, {"error": f"reading it made no progress for {_DIGEST_STALL:g} s"})
+        self.digesting = None
+        return False
 
     def _next_digest(self) -> _Wish | None:
         """The oldest wish for a digest that has not been looked at."""
@@ -240,16 +258,21 @@ class _Supervisor:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DIGEST_NICENESS)
         path = os.path.join(self.server.digest, wish.name)
         try:
-            document = tree(os.path.realpath(path))
+            document = tree(os.path.realpath(path), on_progress=self._progressed)
         except OSError as exc:
             document = {"error": str(exc)}
-        name = DIGEST + wish.name
-        _publish(self.server.files, name, document)
-        with contextlib.suppress(KvmfleetError):  # of a server that is started again, which is shown it then
-            self.program.show(name)
+        self._offer_digest(wish.name, document)
         # What was withdrawn meanwhile must not leave its digest to the next file of that name, which this thread's successor looks at.
         if not _is_wished(path, wish):
-            _hide(self.program, name)
+            _hide(self.program, DIGEST + wish.name)
+
+    def _progressed(self, _bytes: int) -> None:
+        self.digest_at = time.monotonic()
+
+    def _offer_digest(self, name: str, document: dict[str, Any]) -> None:
+        _publish(self.server.files, DIGEST + name, document)
+        with contextlib.suppress(KvmfleetError):  # of a server that is started again, which is shown it then
+            self.program.show(DIGEST + name)
 
     def _end(self) -> None:
         if self.process.poll() is None:
@@ -317,15 +340,3 @@ def _start_time(pid: int) -> str | None:
 
 def _alive(state: dict[str, Any]) -> bool:
     return bool(state.get("pid")) and _start_time(int(state["pid"])) == state.get("started")
-
-
-def _connected(port: int) -> bool:
-    """Whether a TCP connection to the local port is established."""
-    suffix = f":{port:04X}"
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as stream:
-            for line in stream:
-                fields = line.split()
-                if fields[1].endswith(suffix) and fields[3] == "01":
-                    return True
-    return False

@@ -188,7 +188,16 @@ def pci_devices(connection: Any) -> list[Any]:
 def all_domain_stats(connection: Any) -> list[tuple[Any, dict[str, Any]]]:
     """State, vCPU, balloon and block figures of every domain, in one call; a driver leaves out what it does not know."""
     wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK
-    return connection.getAllDomainStats(wanted, 0)
+    return [(domain, stats) for domain, stats in connection.getAllDomainStats(wanted, 0) if not _is_trial(domain)]
+
+
+def trial_name(uuid: str) -> str:
+    """What a definition is called that is only tried, and bears the UUID of the operation. No list of guests has it."""
+    return f"kvmfleet-trial-{uuid}"
+
+
+def _is_trial(domain: Any) -> bool:
+    return domain.name() == trial_name(domain.UUIDString())
 
 
 def domain_uuids(connection: Any, *, persistent: bool = False, autostart: bool = False, flags: int = 0) -> set[str]:
@@ -529,7 +538,7 @@ def live_xml_if_there(domain: Any) -> str | None:
 
 def all_domains(connection: Any) -> list[Any]:
     """Every domain of the host, running or not."""
-    return connection.listAllDomains(0)
+    return [domain for domain in connection.listAllDomains(0) if not _is_trial(domain)]
 
 
 class Document(NamedTuple):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -121,6 +122,12 @@ def state(pid: int) -> tuple[str | None, str]:
     """The state letter of a process, None where it is gone, and where in the kernel it waits."""
     stat = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return (stat[0] if stat and stat[0] not in "ZX" else None), _text(f"/proc/{pid}/wchan")
+
+
+def bytes_read(pid: int) -> int:
+    """Bytes that a process has read from files so far; what it receives from a socket is not among them. 0 where it is gone."""
+    found = re.search(r"^rchar: (\d+)", _text(f"/proc/{pid}/io"), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def command_line(pid: int) -> str:

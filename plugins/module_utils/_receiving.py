@@ -119,15 +119,13 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     def taken(definition: str) -> None:
         _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
 
-    # No claim counts the trial as a guest.
-    with journal.state.lock(_claims.LOCK):
-        try:
-            taken(document["domain_xml"])
-        except KvmfleetError:
-            if not document["portable_xml"]:
-                raise
-            taken(document["portable_xml"])
-            journal.update(record, private={"portable_xml": document["portable_xml"]}, note="defined without what the source's libvirt adds by itself")
+    try:
+        taken(document["domain_xml"])
+    except KvmfleetError:
+        if not document["portable_xml"]:
+            raise
+        taken(document["portable_xml"])
+        journal.update(record, private={"portable_xml": document["portable_xml"]}, note="defined without what the source's libvirt adds by itself")
 
 
 def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:

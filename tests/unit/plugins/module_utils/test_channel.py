@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -15,6 +16,7 @@ import time
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _export
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGEST, MANIFEST, unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import tree
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
@@ -157,6 +159,49 @@ def test_a_deserted_export_ends_by_itself(server, key, transport):
     while os.path.exists(server.directory) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.port is None
+
+
+def test_connections_that_read_nothing_do_not_keep_the_export_open(server, key, transport):
+    """Any user of the host can make one to a port of its loopback, which is where a tunnel ends, and say what he likes."""
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=1.5, transport=transport)
+    with contextlib.ExitStack() as stack:
+        silent, talking = (stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2))
+        talking.sendall(b"\0" * 1000)
+        deadline = time.monotonic() + 10
+        while os.path.exists(server.directory):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        silent.settimeout(5)
+        while silent.recv(1000):
+            pass  # the greeting, and then the end
+    assert gone(port)
+
+
+def test_an_export_that_is_read_slowly_stays_open(tmp_path, server, key, transport):
+    (tmp_path / "disk").write_bytes(os.urandom(4_000_000))
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=1.5, transport=transport, bandwidth_limit=700_000)
+    server.offer_file("vda", str(tmp_path / "disk"))
+    began = time.monotonic()
+    with client(tmp_path, port, key) as peer:
+        peer.copy("vda", str(tmp_path / "copy"))
+    assert time.monotonic() - began > 3
+    assert (tmp_path / "copy").read_bytes()[:4_000_000] == (tmp_path / "disk").read_bytes()
+
+
+def test_a_digest_that_gets_on_no_more_is_told_as_an_error(tmp_path, server, key, monkeypatch):
+    """Whoever waits for it would wait as long as the source answers at all."""
+
+    def stuck(path, *, on_progress):
+        on_progress(1)
+        time.sleep(60)
+
+    monkeypatch.setattr(_export, "tree", stuck)
+    monkeypatch.setattr(_export, "_DIGEST_STALL", 0.5)
+    (tmp_path / "disk").write_bytes(bytes(1000))
+    port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
+    server.offer_file("vda", str(tmp_path / "disk"), digest=True)
+    with client(tmp_path, port, key) as peer:
+        assert peer.digest("vda") == {"error": "reading it made no progress for 0.5 s"}
 
 
 def test_the_export_dies_with_its_supervisor(server, key, transport):

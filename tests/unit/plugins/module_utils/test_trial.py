@@ -15,7 +15,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _defining, _domain_xml, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _claims, _defining, _domain_xml, _host_state, _libvirt, _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
@@ -89,3 +89,24 @@ def test_going_back_removes_what_a_killed_trial_left(qemu: libvirt.virConnect, j
     qemu.defineXML(trial)
     assert _receiving.undefine(qemu, journal, journal.get(UUID), {}) is False
     assert qemu.listAllDomains() == []
+
+
+def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
+    qemu: libvirt.virConnect, journal: Journal, channel: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another operation may claim meanwhile, and finds what it would find without."""
+    listed = []
+    define = _defining.define
+
+    def tried(conn: Any, xml: str) -> Any:
+        domain = define(conn, xml)
+        used = _host_state.usage(conn, journal.state, reserved=_host_state.Reserved(0, 0, 0), images_path=str(tmp_path))
+        listed.append((conn.numOfDefinedDomains(), _libvirt.all_domains(conn), used.domains, used.vcpus_used, used.num_instances))
+        return domain
+
+    monkeypatch.setattr(_defining, "define", tried)
+    with journal.state.lock(_claims.LOCK):
+        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel)
+    assert listed == [(1, [], [], 0, 0)]
+    qemu.defineXML(f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><memory>65536</memory><os><type>hvm</type></os></domain>")
+    assert len(_libvirt.all_domains(qemu)) == 1  # that of somebody who likes the name

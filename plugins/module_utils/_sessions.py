@@ -1,0 +1,50 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A process that stays when the login ends in which it was started.
+
+systemd-logind ends all that is left in the scope of a login (KillUserProcesses=yes), also what has become a daemon there, and a run's ssh logs out
+whenever nothing was said for a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+
+from . import _processes
+from ._errors import KvmfleetError
+
+_BOOTED = "/run/systemd/system"  # as sd_booted(3) tells
+_CGROUP = "/proc/self/cgroup"
+_LOGIN = re.compile(r"/user\.slice/|/session-[^/]*\.scope")
+_MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_TIMEOUT = 5.0
+
+
+def leave(name: str) -> bool:
+    """Move this process, and all that it will start, into a scope of its own; False where it does not belong to a login, or systemd does not let it.
+
+    :param name: of the scope, for people.
+    """
+    if not os.path.isdir(_BOOTED) or not _belongs_to_login():
+        return False
+    properties = ["PIDs", "au", "1", str(os.getpid()), "CollectMode", "s", "inactive-or-failed"]
+    call = ["StartTransientUnit", "ssa(sv)a(sa(sv))", f"{name}-{os.getpid()}.scope", "fail", "2", *properties, "0"]
+    with contextlib.suppress(OSError, KvmfleetError):
+        asked = _processes.run(["busctl", f"--timeout={_TIMEOUT:g}", "call", *_MANAGER, *call], stall=2 * _TIMEOUT)
+        deadline = time.monotonic() + _TIMEOUT
+        while asked.returncode == 0 and time.monotonic() < deadline:
+            if not _belongs_to_login():
+                return True
+            time.sleep(0.02)
+    return False
+
+
+def _belongs_to_login() -> bool:
+    with contextlib.suppress(OSError), open(_CGROUP, encoding="utf-8", errors="replace") as stream:
+        return bool(_LOGIN.search(stream.read()))
+    return False
