@@ -142,8 +142,9 @@ class Client:
                 return
             if best is None or missing < best:
                 best, since = missing, time.monotonic()
-            elif error is not None and time.monotonic() - since > self.stall_timeout:
-                raise error
+            elif time.monotonic() - since > self.stall_timeout:
+                what = f"{name} still differs from what the source says of it, {self.stall_timeout:g} s after the rest was fetched again and again."
+                raise error or KvmfleetError("verification_failed", what, export=name)
             self._done = before + max(0, size - missing)
             try:
                 self._copy_ranges(name, path, ranges, want["size"])
