@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from . import _domain_xml, _libvirt
 from ._errors import KvmfleetError
 
+_LATE = 2.0  # seconds
+_POLL = 0.05
 _MEANT = frozenset(("os/loader/@format raw", "os/nvram/@format raw", "os/nvram/@templateFormat raw"))
 """What a libvirt that does not know the place takes for granted."""
 
@@ -65,6 +68,18 @@ def end_trial(conn: Any, uuid: str) -> None:
     domain = _libvirt.find_domain(conn, uuid)
     if domain is not None:
         _libvirt.undefine_keeping_everything(domain)
+
+
+def find_late(conn: Any, uuid: str) -> Any | None:
+    """The domain, or None once a moment has passed without it.
+
+    Whoever asked libvirtd to define it may have been ended before it answered. A libvirtd that goes on works at once on what it was asked meanwhile, but at
+    several requests together.
+    """
+    deadline = time.monotonic() + _LATE
+    while (domain := _libvirt.find_domain(conn, uuid)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return domain
 
 
 def lost(given: ET.Element, taken: ET.Element) -> list[str]:

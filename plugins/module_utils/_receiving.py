@@ -198,7 +198,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
     _defining.end_trial(conn, record["uuid"])
-    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    domain = _defining.find_late(conn, record["instance_uuid"]) if record["step"] == "defining" else _libvirt.find_domain(conn, record["instance_uuid"])
     if domain is None:
         return False
     if _domain_xml.migration_uuid(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))) != record["uuid"]:

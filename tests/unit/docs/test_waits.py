@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 CALLS = frozenset(
-    "time.sleep select.select socket.create_connection os.waitpid open_url libvirt.open fcntl.flock subprocess.run subprocess.Popen subprocess.call "
-    "subprocess.check_call subprocess.check_output".split()
+    ("time.sleep", "select.select", "socket.create_connection", "os.waitpid", "open_url", "libvirt.open", "fcntl.flock")
+    + tuple(f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output"))
 )
 METHODS = frozenset(("wait", "communicate", "recv", "connect", "accept", "readline", "acquire"))
 
@@ -57,5 +57,7 @@ def test_every_place_that_waits_is_in_the_table_with_its_end() -> None:
 
 
 def test_a_new_place_would_be_found() -> None:
-    module = "import subprocess\ndef ask():\n  subprocess.run(['x'])\nclass A:\n  def b(self):\n    while True:\n      self.thread.join()\ndef text():\n  ', '.join([])"
-    assert sorted(set(places(ast.parse(module), "_new"))) == ["_new.ask", "_new.b"]
+    asks = "def ask():\n  subprocess.run(['x'])\n"
+    turns = "class A:\n  def turn(self):\n    while True:\n      self.thread.join()\n"
+    writes = "def write():\n  return ', '.join([])\n"
+    assert sorted(set(places(ast.parse(asks + turns + writes), "_new"))) == ["_new.ask", "_new.turn"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,17 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
     assert listed == [(1, [], [], 0, 0)]
     qemu.defineXML(f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><memory>65536</memory><os><type>hvm</type></os></domain>")
     assert len(_libvirt.all_domains(qemu)) == 1  # that of somebody who likes the name
+
+
+def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsewhere(
+    qemu: libvirt.virConnect, journal: Journal, definitions: dict[str, str]
+) -> None:
+    """The module that asked for it was ended since libvirtd hung, and libvirtd goes on in the moment in which the operation is undone."""
+    record = journal.update(journal.get(UUID), status="migrating", step="defining", private={"domain_xml": definitions["virt_install"]})
+    definition = _domain_xml.parse(_receiving._definition(record))
+    definition.find("uuid").text = GUEST
+    late = threading.Timer(0.7, qemu.defineXML, [ET.tostring(definition, encoding="unicode")])
+    late.start()
+    assert _receiving.undefine(qemu, journal, record, {}) is True
+    late.join()
+    assert qemu.listAllDomains() == []
