@@ -108,7 +108,7 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
 
     monkeypatch.setattr(_defining, "define", tried)
     with journal.state.lock(_claims.LOCK):
-        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel)
+        _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel, bases={})
     assert listed == [(1, [], [], 0, 0)]
     qemu.defineXML(f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><memory>65536</memory><os><type>hvm</type></os></domain>")
     assert len(_libvirt.all_domains(qemu)) == 1  # that of somebody who likes the name
