@@ -83,7 +83,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    has_copy = _run_evidence.is_complete(record) and not record.get("withdrawing")
+    has_copy = _run_evidence.is_complete(record)
     why = _run_evidence.has_run(domain, record) if has_copy else None
     if why is not None:
         raise KvmfleetError(

@@ -31,13 +31,16 @@ def is_complete(record: Mapping[str, Any]) -> bool:
 def has_run(domain: Any, record: Mapping[str, Any]) -> str | None:
     """Why the guest counts as started on the copy; None where it is proven that it has not written to it.
 
-    A copy that is being withdrawn has not: that was made sure of before, and its files are going.
+    A copy that is being withdrawn has not, once nobody can start it there any more: that was made sure of before, and its files are going.
     """
-    if not is_complete(record) or record.get("withdrawing"):
+    if not is_complete(record):
+        return None
+    active = domain is not None and _libvirt.is_active(domain) and _runs_on_copy(domain, record)
+    if record.get("withdrawing") and (domain is None or record["role"] == "in_place") and not active:
         return None
     if record["step"] == "started":
         return "it was started there"
-    if domain is not None and _libvirt.is_active(domain) and _runs_on_copy(domain, record):
+    if active:
         return "it is active there"
     if "published" not in record:
         return None if record["step"] == "defining" else "whether it was started there is not proven"

@@ -32,7 +32,7 @@ def bring_up(journal: Journal, record: dict[str, Any], domain: Any, *, settle: f
     why = _run_evidence.has_run(domain, record) if resumed else None
     if why is not None:
         if record["step"] != "started":
-            journal.update(record, step="started", note=f"counts as started: {why}")
+            journal.update(record, step="started", withdrawing=False, note=f"counts as started: {why}")
         return {**OFF, "started_at": record.get("started_at"), "came_up": _proof.not_running(domain) is None}
     record = _start(journal, record, domain)
     watched = _power.watch(domain, settle=settle, agent_timeout=agent_timeout)

@@ -245,8 +245,7 @@ _STATES = {"shutoff": "shut off", "pmsuspended": "suspended"}
 
 def _has_run(record: dict[str, Any]) -> str | None:
     """Why the guest counts as started on the copy of the record: what its host proves, or where that proves nothing, that it may have been."""
-    if record.get("withdrawing"):
-        return None
     if "has_run" in record:
         return record["has_run"]
-    return "whether it was started there is not proven" if record["status"] == "post-migrating" else None
+    proven = record["status"] != "post-migrating" or record.get("withdrawing")
+    return None if proven else "whether it was started there is not proven"

@@ -9,6 +9,10 @@ module is killed, a host cannot be reached any more (what runs there goes on). L
 is lost: it goes down, a person names it as gone for good, and it comes back whenever that is worst, with its guests off; but not in the seconds
 in which a run acts without it, after that run has made sure once more that it is away. What the modules do is written here as the steps of
 which each one is atomic; what is decided comes from the code itself, and so do the transitions of the journal.
+
+The guest and other people act too, at any point, if the world is told how often (`acts`): it goes off, it gets stuck (paused, crashed, suspended), somebody
+starts it, or removes its agent. While they may, a guest that runs at the destination may or may not write. A guest that is asked to shut down does so at once,
+or at any later moment (`slow`), however late that is.
 """
 
 from __future__ import annotations
@@ -30,7 +34,12 @@ ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record 
     "back": (("destination", "withdraw", "destination"), ("source", "restore", None)),
     "forward": (("destination", "go_on", None), ("source", "finish", "source")),
     "confirm": (("destination", "prove", None), ("source", "discard", "source"), ("destination", "confirm", None)),
-    "revert": (("destination", "undefine", "destination"), ("source", "restore", "source"), ("destination", "withdraw", "destination")),
+    "revert": (
+        ("source", "ask", "source"),
+        ("destination", "undefine", "destination"),
+        ("source", "restore", "source"),
+        ("destination", "withdraw", "destination"),
+    ),
     "discard": (("destination", "withdraw", None),),
     "none": (),
     "wait": (),
@@ -42,6 +51,7 @@ STATES = {  # operation -> module and the state that it is asked for
     "seal": (source_copy, "sealed"), "finish": (source_copy, "finished"), "restore": (source_copy, "restored"), "discard": (source_copy, "absent"),
     "receive": (destination_copy, "started"), "go_on": (destination_copy, "started"), "prove": (destination_copy, "proven"),
     "confirm": (destination_copy, "confirmed"), "undefine": (destination_copy, "undefined"), "withdraw": (destination_copy, "absent"),
+    "drop": (destination_copy, "absent"), "ask": (source_copy, "restorable"),
 }  # fmt: skip
 NOTHING_TO_DO = {name: module._DONE[state] for name, (module, state) in STATES.items()}
 
@@ -65,6 +75,8 @@ class Host(NamedTuple):
     """`files`: own, sealed or gone at the source; none, ahead (all but the last layer), part or whole at the destination.
 
     `layer`: whether the guest wrote to a layer over its files last, and whether that has been merged since: none, there or merged.
+    `stuck`: QEMU is there, but the guest does not run; `asked`: it was asked to shut down, and nothing starts it when it does.
+    `wrote`: the guest has written to the copy at the destination; `shut`: somebody has shut it down after it was started there.
     """
 
     record: Record | None = None
@@ -72,14 +84,25 @@ class Host(NamedTuple):
     files: str = "none"
     running: bool = False
     layer: str = "none"
+    stuck: bool = False
+    asked: bool = False
+    wrote: bool = False
+    shut: bool = False
 
     def to(self, status: str, step: str | None = None, **changes: Any) -> Host:
         assert status in TRANSITIONS[self.record.status], f"{self.record} cannot become {status}"
-        return self._replace(record=self.record._replace(status=status, step=step or status), **changes)
+        withdrawing = self.record.withdrawing and step != "started"
+        return self._replace(record=self.record._replace(status=status, step=step or status, withdrawing=withdrawing), **changes)
 
     @property
     def open(self) -> bool:
         return self.record is not None and self.record.status not in CLOSED
+
+    @property
+    def has_run(self) -> bool:
+        """What `_run_evidence` finds out about a copy that is complete: the journal says so, QEMU is there, or a file was written to."""
+        complete = self.record.status == "post-migrating" or self.record.step == "defining"
+        return complete and (self.defined or not self.record.withdrawing) and (self.record.step == "started" or self.running or self.wrote)
 
     @property
     def startable(self) -> bool:
@@ -99,7 +122,10 @@ class Run(NamedTuple):
 
 
 class World(NamedTuple):
-    """`to_lose`: the host that may still be lost; `lost`: the one that was; `away`: whether it has not come back yet."""
+    """`to_lose`: the host that may still be lost; `lost`: the one that was; `away`: whether it has not come back yet.
+
+    `acts`: how often the guest and other people may still act; `acted`: whether they have; `without_agent`: a confirm does not ask for the agent.
+    """
 
     source: Host
     destination: Host
@@ -111,12 +137,21 @@ class World(NamedTuple):
     to_lose: str = ""
     lost: str = ""
     away: bool = False
+    slow: bool = False
+    acts: int = 0
+    acted: bool = False
+    agent_gone: bool = False
+    without_agent: bool = False
+
+    @property
+    def meddled(self) -> bool:
+        return self.acts > 0 or self.acted
 
     def host(self, role: str, host: Host) -> World:
         return self._replace(**{role: host})
 
 
-Step = Callable[[World], "World | str"]
+Step = Callable[[World], "World | tuple[World, str] | str"]
 
 
 def begin(world: World) -> World | str:
@@ -149,8 +184,12 @@ def copy_ahead(world: World) -> World | str:
     return DONE if host.files == "ahead" else world.host("destination", host._replace(files="ahead"))
 
 
-def seal(world: World) -> World | str:
+def seal(world: World) -> World | tuple[World, str] | str:
     host, step = world.source, world.source.record.step
+    if step in ("stopped", "sealing") and host.running:
+        return FAILED
+    if step == "stopping" and host.running and world.slow:
+        return timed_out(world) if host.asked else world.host("source", host._replace(asked=True))
     after = {
         "begun": lambda: host.to("migrating", "stopping"),
         "precopying": lambda: host.to("migrating", "stopping"),
@@ -163,12 +202,29 @@ def seal(world: World) -> World | str:
     return world.host("source", after[step]()) if step in after else DONE
 
 
+def timed_out(world: World) -> tuple[World, str]:
+    return world.host("source", neutralised(world.source)), FAILED
+
+
+def neutralised(host: Host) -> Host:
+    """Libvirt restarts it when it goes off at last."""
+    return host._replace(asked=False)
+
+
 def channel_is_open(source: Host) -> bool:
     """To restore a copy is to close its channel first; what goes back with its destination has that withdrawn before."""
     return source.open and source.record.step == "sealed" and not source.record.forced
 
 
-def receive(world: World) -> World | str:
+def receive(world: World) -> World | tuple[World, str] | str:
+    host, step = world.destination, world.destination.record.step
+    if step == "started" and (not host.running or host.stuck):
+        unwritten = not host.running and not host.wrote
+        return (world.host("destination", host.to("post-migrating", "defined")), FAILED) if unwritten else FAILED
+    return arrive(world)
+
+
+def arrive(world: World) -> World | str:
     host, step = world.destination, world.destination.record.step
     if step == "receiving" and host.files in ("none", "ahead") and not channel_is_open(world.source):
         return FAILED
@@ -178,13 +234,15 @@ def receive(world: World) -> World | str:
         "receiving": lambda: host._replace(files="part") if host.files in ("none", "ahead") else host.to("migrating", "publishing"),
         "publishing": lambda: host._replace(files="whole") if host.files == "part" else host.to("migrating", "defining"),
         "defining": lambda: host.to("post-migrating", "defined") if host.defined else host._replace(defined=True),
-        "defined": lambda: host._replace(running=True) if world.was_running and not host.running else host.to("finished"),
+        "defined": lambda: host.to("post-migrating", "started" if host.has_run else "starting") if world.was_running else host.to("finished"),
+        "starting": lambda: host.to("post-migrating", "started") if host.has_run else host._replace(running=True, wrote=not world.meddled),
+        "started": lambda: host.to("finished"),
     }
     return world.host("destination", after[step]()) if step in after else DONE
 
 
 def go_on(world: World) -> World | str:
-    return FAILED if world.destination.record.step in UNCOPIED else receive(world)
+    return FAILED if world.destination.record.step in UNCOPIED else arrive(world)
 
 
 def finish(world: World) -> World | str:
@@ -197,6 +255,8 @@ def restore(world: World) -> World | str:
         return DONE
     if status == "finished":
         return world.host("source", host.to("reverting"))
+    if host.record.step == "stopping" and host.running and neutralised(host) != host:
+        return world.host("source", neutralised(host))
     if host.files == "sealed":
         return world.host("source", host._replace(files="own"))
     if host.layer != "none":
@@ -206,6 +266,11 @@ def restore(world: World) -> World | str:
     if world.was_running and not host.running and host.record.step not in ("begun", "precopying"):
         return world.host("source", host._replace(running=True))
     return world.host("source", host.to("reverted" if status == "reverting" else "error"))
+
+
+def ask(world: World) -> str:
+    """Whether the sealed copy can come back; it may have been brought back already."""
+    return DONE if world.source.files in ("sealed", "own") else FAILED
 
 
 def discard(world: World) -> World | str:
@@ -223,7 +288,8 @@ def prove(world: World) -> World | str:
     host = world.destination
     if host.record.status in ("confirming", "confirmed"):
         return DONE
-    return world.host("destination", host.to("confirming")) if host.startable and host.running in (world.was_running, True) else FAILED
+    runs = host.running and not host.stuck and (world.without_agent or not world.agent_gone)
+    return world.host("destination", host.to("confirming")) if host.startable and (runs or not world.was_running) else FAILED
 
 
 def confirm(world: World) -> World | str:
@@ -231,21 +297,25 @@ def confirm(world: World) -> World | str:
     return DONE if status == "confirmed" else world.host("destination", host.to("confirming" if status == "finished" else "confirmed"))
 
 
-def undefine(world: World) -> World | str:
+def undefine(world: World, discard_started: bool = False) -> World | tuple[World, str] | str:
     host, status = world.destination, world.destination.record.status
     if status in ("finished", "confirming"):
         return world.host("destination", host.to("reverting"))
+    if status != "reverting" and host.has_run and not discard_started:
+        return FAILED
     if status != "reverting" and not host.record.withdrawing:
         return world.host("destination", host._replace(record=host.record._replace(withdrawing=True)))
+    if status != "reverting" and not discard_started and host.defined and (host.running or host.wrote):
+        return world.host("destination", host._replace(record=host.record._replace(withdrawing=False))), FAILED
     if host.running:
-        return world.host("destination", host._replace(running=False))
+        return world.host("destination", host._replace(running=False, stuck=False))
     return world.host("destination", host._replace(defined=False)) if host.defined else DONE
 
 
-def withdraw(world: World) -> World | str:
+def withdraw(world: World, discard_started: bool = False) -> World | tuple[World, str] | str:
     if world.destination.record.status in CLOSED:
         return DONE
-    undefined = undefine(world)
+    undefined = undefine(world, discard_started)
     if undefined != DONE:
         return undefined
     host = world.destination
@@ -254,13 +324,19 @@ def withdraw(world: World) -> World | str:
     return world.host("destination", host.to("reverted" if host.record.status == "reverting" else "error"))
 
 
+def drop(world: World) -> World | tuple[World, str] | str:
+    """Withdraw a copy that a person has given up, with its host."""
+    return withdraw(world, discard_started=True)
+
+
 def release(world: World, role: str) -> World | str:
     host: Host = getattr(world, role)
     return DONE if not still_needed(host) else world.host(role, host._replace(record=host.record._replace(released=True)))
 
 
 STEPS: dict[str, Step] = {
-    step.__name__: step for step in (begin, claim, freeze, copy_ahead, seal, receive, go_on, finish, restore, discard, prove, confirm, undefine, withdraw)
+    step.__name__: step
+    for step in (begin, claim, freeze, copy_ahead, seal, receive, go_on, finish, restore, ask, discard, prove, confirm, undefine, withdraw, drop)
 }
 
 
@@ -281,7 +357,9 @@ def decision(world: World, verb: str, cut: frozenset[str], lost: str = "") -> di
             "old_flavor": {}, "new_flavor": {}, "updated_at": 0.0, "forced": {"lost_host": HOSTS[OTHER[role]]} if host.record.forced else None,
             "withdrawing": host.record.withdrawing,
         }  # fmt: skip
-        domain = {"name": "web1", "uuid": "i", "state": "running" if host.running else "shutoff"}
+        if record and role == "destination":
+            record["has_run"] = "it has run" if host.has_run else None
+        domain = {"name": "web1", "uuid": "i", "state": "paused" if host.stuck else "running" if host.running else "shutoff"}
         records = {"migrations": [record] if host.open else [], "forced_migrations": [record] if still_needed(host) else []}
         hosts.append({"host": name, "up": True, "domains": [domain] if host.defined else [], **records})
     try:
@@ -299,6 +377,8 @@ def calls_of(chosen: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
         return ()
     calls = tuple((role, name) for role, name, needs in ACTIONS[chosen["action"]] if needs is None or chosen[f"{needs}_open"])
     survivor = next((role for role, name in HOSTS.items() if name == chosen["survivor"]), None)
+    if survivor and chosen["action"] in ("back", "discard"):
+        calls = tuple((role, "drop" if name == "withdraw" else name) for role, name in calls)
     return (*calls, (survivor, "release")) if survivor and chosen["action"] not in ("none", "wait") else calls
 
 
@@ -368,7 +448,9 @@ def successors(world: World) -> Iterator[World]:
         if isinstance(after, World):
             yield after
         else:
-            yield answered(rest, waiting, after == DONE) if waiting else rest
+            left, answer = after if isinstance(after, tuple) else (world, after)
+            left = left._replace(working=rest.working)
+            yield answered(left, waiting, answer == DONE) if waiting else left
         if world.faults:
             killed = rest._replace(faults=world.faults - 1)
             yield answered(killed, waiting, False) if waiting else killed
@@ -386,13 +468,37 @@ def successors(world: World) -> Iterator[World]:
         yield without_host(world, world.to_lose)
     if world.away and not any(run.lost and run.phase == "act" for run in world.runs):
         yield world._replace(away=False)
+    yield from acts_of_others(world)
+
+
+def acts_of_others(world: World) -> Iterator[World]:
+    """What the guest and other people do."""
+    if world.slow and world.source.asked:
+        yield world.host("source", world.source._replace(running=False, stuck=False, asked=False))
+    there = world.destination
+    if world.meddled and there.running and not there.stuck and not there.wrote:
+        yield world.host("destination", there._replace(wrote=True))
+    if not world.acts:
+        return
+    after = world._replace(acts=world.acts - 1, acted=True)
+    for role in HOSTS:
+        host: Host = getattr(world, role)
+        if host.running:
+            arrived = role == "destination" and host.record.step in ("started", "finished", "confirming")
+            yield after.host(role, host._replace(running=False, stuck=False, asked=False, shut=arrived))
+            if not host.stuck:
+                yield after.host(role, host._replace(stuck=True))
+        elif host.startable:
+            yield after.host(role, host._replace(running=True, shut=False))
+    if not world.agent_gone:
+        yield after._replace(agent_gone=True)
 
 
 def without_host(world: World, role: str) -> World:
     """It goes down, with all that runs there; whoever waits for it learns that it is gone."""
     host: Host = getattr(world, role)
     record = host.record and host.record._replace(restarted=True)
-    world = world.host(role, host._replace(running=False, record=record))._replace(to_lose="", lost=role, away=True)
+    world = world.host(role, host._replace(running=False, stuck=False, asked=False, record=record))._replace(to_lose="", lost=role, away=True)
     for run in world.runs:
         if run.waiting and run.calls[0][0] == role:
             world = answered(world, run, False)
@@ -407,6 +513,9 @@ def check(world: World) -> None:
     assert not (source.running and destination.running), "the guest runs twice"
     assert source.files in ("own", "sealed") or destination.files == "whole", "the data is gone"
     assert source.files != "gone" or destination.startable, "the source copy was removed, and the destination has no guest"
+    by_a_person = destination.record is not None and destination.record.status in ("reverting", "reverted") or world.lost == "destination"
+    assert not destination.wrote or destination.files == "whole" or by_a_person, "what the guest wrote was discarded, and nobody has asked for that"
+    assert not (destination.shut and destination.running), "a guest that somebody shut down was started again"
     if not world.runs and not world.working:
         if world.away:
             check_what_is_left(world)
@@ -416,7 +525,7 @@ def check(world: World) -> None:
 def recovered(world: World, lost: str = "") -> World:
     """Nobody else acts any more, and a person runs recover; no host comes or goes meanwhile."""
     away = world.away
-    world = world._replace(faults=0, to_come=(), to_lose="", runs=(Run("third", "recover", (), "look", lost=lost),))
+    world = world._replace(faults=0, to_come=(), to_lose="", slow=False, acts=0, acted=False, runs=(Run("third", "recover", (), "look", lost=lost),))
     while world.runs or world.working:
         (world,) = (after for after in successors(world) if after.away == away)
     return world
@@ -436,7 +545,7 @@ def check_what_is_left(world: World) -> None:
 
 def check_recovery(world: World) -> None:
     """Nobody acts any more: one recovery that reaches both hosts brings it to an end, and a second one finds nothing to do."""
-    went_back_without_it = still_needed(world.source)
+    went_back_without_it, acted = still_needed(world.source), world.acted
     world = recovered(world)
     left = decision(world, "recover", frozenset())
     assert left is None or left["action"] == "none", left
@@ -444,7 +553,8 @@ def check_recovery(world: World) -> None:
     assert not went_back_without_it or world.source.startable, "the host that came back was not the one to give way"
     holder = world.destination if world.destination.startable else world.source
     assert holder.startable, "no host could start the guest"
-    assert holder.running == world.was_running or world.lost, "it does not run where it ran before"
+    assert holder.running == world.was_running or world.lost or acted, "it does not run where it ran before"
+    assert not holder.asked, "it may go off yet, and nobody starts it then"
     assert source_has_no_layer(world), "a layer was left on the disks that the guest runs on"
     for host in (world.source, world.destination):
         assert not host.open or host.record.status == "finished", "an operation was left open"

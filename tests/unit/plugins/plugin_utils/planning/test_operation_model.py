@@ -6,18 +6,26 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning import operation_model
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_model import (
     ACTIONS,
     HOSTS,
     MOVE,
     PRECOPY,
+    STEPS,
     explore,
     still_needed,
     world_before,
 )
+
+TASKS = Path(__file__).resolve().parents[5] / "roles" / "migrate" / "tasks"
 
 
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
@@ -43,6 +51,58 @@ def test_a_lost_host_that_comes_back_never_doubles_the_guest(was_running, calls,
     assert ended >= expected
 
 
+@pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
+@pytest.mark.parametrize("was_running", [True, False])
+@pytest.mark.parametrize(("acts", "faults"), [(2, 0), (1, 1)])
+def test_whatever_the_guest_and_others_do_nothing_that_it_wrote_is_discarded(was_running, verb, acts, faults):
+    """It goes off, gets stuck, is started by somebody, or loses its agent, at any point."""
+    reached = explore(world_before(was_running, verb, faults=faults)._replace(acts=acts))
+    ends = {(world.source.record.status, world.destination.record.status) for world in reached if world.source.record and world.destination.record}
+    expected = {"recover": "error", "confirm": "confirmed", "revert": "reverted"}[verb]
+    assert {("finished", "finished"), (expected, expected)} <= ends
+    if was_running and verb == "confirm":
+        steps = {world.destination.record.step for world in reached if world.destination.record and not world.destination.running}
+        assert {"starting", "started", "finished"} <= steps
+
+
+@pytest.mark.parametrize("verb", ["recover", "revert"])
+@pytest.mark.parametrize("calls", [MOVE, PRECOPY])
+def test_a_guest_that_shuts_down_whenever_it_likes_runs_in_the_end(calls, verb):
+    reached = explore(world_before(True, verb, faults=2, calls=calls)._replace(slow=True))
+    assert any(world.source.asked and not world.runs and not world.working for world in reached)
+
+
+@pytest.mark.parametrize("without_agent", [False, True])
+def test_a_guest_without_its_agent_is_confirmed_only_where_somebody_says_so(without_agent):
+    start = world_before(True, "confirm", faults=0)._replace(agent_gone=True, without_agent=without_agent)
+    assert any(world.source.record and world.source.record.status == "confirmed" for world in explore(start)) is without_agent
+
+
+def test_the_model_would_notice_a_guest_that_is_taken_back_since_it_does_not_run_now(monkeypatch):
+    """As it was once: what happened is concluded from the state of this instant."""
+    monkeypatch.setattr(operation_model.Host, "has_run", property(lambda host: host.record.status == "post-migrating" and host.running))
+    monkeypatch.setitem(STEPS, "withdraw", STEPS["drop"])
+    with pytest.raises(AssertionError, match="what the guest wrote was discarded"):
+        explore(world_before(True, "recover", faults=1)._replace(acts=1))
+
+
+def test_the_model_would_notice_a_guest_that_is_started_again(monkeypatch):
+    def again(world):
+        host = world.destination
+        starts = host.record.step == "started" and not host.running
+        return world.host("destination", host._replace(running=True)) if starts else operation_model.go_on(world)
+
+    monkeypatch.setitem(STEPS, "go_on", again)
+    with pytest.raises(AssertionError, match="was started again"):
+        explore(world_before(True, "recover", faults=1)._replace(acts=1))
+
+
+def test_the_model_would_notice_a_request_to_shut_down_that_is_forgotten(monkeypatch):
+    monkeypatch.setattr(operation_model, "neutralised", lambda host: host)
+    with pytest.raises(AssertionError, match="nobody starts it|does not run where it ran"):
+        explore(world_before(True, "recover", faults=0)._replace(slow=True))
+
+
 def test_the_model_would_notice_a_source_that_is_restored_too_early(monkeypatch):
     """The exploration can fail: let the code go back although the destination cannot be asked."""
     monkeypatch.setitem(ACTIONS, "wait", ACTIONS["back"][1:])
@@ -55,3 +115,31 @@ def test_the_model_would_notice_a_lost_host_whose_copy_is_not_given_up(monkeypat
     monkeypatch.setattr(lost_host, "of_a_returned_host", lambda record, forced: None)
     with pytest.raises(AssertionError):
         explore(world_before(True, "revert", faults=0)._replace(to_lose="destination"))
+
+
+def test_the_roles_call_what_the_model_calls():
+    """Each `apply_*.yml` and `take_over.yml`: the modules with their states, in their order, on the host of that role, for the records that are open."""
+    for action, calls in ACTIONS.items():
+        path = TASKS / f"apply_{action}.yml"
+        told = calls_in(path) if path.exists() else []
+        assert told == [(role, operation_model.STATES[name], needs) for role, name, needs in calls], path
+    assert set(ACTIONS) == {path.stem.removeprefix("apply_") for path in TASKS.glob("apply_*.yml")} - {"in_place"} | {"none", "wait", "release"}
+    (took,) = yaml.safe_load((TASKS / "take_over.yml").read_text())
+    assert [(role_of(task), task["kvmfleet.compute.migration"]["state"] == "taken_over") for task in took["block"]] == [("destination", True), ("source", True)]
+    chosen = {"action": "back", "destination_open": True, "source_open": True}
+    assert operation_model.take_overs(chosen) == (("destination", "take_over"), ("source", "take_over"))
+
+
+def calls_in(path):
+    found = []
+    for task in yaml.safe_load(path.read_text()):
+        ((module, arguments),) = [(key.rpartition(".")[2], value) for key, value in task.items() if key.startswith("kvmfleet.compute.")]
+        needs = re.fullmatch(r"__migrate_decision\.(source|destination)_open", task["when"]) if "when" in task else None
+        assert "when" not in task or needs, task
+        modules = {"destination_copy": operation_model.destination_copy, "source_copy": operation_model.source_copy}
+        found.append((role_of(task), (modules[module], arguments["state"]), needs and needs.group(1)))
+    return found
+
+
+def role_of(task):
+    return re.match(r"\{\{ __migrate_(?:decision|open)\.(source|destination)\b", task["delegate_to"]).group(1)
