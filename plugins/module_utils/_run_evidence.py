@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _domain_xml, _libvirt, _names
+from ._errors import KvmfleetError
 
 
 def stamps(paths: Iterable[str]) -> dict[str, list[int]]:
@@ -26,6 +27,20 @@ def stamps(paths: Iterable[str]) -> dict[str, list[int]]:
 def is_complete(record: Mapping[str, Any]) -> bool:
     """Whether there is a copy of this operation here that a guest can have run on before the operation is finished."""
     return record["role"] != "source" and (record["status"] == "post-migrating" or record["step"] == "defining")
+
+
+def require_interrupted(record: Mapping[str, Any]) -> None:
+    """The operation has not been finished since it was decided to go back. A module may go on when its run has lost the host and given it up.
+
+    :raises KvmfleetError: `guest_has_run`.
+    """
+    if record["status"] in ("finished", "confirming"):
+        raise KvmfleetError(
+            "guest_has_run",
+            f"The operation on {record['instance_name']} is not undone: it was finished here since, by a module that went on after its run had given it up. "
+            "Confirm it, or revert it if the old state is to be used.",
+            instance=record["instance_name"],
+        )
 
 
 def has_run(domain: Any, record: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,8 @@ options:
       - V(confirmed) closes the record after the source copy was removed.
       - V(undefined) stops and undefines the guest, so that this host cannot start it any more. Its files stay.
       - V(absent) does the same, removes the files that the operation created, releases the claim and closes the record. Unless the operation is being
-        reverted, a copy that the guest may have written to stays, with the error code V(guest_has_run) (see O(discard_started)).
+        reverted (V(undefined) begins that), a copy that the guest may have written to stays, and one that is finished, with the error code
+        V(guest_has_run) (see O(discard_started)).
     type: str
     choices: [reached, tried, precopied, started, proven, confirmed, undefined, absent]
     required: true
@@ -191,7 +192,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving, _run_evidence
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import require_same_boot
@@ -253,6 +254,8 @@ def undefine(params, conn, journal, record):
 
 
 def withdraw(params, conn, journal, record):
+    if not params["discard_started"]:
+        _run_evidence.require_interrupted(record)
     undefined = _receiving.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])
     status = "reverted" if record["status"] == "reverting" else "error"
     withdrawn = _receiving.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])

@@ -24,6 +24,12 @@ options:
     type: str
     choices: [finished, restored, confirmed]
     required: true
+  interrupted:
+    description:
+      - With O(state=restored), that only an operation which was interrupted is to be undone. One that is finished, perhaps since that was decided, is left
+        as it is with the error code V(guest_has_run).
+    type: bool
+    default: false
   error:
     description: Why the operation is undone, for the audit trail.
     type: str
@@ -87,7 +93,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _run_evidence
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
@@ -99,6 +105,8 @@ def resize(params, conn, journal, record):
 
 
 def restore(params, conn, journal, record):
+    if params["interrupted"]:
+        _run_evidence.require_interrupted(record)
     status = "reverted" if record["status"] in ("finished", "reverting") else "error"
     return {"changed": _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])}
 
@@ -115,7 +123,14 @@ def main():
     run(
         ACTIONS,
         _DONE,
-        dict(SHUTDOWN_ARGS, **PROOF_ARGS, **WATCH_ARGS, error={"type": "str"}, merge_timeout={"type": "float", "default": 120.0}),
+        dict(
+            SHUTDOWN_ARGS,
+            **PROOF_ARGS,
+            **WATCH_ARGS,
+            interrupted={"type": "bool", "default": False},
+            error={"type": "str"},
+            merge_timeout={"type": "float", "default": 120.0},
+        ),
     )
 
 

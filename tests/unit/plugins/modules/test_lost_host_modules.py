@@ -44,8 +44,20 @@ def test_a_returned_source_that_had_not_noted_the_end_removes_its_copy(journal: 
 @pytest.mark.parametrize("status", ["finished", "confirming"])
 def test_a_returned_destination_gives_way_whatever_it_was_about_to_do(journal: Journal, status: str) -> None:
     begin(journal, "destination", ("migrating", "defining"), ("finished", "finished"), *([(status, status)] if status != "finished" else []))
-    assert call(journal, "destination_copy", state="absent", error="not read", uri="test:///default")["changed"] is True
+    gone = {"state": "absent", "discard_started": True, "error": "not read"}
+    assert call(journal, "destination_copy", **gone, uri="test:///default")["changed"] is True
     assert journal.get("m-1")["status"] == "reverted"
+
+
+@pytest.mark.parametrize("module", ["destination_copy", "resize_in_place"])
+def test_what_was_finished_after_it_had_been_decided_to_go_back_is_not_undone(journal: Journal, module: str) -> None:
+    """A module that goes on when its run has lost the host: the guest runs, and may have written."""
+    begin(journal, "in_place" if module == "resize_in_place" else "destination", ("migrating", "defining"), ("finished", "finished"))
+    back = {"state": "restored", "interrupted": True} if module == "resize_in_place" else {"state": "absent"}
+    failed = call(journal, module, **back, uri="test:///default")
+    assert (failed["failed"], failed["error_code"]) == (True, "guest_has_run")
+    assert "Confirm it, or revert it" in failed["msg"]
+    assert journal.get("m-1")["status"] == "finished"
 
 
 def test_what_is_done_without_a_host_is_noted_and_released_once(journal: Journal) -> None:
