@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _identity, _kept, _qemu_img, _whole_file
+from . import _guest_files, _identity, _kept, _qemu_img, _whole_file
 from ._download import BROKE
 from ._errors import KvmfleetError
 from ._incoming import allocated, shortage_for
@@ -93,7 +93,7 @@ class ImageStore:
                 content = _identity.content(self.state, part, base["backing"])
                 if continued and _identity.combined(content, base["backing"]) != base["sha256"]:
                     # What an earlier fetch left was not what this source has, or a crash has spoilt it.
-                    os.unlink(part)
+                    _guest_files.remove_unfinished([part])
                     sent += fill(part, base["size_bytes"])
                     content = _identity.content(self.state, part, base["backing"])
                 self._prove(part, _identity.combined(content, base["backing"]), base, below)
@@ -105,7 +105,7 @@ class ImageStore:
                     if getattr(exc, "code", BROKE) in _KEPT:
                         _kept.give_back(part)
                     else:
-                        os.unlink(part)
+                        _guest_files.remove_unfinished([part])
                 raise
             _identity.remember(self.state, path, content, base["backing"])
         return path, sent

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from . import _domain_xml, _libvirt, _merging, _names, _qemu_access, _whole_file
+from . import _domain_xml, _guest_files, _libvirt, _merging, _names, _qemu_access, _whole_file
 from ._content_digest import data_bytes
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
@@ -81,10 +81,7 @@ def _made_for(record: dict[str, Any], top: dict[str, str], below: int) -> Iterat
                 made.append(top[disk["target"]])
         yield
     except BaseException:
-        for path in made:
-            with _names.if_there():
-                if not os.path.getsize(path):
-                    os.unlink(path)
+        _guest_files.remove_unfinished(path for path in made if os.path.exists(path) and not os.path.getsize(path))
         raise
 
 

@@ -20,7 +20,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import _cached_file, _whole_file
+from . import _cached_file, _guest_files, _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
@@ -76,8 +76,7 @@ class Client:
 
         :param length: the length of the file, which QEMU's server and client round up to a sector.
         """
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _guest_files.remove_unfinished([path])
         if self.tool == "nbdcopy" and length is not None and _cached_file.available(self.directory):
             self._copy_through_nbdkit(name, path, length)
         elif self.tool == "nbdcopy":

@@ -30,10 +30,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _qemu_user
+from . import _guest_files, _qemu_user
 from ._errors import KvmfleetError
 from ._incoming import exports
-from ._names import if_there
 from ._shared_storage import PREFIX
 from ._whole_file import Look
 
@@ -209,8 +208,7 @@ def _probe(directory: str, process: _qemu_user.Process, given: bool, look: Look,
         return taken if reason is None else _obstacle(process, path, reason, like=f"a file in {directory}")
     finally:
         os.close(descriptor)
-        with if_there():
-            os.unlink(path)
+        _guest_files.remove_unfinished([path])
 
 
 def _obstacle(process: _qemu_user.Process, path: str, reason: str, like: str | None = None) -> Obstacle:

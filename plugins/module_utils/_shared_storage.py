@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from . import _whole_file
+from . import _guest_files, _whole_file
 from ._errors import KvmfleetError
 
 PREFIX = ".kvmfleet-probe-"
@@ -48,6 +48,5 @@ def sees(directory: str, probe: dict[str, str] | None) -> bool:
 def remove(record: dict[str, Any]) -> None:
     """Remove the probes that this host wrote for the operation."""
     for directory, probe in record.get("probes", {}).items():
-        for suffix in ("", _whole_file.NEW_SUFFIX):
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(directory, probe["name"] + suffix))
+        with contextlib.suppress(OSError):
+            _guest_files.remove_unfinished(os.path.join(directory, probe["name"] + suffix) for suffix in (_whole_file.NEW_SUFFIX, ""))

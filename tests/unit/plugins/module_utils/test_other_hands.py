@@ -133,6 +133,15 @@ def commit(domain: libvirt.virDomain, base: str, top: str) -> None:
             time.sleep(0.1)
 
 
+def test_a_layer_that_a_killed_module_has_not_laid_yet_is_in_nobody_s_way(host: Host) -> None:
+    """Its file is there, and empty."""
+    layer = host.copy_ahead()
+    host.journal.update(host.record, layers=2)
+    Path(layer[:-1] + "2").touch()
+    host.restore()
+    assert (host.files, host.places(), bool(host.web1.isActive())) == (["web1.qcow2"], {"web1.qcow2"}, True)
+
+
 def test_a_layer_under_the_snapshot_of_a_backup_is_kept_by_the_undo_of_a_pre_copy(host: Host) -> None:
     """Until what the backup has laid over it is merged, in the way that the message says."""
     layer = host.copy_ahead()
@@ -252,9 +261,9 @@ def test_a_template_with_linked_clones_is_refused_before_anything_is_done(host: 
 
 @pytest.mark.parametrize("more", ["<readonly/>", "<shareable/>"])
 def test_what_a_guest_only_reads_or_shares_by_its_definition_is_no_reason(host: Host, more: str) -> None:
-    seed = host.image("seed.qcow2")
+    seed = host.image("seed.raw")
     for name in ("web1", "web2"):
-        disk = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{seed}'/><target dev='vdb' bus='virtio'/>{more}</disk>"
+        disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{seed}'/><target dev='vdb' bus='virtio'/>{more}</disk>"
         host.guest(name, {"vda": host.image(f"{name}.qcow2")}).attachDeviceFlags(disk, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     facts = domain_facts(host.web1, host.state, image_directories=[str(host.images)])
     assert "disk_in_use_by" not in [refusal["code"] for refusal in facts["refusals"]]

@@ -1,0 +1,112 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What runs on hosts takes names away from files, and merges images, in rooms that ask first who uses them: a new place that does it itself fails here."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[4] / "plugins"
+CHANNEL = "in the directory of a channel, which no guest knows"
+ROOMS = {
+    "_guest_files": "asks who uses a file",
+    "_whole_file": "the writer: what it replaces is what it is told to write",
+    "_state_dir": "the journal and its locks",
+    ("_export", "withdraw_file"): CHANNEL,
+    ("_export", "close"): CHANNEL,
+    ("_export", "_end"): CHANNEL,
+    ("_export", "_hide"): CHANNEL,
+    ("_serving", "start"): CHANNEL,
+    ("_cached_file", "served"): CHANNEL,
+    ("_channel", "start_server"): CHANNEL,
+    ("_progress", "shown"): CHANNEL,
+    ("_pull", "__exit__"): CHANNEL,
+    ("_pull", "forget_peer"): CHANNEL,
+    ("_pull", "_set_size"): "the length of a copy that has not got its name yet",
+    **{("_download", function): "the length of a base image that has not got its name yet" for function in ("__exit__", "begin_again", "finish")},
+    ("_kept", "give_back"): "what is kept of a copy that never got its name",
+    ("_qemu_img", "create_overlay"): "the file that it has just made itself",
+    ("_eviction", "remove"): "base images, of whose uses it has a look of its own",
+    ("_tpm_state", "remove"): "bears the UUID of the guest, so that nobody else has it",
+    ("_libvirt", "begin_commit"): "called by `_merging` alone, see below",
+    ("_libvirt", "pivot"): "called by `_merging` alone, see below",
+}
+"""Places that may do it, and why nobody needs to be asked there."""
+
+CALLS = {
+    "os": {"unlink", "remove", "removedirs", "rename", "renames", "replace", "link", "rmdir", "truncate", "ftruncate"},
+    "shutil": {"rmtree", "move"},
+}
+METHODS = {"blockCommit", "blockJobAbort", "blockCopy", "blockRebase", "blockPull", "blockResize", "managedSaveRemove", "wipe", "wipePattern"}
+MERGING = {"begin_commit", "pivot"}
+"""Functions of `_libvirt` that change which image a guest writes to, and in `_qemu_img` what is in one."""
+
+
+def takes_away(call: ast.Call) -> bool:
+    """Whether a call removes, renames, replaces or shortens a file by itself, or lets libvirt merge images."""
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    base = call.func.value.id if isinstance(call.func.value, ast.Name) else None
+    return call.func.attr in METHODS or call.func.attr in CALLS.get(base or "", ())
+
+
+def merges(call: ast.Call) -> bool:
+    """Whether a call merges images through the rooms below."""
+    if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
+        return False
+    return (call.func.value.id == "_libvirt" and call.func.attr in MERGING) or (call.func.value.id == "_qemu_img" and call.func.attr == "commit")
+
+
+def hidden(node: ast.AST) -> bool:
+    """Whether an import takes one of these calls under a name by which `takes_away` does not know it."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in CALLS or (node.module in ("_libvirt", "_qemu_img") and any(alias.name in {*MERGING, "commit"} for alias in node.names))
+    return isinstance(node, ast.Import) and any(alias.asname and alias.name in CALLS for alias in node.names)
+
+
+def places(tree: ast.AST, wanted: object, inside: str = "") -> Iterator[tuple[str, int]]:
+    """Function and line of each call that is wanted."""
+    for node in ast.iter_child_nodes(tree):
+        within = node.name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else inside
+        if (isinstance(node, ast.Call) and wanted(node)) or hidden(node):  # type: ignore[operator]
+            yield within, getattr(node, "lineno", 0)
+        yield from places(node, wanted, within)
+
+
+def found(wanted: object) -> Iterator[tuple[str, str, int]]:
+    for room in ("module_utils", "modules"):
+        for path in sorted((PLUGINS / room).glob("*.py")):
+            yield from ((path.stem, function, line) for function, line in places(ast.parse(path.read_text()), wanted))
+
+
+def test_nothing_takes_a_file_away_but_rooms_that_ask_who_uses_it() -> None:
+    strays = [f"{stem}.py:{line} in {function or 'the module'}" for stem, function, line in found(takes_away) if not {stem, (stem, function)} & ROOMS.keys()]
+    assert strays == [], f"go through _guest_files.py: {strays}"
+
+
+def test_images_of_guests_are_merged_in_one_place() -> None:
+    """At the destination a layer that has travelled is merged into what came before: neither has a name that a guest knows."""
+    merging = {(stem, function) for stem, function, _line in found(merges)}
+    assert merging == {("_merging", "_commit_live"), ("_merging", "merge"), ("_receiving", "_merge_layers")}
+
+
+def test_each_place_that_may_is_one_that_does() -> None:
+    doing = {place for stem, function, _line in found(takes_away) for place in (stem, (stem, function))}
+    assert sorted(map(str, ROOMS.keys() - doing)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.unlink(path)", "os.rename(path, new)", "shutil.rmtree(path)", "domain.blockCommit(target, base, top)", "domain.blockJobAbort(target, 2)",
+        "os.truncate(path, 0)", "from os import unlink", "import shutil as files", "with os.remove(path) as x: pass",
+    ],
+)  # fmt: skip
+def test_the_wall_has_no_hole(line: str) -> None:
+    assert [function for function, _line in places(ast.parse(f"def f():\n    {line}"), takes_away)] == ["f"]
