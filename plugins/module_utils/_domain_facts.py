@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import xml.etree.ElementTree as ET
@@ -34,6 +35,7 @@ from . import (
     _references,
     _secrets,
     _snapshots,
+    _whole_file,
 )
 from ._disk_use import DETACH, DiskUses
 from ._errors import KvmfleetError
@@ -202,6 +204,17 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
             yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
         yield from _image_refusals(disk)
     yield from _name_refusals(facts)
+    yield from _nvram_refusals(facts["firmware"]["nvram"])
+
+
+def _nvram_refusals(path: str | None) -> Iterator[tuple[str, str]]:
+    """Its directory belongs to QEMU's user. That there is no file is no refusal: a guest that was never started has none."""
+    if path is not None:
+        try:
+            with contextlib.suppress(OSError), _whole_file.opened(path):
+                pass
+        except KvmfleetError as exc:
+            yield exc.code, f"Firmware variables: {exc.message}"
 
 
 def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,16 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _firmware_variables, _in_place, _libvirt, _qemu_img, _receiving, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _admission,
+    _domain_facts,
+    _firmware_variables,
+    _in_place,
+    _libvirt,
+    _qemu_img,
+    _receiving,
+    _sealing,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -103,6 +112,22 @@ def told(directory: Path) -> dict[str, bytes]:
     """What the files of a directory begin with, and what of them is not whole."""
     size = os.path.getsize(TEMPLATE)
     return {path.name: path.read_bytes()[:8] if path.stat().st_size == size else b"broken" for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize(
+    ("plant", "code"),
+    [
+        (lambda path: path.symlink_to("secret"), "link_not_followed"),
+        (os.mkfifo, "not_a_regular_file"),
+        (lambda path: path.write_text("variables"), None),
+        (lambda path: None, None),
+    ],
+    ids=["link", "pipe", "file", "none yet"],
+)
+def test_what_is_no_file_is_refused_before_the_guest_stops(nvram: Path, plant: Callable[[Path], None], code: str | None) -> None:
+    (nvram / "secret").write_text("secret")
+    plant(nvram / "web_VARS.fd")
+    assert [refused for refused, _sentence in _domain_facts._nvram_refusals(f"{nvram}/web_VARS.fd")] == ([code] if code else [])
 
 
 class TestInPlace:
