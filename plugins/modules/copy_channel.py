@@ -14,7 +14,7 @@ description:
   - An open channel shows nothing but the base images in O(bases), and with O(definition) that of the guest. The guest's own disks appear when
     M(kvmfleet.compute.source_copy) seals them.
   - A server that dies is started again on the same port, so that a copy that broke can go on.
-  - The channel ends by itself when no peer has been connected for O(idle_timeout) seconds.
+  - The channel ends by itself when nobody has read anything through it for O(idle_timeout) seconds and no digest of it is being made.
 options:
   state:
     description:
@@ -75,7 +75,7 @@ options:
     type: bool
     default: false
   idle_timeout:
-    description: Seconds without a connected peer after which the channel ends.
+    description: Seconds after which the channel ends if nobody reads anything. A connection alone does not keep it open.
     type: float
     default: 180.0
 attributes:

@@ -88,7 +88,7 @@ def test_a_recover_leaves_a_run_alone_whose_guest_takes_long_to_shut_down(lab: L
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write())
     guest.exec("touch", "/run/ignore-shutdown")
-    slow = {"migrate_shutdown_timeout": 8 * LEASE, "migrate_on_shutdown_timeout": "destroy", "migrate_precopy": "never"}
+    slow = {"migrate_shutdown_timeout": 6 * LEASE, "migrate_on_shutdown_timeout": "destroy", "migrate_precopy": "never"}
     first = fleet.start("resize", instance="web", flavor="medium", target_host="kvm2", **QUICK, **slow)
     eventually(lambda: any(record["step"] == "stopping" for record in lab["kvm1"].records()), "the guest is asked to shut down", 180)
     time.sleep(2 * LEASE)
