@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -204,17 +204,18 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
             yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
         yield from _image_refusals(disk)
     yield from _name_refusals(facts)
-    yield from _nvram_refusals(facts["firmware"]["nvram"])
+    yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
 
 
-def _nvram_refusals(path: str | None) -> Iterator[tuple[str, str]]:
-    """Its directory belongs to QEMU's user. That there is no file is no refusal: a guest that was never started has none."""
-    if path is not None:
+def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[str, str]]:
+    """What the writer will not touch. That there are no firmware variables is no refusal: a guest that was never started has none."""
+    directories = dict.fromkeys(os.path.dirname(path) for path in disks)
+    for path, opened in [*((directory, _whole_file.directory) for directory in directories), *([(nvram, _whole_file.opened)] if nvram else [])]:
         try:
-            with contextlib.suppress(OSError), _whole_file.opened(path):
+            with contextlib.suppress(OSError), opened(path):
                 pass
         except KvmfleetError as exc:
-            yield exc.code, f"Firmware variables: {exc.message}"
+            yield exc.code, exc.message
 
 
 def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

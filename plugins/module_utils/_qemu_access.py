@@ -30,7 +30,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _guest_files, _qemu_user
+from . import _guest_files, _qemu_user, _whole_file
 from ._errors import KvmfleetError
 from ._incoming import exports
 from ._shared_storage import PREFIX
@@ -187,12 +187,15 @@ def _settle(directory: str, process: _qemu_user.Process, given: bool, wanted: Lo
 
 def _probe(directory: str, process: _qemu_user.Process, given: bool, look: Look, writes: bool) -> Look | Obstacle:
     path = os.path.join(directory, PREFIX + secrets.token_hex(16))
+    made = contextlib.ExitStack()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = made.enter_context(_whole_file.make(path)).fileno()
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as exc:
         return Obstacle(f"root can make no file in {directory}: {exc.strerror}", None, "a directory that root of this host can write to")
+    except KvmfleetError as exc:
+        return Obstacle(exc.message.rstrip("."), None, "a directory with room, to which no link leads but root's")
     try:
         # Where not even root may give a file away, it stays whose the filesystem says; libvirt does the same.
         with contextlib.suppress(PermissionError):
@@ -207,7 +210,7 @@ def _probe(directory: str, process: _qemu_user.Process, given: bool, look: Look,
         reason = _try(process, [(path, os.O_RDWR if writes else os.O_RDONLY)])[path]
         return taken if reason is None else _obstacle(process, path, reason, like=f"a file in {directory}")
     finally:
-        os.close(descriptor)
+        made.close()
         _guest_files.remove_unfinished([path])
 
 

@@ -127,7 +127,14 @@ def told(directory: Path) -> dict[str, bytes]:
 def test_what_is_no_file_is_refused_before_the_guest_stops(nvram: Path, plant: Callable[[Path], None], code: str | None) -> None:
     (nvram / "secret").write_text("secret")
     plant(nvram / "web_VARS.fd")
-    assert [refused for refused, _sentence in _domain_facts._nvram_refusals(f"{nvram}/web_VARS.fd")] == ([code] if code else [])
+    assert [refused for refused, _sentence in _domain_facts._link_refusals([], f"{nvram}/web_VARS.fd")] == ([code] if code else [])
+
+
+def test_a_disk_to_which_a_link_of_somebody_leads_is_refused_before_the_guest_stops(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "way").symlink_to(images)
+    assert list(_domain_facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)) == []
+    os.lchown(tmp_path / "way", 65534, 65534)
+    assert [code for code, _sentence in _domain_facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)] == ["link_not_followed"]
 
 
 class TestInPlace:

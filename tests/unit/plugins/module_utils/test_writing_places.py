@@ -18,6 +18,7 @@ ROOMS = {
     ("_state_dir", "write"): "the journal, which writes in the same way",
     ("_state_dir", "_locked"): "files of locks, which hold nothing",
     ("_channel", "start_server"): "the last words of a server, in the directory of its channel",
+    ("_qemu_access", "_answer"): "what QEMU would open, as its user, to see whether it may; it is closed at once",
     ("_pull", "_run"): "the last words of a tool, in the directory of its channel",
 }
 """Places that may open a file for writing, and what for. No file of a guest, and none that anybody relies on."""
