@@ -13,6 +13,9 @@ which each one is atomic; what is decided comes from the code itself, and so do 
 The guest and other people act too, at any point, if the world is told how often (`acts`): it goes off, it gets stuck (paused, crashed, suspended), somebody
 starts it, or removes its agent. While they may, a guest that runs at the destination may or may not write. A guest that is asked to shut down does so at once,
 or at any later moment (`slow`), however late that is.
+
+Others also lay hands on the files of the guest (`hands`, see `operation_hands`), or the libvirt of a host stands still (`hung`): whoever asks it is told
+that it is down after a while, and what a module does there meanwhile goes on when the host does, or is ended with the module.
 """
 
 from __future__ import annotations
@@ -25,6 +28,16 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import C
 from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, source_copy
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_hands import (
+    CLONE,
+    FILES,
+    HANG,
+    LAYER,
+    Use,
+    is_changed,
+    is_lost,
+    keeps,
+)
 
 HOSTS = {"source": "kvm1", "destination": "kvm2"}
 OTHER = {"source": "destination", "destination": "source"}
@@ -72,11 +85,13 @@ class Record(NamedTuple):
 
 
 class Host(NamedTuple):
-    """`files`: own, sealed or gone at the source; none, ahead (all but the last layer), part or whole at the destination.
+    """`files`: own, sealed or gone at the source; none, ahead (all but the last layer), part or whole at the destination,
+    or left, since others use them.
 
     `layer`: whether the guest wrote to a layer over its files last, and whether that has been merged since: none, there or merged.
     `stuck`: QEMU is there, but the guest does not run; `asked`: it was asked to shut down, and nothing starts it when it does.
     `wrote`: the guest has written to the copy at the destination; `shut`: somebody has shut it down after it was started there.
+    `use`: what somebody has made of a disk of the guest; `harm`: what he has lost.
     """
 
     record: Record | None = None
@@ -88,6 +103,8 @@ class Host(NamedTuple):
     asked: bool = False
     wrote: bool = False
     shut: bool = False
+    use: Use | None = None
+    harm: str = ""
 
     def to(self, status: str, step: str | None = None, **changes: Any) -> Host:
         assert status in TRANSITIONS[self.record.status], f"{self.record} cannot become {status}"
@@ -103,6 +120,10 @@ class Host(NamedTuple):
         """What `_run_evidence` finds out about a copy that is complete: the journal says so, QEMU is there, or a file was written to."""
         complete = self.record.status == "post-migrating" or self.record.step == "defining"
         return complete and (self.defined or not self.record.withdrawing) and (self.record.step == "started" or self.running or self.wrote)
+
+    def without(self, on: str, *, discarded: bool = False, **changes: Any) -> Host:
+        """A file goes, or gets another name."""
+        return self._replace(**changes, harm=f"{self.use} on {on}" if is_lost(self.use, on, discarded=discarded) else self.harm)
 
     @property
     def startable(self) -> bool:
@@ -125,6 +146,7 @@ class World(NamedTuple):
     """`to_lose`: the host that may still be lost; `lost`: the one that was; `away`: whether it has not come back yet.
 
     `acts`: how often the guest and other people may still act; `acted`: whether they have; `without_agent`: a confirm does not ask for the agent.
+    `hands`: what others may still do to the files of the guest, or `hang`; `hung`: the host whose libvirt stands still.
     """
 
     source: Host
@@ -142,6 +164,8 @@ class World(NamedTuple):
     acted: bool = False
     agent_gone: bool = False
     without_agent: bool = False
+    hands: tuple[str, ...] = ()
+    hung: str = ""
 
     @property
     def meddled(self) -> bool:
@@ -166,7 +190,7 @@ def claim(world: World) -> World | str:
 
 def freeze(world: World) -> World | str:
     host = world.source
-    if not host.running:
+    if not host.running or is_changed(host.use):
         return FAILED
     return world.host("source", host.to("pre-migrating", "precopying")) if host.record.step == "begun" else layered(world)
 
@@ -188,6 +212,10 @@ def seal(world: World) -> World | tuple[World, str] | str:
     host, step = world.source, world.source.record.step
     if step in ("stopped", "sealing") and host.running:
         return FAILED
+    if step in ("begun", "precopying", "stopped") and (is_changed(host.use) or any(keeps(host.use, on) for on in (LAYER, FILES))):
+        return FAILED
+    if step == "sealing" and (host.defined and is_changed(host.use) or host.files == "own" and keeps(host.use, FILES)):
+        return FAILED
     if step == "stopping" and host.running and world.slow:
         return timed_out(world) if host.asked else world.host("source", host._replace(asked=True))
     after = {
@@ -196,7 +224,7 @@ def seal(world: World) -> World | tuple[World, str] | str:
         "stopping": lambda: host._replace(running=False) if host.running else host.to("migrating", "stopped"),
         "stopped": lambda: host.to("migrating", "sealing"),
         "sealing": lambda: (
-            host._replace(defined=False) if host.defined else host._replace(files="sealed") if host.files == "own" else host.to("migrating", "sealed")
+            host._replace(defined=False) if host.defined else host.without(FILES, files="sealed") if host.files == "own" else host.to("migrating", "sealed")
         ),
     }
     return world.host("source", after[step]()) if step in after else DONE
@@ -258,9 +286,11 @@ def restore(world: World) -> World | str:
     if host.record.step == "stopping" and host.running and neutralised(host) != host:
         return world.host("source", neutralised(host))
     if host.files == "sealed":
-        return world.host("source", host._replace(files="own"))
+        return FAILED if keeps(host.use, FILES) else world.host("source", host.without(FILES, files="own"))
     if host.layer != "none":
-        return world.host("source", host._replace(layer="merged" if host.layer == "there" else "none"))
+        if keeps(host.use, LAYER):
+            return FAILED
+        return world.host("source", host._replace(layer="merged") if host.layer == "there" else host.without(LAYER, layer="none"))
     if not host.defined:
         return world.host("source", host._replace(defined=True))
     if world.was_running and not host.running and host.record.step not in ("begun", "precopying"):
@@ -279,9 +309,11 @@ def discard(world: World) -> World | str:
         return DONE
     if host.record.step == "sealed":
         return world.host("source", host.to("finished"))
+    if host.files != "gone" and (keeps(host.use, FILES) or keeps(host.use, LAYER)):
+        return FAILED
     if status != "confirming":
         return world.host("source", host.to("confirming"))
-    return world.host("source", host._replace(files="gone", layer="none") if host.files != "gone" else host.to("confirmed"))
+    return world.host("source", host.without(FILES, files="gone", layer="none") if host.files != "gone" else host.to("confirmed"))
 
 
 def prove(world: World) -> World | str:
@@ -300,7 +332,7 @@ def confirm(world: World) -> World | str:
 def undefine(world: World, discard_started: bool = False) -> World | tuple[World, str] | str:
     host, status = world.destination, world.destination.record.status
     if status in ("finished", "confirming"):
-        return world.host("destination", host.to("reverting"))
+        return FAILED if keeps(host.use, FILES) else world.host("destination", host.to("reverting"))
     if status != "reverting" and host.has_run and not discard_started:
         return FAILED
     if status != "reverting" and not host.record.withdrawing:
@@ -315,13 +347,22 @@ def undefine(world: World, discard_started: bool = False) -> World | tuple[World
 def withdraw(world: World, discard_started: bool = False) -> World | tuple[World, str] | str:
     if world.destination.record.status in CLOSED:
         return DONE
+    if has_finished(world.destination) and not discard_started:
+        return FAILED
     undefined = undefine(world, discard_started)
     if undefined != DONE:
         return undefined
     host = world.destination
-    if host.files != "none":
-        return world.host("destination", host._replace(files="none"))
+    if host.files not in ("none", "left"):
+        if keeps(host.use, FILES):
+            return FAILED if host.record.status == "reverting" else world.host("destination", host._replace(files="left"))
+        return world.host("destination", host.without(FILES, discarded=True, files="none"))
     return world.host("destination", host.to("reverted" if host.record.status == "reverting" else "error"))
+
+
+def has_finished(host: Host) -> bool:
+    """A module may go on when its controller has given it up; what it has finished since, only a revert takes back."""
+    return host.record.status in ("finished", "confirming")
 
 
 def drop(world: World) -> World | tuple[World, str] | str:
@@ -347,7 +388,7 @@ def decision(world: World, verb: str, cut: frozenset[str], lost: str = "") -> di
         return None  # lost_host.yml: it answers the other host
     for role, name in HOSTS.items():
         host: Host = getattr(world, role)
-        if role in cut or (world.away and role == world.lost):
+        if role in cut or role == world.hung or (world.away and role == world.lost):
             hosts.append({"host": name, "up": False, "down_reason": "no route to host"})
             continue
         taken = role == "destination" or (host.record is not None and host.record.step != "begun")
@@ -414,7 +455,7 @@ def next_of_run(world: World, run: Run) -> World | None:
             return with_run(world, run, run._replace(phase="act", calls=calls_of(decision(world, run.verb, run.cut, run.lost))))
         return with_run(world, run, None)
     role, name = run.calls[0]
-    if role in run.cut or (world.away and role == world.lost):
+    if role in run.cut or role == world.hung or (world.away and role == world.lost):
         return answered(world, run, False)
     if any(where == role for where, _name, _owner in world.working):
         return None  # the lock of the operation on that host
@@ -444,6 +485,11 @@ def successors(world: World) -> Iterator[World]:
         role, name, owner = job
         rest = world._replace(working=tuple(other for other in world.working if other != job))
         waiting = next((run for run in world.runs if run.name == owner and run.waiting and run.calls[0] == (role, name)), None)
+        if role == world.hung:
+            yield answered(rest, waiting, False) if waiting else rest
+            if waiting:
+                yield answered(world, waiting, False)
+            continue
         after = release(world, role) if name == "release" else STEPS[name](world)
         if isinstance(after, World):
             yield after
@@ -478,6 +524,7 @@ def acts_of_others(world: World) -> Iterator[World]:
     there = world.destination
     if world.meddled and there.running and not there.stuck and not there.wrote:
         yield world.host("destination", there._replace(wrote=True))
+    yield from hands_of_others(world)
     if not world.acts:
         return
     after = world._replace(acts=world.acts - 1, acted=True)
@@ -494,6 +541,27 @@ def acts_of_others(world: World) -> Iterator[World]:
         yield after._replace(agent_gone=True)
 
 
+def hands_of_others(world: World) -> Iterator[World]:
+    """What others make of the files of the guest, where it is defined or sealed; and a host that hangs, and goes on."""
+    for hand in world.hands if world.source.open or world.destination.open else ():
+        after = world._replace(hands=tuple(other for other in world.hands if other != hand))
+        for role in HOSTS:
+            host: Host = getattr(world, role)
+            if hand == HANG:
+                yield after._replace(hung=role)
+            elif host.use is None and host.defined and host.files in ("own", "whole"):
+                yield after.host(role, host._replace(use=Use(hand, LAYER if host.layer != "none" else FILES)))
+            elif host.use is None and host.files == "sealed" and hand == CLONE:
+                yield after.host(role, host._replace(use=Use(hand, FILES, sealed=True)))
+    if world.hung:
+        yield world._replace(hung="")
+
+
+def taken_back(world: World) -> World:
+    """Others undo what they did: a snapshot is merged, a disk attached again, a clone dropped."""
+    return world._replace(hung="", hands=(), source=world.source._replace(use=None), destination=world.destination._replace(use=None))
+
+
 def without_host(world: World, role: str) -> World:
     """It goes down, with all that runs there; whoever waits for it learns that it is gone."""
     host: Host = getattr(world, role)
@@ -506,28 +574,43 @@ def without_host(world: World, role: str) -> World:
 
 
 def check(world: World) -> None:
-    """Invariants of every state."""
+    """Invariants of every state, and how it ends when nobody acts any more."""
+    invariants(world)
+    if world.runs or world.working:
+        return
+    if world.away:
+        check_what_is_left(world)
+    world = world._replace(away=False)
+    if world.hung or world.source.use or world.destination.use:
+        # A recovery in spite of what others did ends it, or keeps it open until they have taken that back.
+        tried = recovered(world)
+        invariants(tried)
+        check_recovery(taken_back(tried))
+    check_recovery(taken_back(world))
+
+
+def invariants(world: World) -> None:
     source, destination = world.source, world.destination
     went_back_without_it = world.lost == "destination" and source.record is not None and source.record.forced
     assert not (source.startable and destination.startable) or went_back_without_it, "both hosts could start the guest"
     assert not (source.running and destination.running), "the guest runs twice"
     assert source.files in ("own", "sealed") or destination.files == "whole", "the data is gone"
     assert source.files != "gone" or destination.startable, "the source copy was removed, and the destination has no guest"
+    for host in (source, destination):
+        assert not host.harm, f"somebody lost what is his: {host.harm}"
+    if source.record is not None and source.record.status in ("error", "reverted"):
+        assert (source.files, source.layer) == ("own", "none"), "it is said to be as before and is not"
     by_a_person = destination.record is not None and destination.record.status in ("reverting", "reverted") or world.lost == "destination"
     assert not destination.wrote or destination.files == "whole" or by_a_person, "what the guest wrote was discarded, and nobody has asked for that"
     assert not (destination.shut and destination.running), "a guest that somebody shut down was started again"
-    if not world.runs and not world.working:
-        if world.away:
-            check_what_is_left(world)
-        check_recovery(world._replace(away=False))
 
 
 def recovered(world: World, lost: str = "") -> World:
     """Nobody else acts any more, and a person runs recover; no host comes or goes meanwhile."""
-    away = world.away
-    world = world._replace(faults=0, to_come=(), to_lose="", slow=False, acts=0, acted=False, runs=(Run("third", "recover", (), "look", lost=lost),))
+    away, hung = world.away, world.hung
+    world = world._replace(hands=(), faults=0, to_come=(), to_lose="", slow=False, acts=0, acted=False, runs=(Run("third", "recover", (), "look", lost=lost),))
     while world.runs or world.working:
-        (world,) = (after for after in successors(world) if after.away == away)
+        (world,) = (after for after in successors(world) if (after.away, after.hung) == (away, hung))
     return world
 
 
@@ -559,7 +642,7 @@ def check_recovery(world: World) -> None:
     for host in (world.source, world.destination):
         assert not host.open or host.record.status == "finished", "an operation was left open"
     if not world.destination.open and not world.destination.startable:
-        assert world.destination.files == "none", "leftovers at the destination"
+        assert world.destination.files in ("none", "left"), "leftovers at the destination"
 
 
 def source_has_no_layer(world: World) -> bool:

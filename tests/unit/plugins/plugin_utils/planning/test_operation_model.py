@@ -14,6 +14,7 @@ import yaml
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning import operation_model
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_hands import CLONE, DETACHED, ELSEWHERE, HANDS, HANG, SNAPSHOT
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_model import (
     ACTIONS,
     HOSTS,
@@ -76,6 +77,38 @@ def test_a_guest_that_shuts_down_whenever_it_likes_runs_in_the_end(calls, verb):
 def test_a_guest_without_its_agent_is_confirmed_only_where_somebody_says_so(without_agent):
     start = world_before(True, "confirm", faults=0)._replace(agent_gone=True, without_agent=without_agent)
     assert any(world.source.record and world.source.record.status == "confirmed" for world in explore(start)) is without_agent
+
+
+@pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
+@pytest.mark.parametrize("calls", [MOVE, PRECOPY])
+@pytest.mark.parametrize("hand", HANDS)
+def test_whatever_others_do_to_its_files_nobody_loses_anything(hand, calls, verb):
+    """A snapshot, a detached disk, one that another guest has, a linked clone, a host that hangs: at any point, and it ends once that was taken back."""
+    reached = explore(world_before(True, verb, faults=1, calls=calls)._replace(hands=(hand,)))
+    ends = {(world.source.record.status, world.destination.record.status) for world in reached if world.source.record and world.destination.record}
+    expected = {"recover": "error", "confirm": "confirmed", "revert": "reverted"}[verb]
+    assert {("finished", "finished"), (expected, expected)} <= ends
+
+
+@pytest.mark.parametrize("hand", [SNAPSHOT, DETACHED, ELSEWHERE, CLONE])
+def test_the_model_would_notice_a_file_that_goes_under_somebody(monkeypatch, hand):
+    """As it was once: a disk that is not what was expected counts as merged already, and nobody asks who else uses a file."""
+    monkeypatch.setattr(operation_model, "keeps", lambda use, on: False)
+    with pytest.raises(AssertionError, match=f"somebody lost what is his.*{hand}"):
+        explore(world_before(True, "recover", faults=0, calls=PRECOPY)._replace(hands=(hand,)))
+
+
+@pytest.mark.parametrize("hand", [SNAPSHOT, DETACHED])
+def test_the_model_would_notice_a_seal_that_does_not_look_again(monkeypatch, hand):
+    monkeypatch.setattr(operation_model, "is_changed", lambda use: False)
+    with pytest.raises(AssertionError, match=f"somebody lost what is his.*{hand}"):
+        explore(world_before(True, "recover", faults=0)._replace(hands=(hand,)))
+
+
+def test_the_model_would_notice_a_guest_that_is_withdrawn_after_a_module_that_had_been_given_up_has_finished(monkeypatch):
+    monkeypatch.setattr(operation_model, "has_finished", lambda host: False)
+    with pytest.raises(AssertionError, match="look at the guest there before you decide"):
+        explore(world_before(True, "recover", faults=0)._replace(hands=(HANG,)))
 
 
 def test_the_model_would_notice_a_guest_that_is_taken_back_since_it_does_not_run_now(monkeypatch):
