@@ -157,8 +157,9 @@ def test_the_roles_call_what_the_model_calls():
         told = calls_in(path) if path.exists() else []
         assert told == [(role, operation_model.STATES[name], needs) for role, name, needs in calls], path
     assert set(ACTIONS) == {path.stem.removeprefix("apply_") for path in TASKS.glob("apply_*.yml")} - {"in_place"} | {"none", "wait", "release"}
-    (took,) = yaml.safe_load((TASKS / "take_over.yml").read_text())
-    assert [(role_of(task), task["kvmfleet.compute.migration"]["state"] == "taken_over") for task in took["block"]] == [("destination", True), ("source", True)]
+    (block,) = yaml.safe_load((TASKS / "take_over.yml").read_text())
+    took = [task for task in block["block"] if "kvmfleet.compute.migration" in task]
+    assert [(role_of(task), task["kvmfleet.compute.migration"]["state"] == "taken_over") for task in took] == [("destination", True), ("source", True)]
     chosen = {"action": "back", "destination_open": True, "source_open": True}
     assert operation_model.take_overs(chosen) == (("destination", "take_over"), ("source", "take_over"))
 
