@@ -88,15 +88,19 @@ class DiskUses:
         found: dict[str, list[Use]] = {path: [] for path in paths}
         for named, use in self._read():
             if (operation is None or use.operation != operation) and (guest is None or use.guest != guest):
-                for path in set(paths) if named is None else {path for key in _keys(named) for path in wanted.get(key, ())}:
+                if use.kind == "unknown":
+                    meant = {path for path in paths if _may_stand_on(named, path)}
+                else:
+                    meant = {path for key in _keys(named) for path in wanted.get(key, ())}
+                for path in meant:
                     found[path].append(use)
         for path in paths if (guest is None if processes is None else processes) else ():
             if _is_locked(path):
                 found[path].append(Use("process", "a process that has it open as an image (see lsof)"))
         return {path: list(dict.fromkeys(uses)) for path, uses in found.items() if uses}
 
-    def _read(self) -> Iterator[tuple[str | None, Use]]:
-        """Every file that is named, and who names it; None for whatever cannot be ruled out.
+    def _read(self) -> Iterator[tuple[str, Use]]:
+        """Every file that is named, and who names it, and every file that cannot be read, and who stands on it.
 
         The journal is read before and after the domains, since an operation takes a guest from one to the other.
         """
@@ -107,7 +111,7 @@ class DiskUses:
                 yield from self._of_document(document, domain.name(), domain.UUIDString(), runs)
         yield from self._of_journal()
 
-    def _of_document(self, document: _libvirt.Document, name: str, uuid: str, runs: bool) -> Iterator[tuple[str | None, Use]]:
+    def _of_document(self, document: _libvirt.Document, name: str, uuid: str, runs: bool) -> Iterator[tuple[str, Use]]:
         what = f"guest {name}" if document.name is None else f"{document.kind} {document.name} of guest {name}"
         said = self._said.setdefault(document.xml, _Said(document.xml))
         for path, how in said.named:
@@ -124,9 +128,9 @@ class DiskUses:
             for path, exc in unreadable:
                 # What runs tells its chain itself, and what is not there stands on nothing.
                 if exc.errno not in _MISSING and not runs:
-                    yield None, Use("unknown", f"perhaps {what} (disk {disk.target}: {path} cannot be read, {exc.strerror or exc})", uuid)
+                    yield path, Use("unknown", f"perhaps {what} (disk {disk.target}: {path} cannot be read, {exc.strerror or exc})", uuid)
 
-    def _of_journal(self) -> Iterator[tuple[str | None, Use]]:
+    def _of_journal(self) -> Iterator[tuple[str, Use]]:
         for record in self._state.read_all("migrations"):
             if record["status"] not in CLOSED:
                 use = Use("operation", f"the open operation {record['uuid']} on {record['instance_name']}", record["instance_uuid"], record["uuid"])
@@ -178,6 +182,14 @@ def _of_record(record: dict[str, Any]) -> Iterator[str]:
     if record.get("nvram"):
         yield record["nvram"]
     yield from record.get("inodes", ())
+
+
+def _may_stand_on(unreadable: str, path: str) -> bool:
+    """Whether what cannot be read is on the same filesystem: root may read nothing on some network filesystems, and that keeps no guest that lies elsewhere."""
+    try:
+        return os.stat(os.path.dirname(unreadable)).st_dev == os.stat(os.path.dirname(path)).st_dev
+    except OSError:
+        return True
 
 
 def _volume(connection: Any, disk: _domain_xml.Disk) -> str | None:

@@ -160,6 +160,7 @@ def test_what_cannot_be_read_may_stand_on_anything(qemu: Any, state: Any, images
     found = who(DiskUses(qemu, state), golden)
     assert len(found) == 1
     assert "perhaps guest odd (disk vda: " in found[0]
+    assert DiskUses(qemu, state).of(["/dev/shm/elsewhere.qcow2"]) == {}
 
 
 def test_a_reading_of_the_host_is_never_an_old_one(qemu: Any, state: Any, golden: str, guest: Any) -> None:
