@@ -47,12 +47,13 @@ class Use:
 
 
 class DiskUses:
-    """Looks at the host anew for each question. What a document says is read once, however often the same document comes."""
+    """Looks at the host anew for each question. What a document says is read once, however often the same document comes, and a closed record too."""
 
     def __init__(self, connection: Any, state: StateDir) -> None:
         self._connection = connection
         self._state = state
         self._said: dict[str, _Said] = {}
+        self._closed: set[str] = set()
 
     def require_unused(
         self, paths: Iterable[str], *, operation: str | None = None, guest: str | None = None, code: str = "disk_in_use_by", advice: str = DETACH
@@ -131,8 +132,11 @@ class DiskUses:
                     yield path, Use("unknown", f"perhaps {what} (disk {disk.target}: {path} cannot be read, {exc.strerror or exc})", uuid)
 
     def _of_journal(self) -> Iterator[tuple[str, Use]]:
-        for record in self._state.read_all("migrations"):
-            if record["status"] not in CLOSED:
+        for name in self._state.names("migrations"):
+            record = None if name in self._closed else self._state.read("migrations", name)
+            if record is not None and record["status"] in CLOSED:
+                self._closed.add(name)  # and no such record is ever opened again
+            elif record is not None:
                 use = Use("operation", f"the open operation {record['uuid']} on {record['instance_name']}", record["instance_uuid"], record["uuid"])
                 yield from ((path, use) for path in _of_record(record))
                 # A destination is handed a definition with the paths of the source, until it has one of its own.

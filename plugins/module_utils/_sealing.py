@@ -48,10 +48,11 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     """
     secrets = _secrets.read(conn, record.get("secrets", ()), record.get("carried_secrets", ()))
     _shared_storage.remove(record)
+    uses = DiskUses(conn, journal.state)
     if record["step"] in ("begun", "precopying", "stopping"):
-        record = stop_unchanged(conn, journal, record, shutdown)
+        record = stop_unchanged(conn, journal, record, shutdown, uses)
     if record["step"] in ("stopped", "sealing"):
-        record = _seal(conn, journal, record)
+        record = _seal(conn, journal, record, uses)
     there = _precopy.unchanged_media(record)
     files = {disk["target"]: last_path(record, disk) for disk in travelling(record) if disk["target"] not in there}
     if record["nvram"]:
@@ -77,10 +78,13 @@ def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
     return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.lstat(path).st_size for name, path in files.items()}}
 
 
-def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any]) -> dict[str, Any]:
-    """Stop the guest of the plan, prove that it is off and that its disks are what the plan says."""
+def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any], uses: DiskUses | None = None) -> dict[str, Any]:
+    """Stop the guest of the plan, prove that it is off and that its disks are what the plan says.
+
+    :param uses: what is to be asked again once it is off, when that must not take long.
+    """
     domain = require_unchanged(conn, record)
-    require_free(conn, journal, record, domain)
+    require_free(uses or DiskUses(conn, journal.state), record, domain)
     definition, snapshots = _libvirt.inactive_xml(domain), _snapshots.archive(domain, record)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
@@ -97,7 +101,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     return journal.update(record, step="stopped", stopped=stopped)
 
 
-def require_free(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> None:
+def require_free(uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
     """Nobody but the guest of the plan uses its disks and firmware variables, and nothing but the guest works on them.
 
     :raises KvmfleetError: `disk_in_use_by`, `block_job_active`, `has_checkpoints`.
@@ -111,7 +115,7 @@ def require_free(conn: Any, journal: Journal, record: dict[str, Any], domain: An
         )
     if _libvirt.has_checkpoints(domain):
         raise KvmfleetError("has_checkpoints", f"libvirt knows checkpoints of {domain.name()}, which are not carried: delete them.", instance=domain.name())
-    _require_unused_but_by_guest(DiskUses(conn, journal.state), record)
+    _require_unused_but_by_guest(uses, record)
 
 
 def _require_unused_but_by_guest(uses: DiskUses, record: dict[str, Any]) -> None:
@@ -246,9 +250,8 @@ def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
     _power.start(domain)
 
 
-def _seal(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
+def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -> dict[str, Any]:
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
-    uses = DiskUses(conn, journal.state)
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
         _require_unused_but_by_guest(uses, record)

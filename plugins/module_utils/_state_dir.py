@@ -57,12 +57,16 @@ class StateDir:
         """Return the record, or None where there is none."""
         return self._load(self.file(kind, name))
 
-    def read_all(self, kind: str) -> list[dict[str, Any]]:
+    def names(self, kind: str) -> list[str]:
+        """The names of all records of a kind."""
         try:
-            names = sorted(entry for entry in os.listdir(os.path.join(self.path, kind)) if entry.endswith(".json") and not entry.startswith("."))
+            entries = os.listdir(os.path.join(self.path, kind))
         except FileNotFoundError:
             return []
-        records = (self._load(os.path.join(self.path, kind, name)) for name in names)
+        return sorted(entry[: -len(".json")] for entry in entries if entry.endswith(".json") and not entry.startswith("."))
+
+    def read_all(self, kind: str) -> list[dict[str, Any]]:
+        records = (self._load(os.path.join(self.path, kind, f"{name}.json")) for name in self.names(kind))
         return [record for record in records if record is not None]
 
     def write(self, kind: str, name: str, record: dict[str, Any]) -> None:

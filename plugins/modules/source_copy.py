@@ -144,6 +144,7 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import NVRAM
@@ -171,6 +172,7 @@ def freeze(params, conn, journal, record):
     server = open_server(journal, record)
     domain = _sealing.require_unchanged(conn, record)
     _precopy.require_running(domain, record)
+    _sealing.require_free(DiskUses(conn, journal.state), record, domain)
     options = {name: params[name] for name in ("rate", "downtime", "max_rounds", "quiesce")}
     record, done = _precopy.freeze(conn, journal, record, domain, **options)
     if done["frozen"]:

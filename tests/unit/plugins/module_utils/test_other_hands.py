@@ -17,6 +17,7 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _guest_files, _in_place, _libvirt, _merging, _precopy, _receiving, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -253,7 +254,7 @@ def test_a_template_with_linked_clones_is_refused_before_anything_is_done(host: 
     assert "disk_in_use_by" not in refusals()
     host.guest("clone", {"vda": host.image("clone.qcow2", on=host.disk)})
     assert f"{host.disk} is used by guest clone (below disk vda)" in refusals()["disk_in_use_by"]
-    refused("disk_in_use_by", lambda: _sealing.require_free(host.qemu, host.journal, record, host.web1), "guest clone (below disk vda)")
+    refused("disk_in_use_by", lambda: _sealing.require_free(DiskUses(host.qemu, host.state), record, host.web1), "guest clone (below disk vda)")
     refused("disk_in_use_by", host.seal, "guest clone (below disk vda)")
     assert host.web1.isActive()
     assert host.files == ["clone.qcow2", "web1.qcow2"]
@@ -419,6 +420,9 @@ def test_no_layer_is_removed_under_a_guest_that_somebody_has_started_on_it(host:
     host.web1.create()
     refused("guest_has_run", lambda: host.restore_in_place("error"), "web1")
     host.journal.update(host.record, withdrawing=True)
+    refused("guest_has_run", lambda: host.restore_in_place("error"), "web1")
+    # A record of the release that did not say so before it defined the layers.
+    host.journal.update(host.record, step="layering")
     refused("guest_has_run", lambda: host.restore_in_place("error"), "Shut it down")
     assert (host.files, bool(host.web1.isActive())) == (["web1.qcow2", "web1.qcow2.resize-U"], True)
     host.web1.destroy()
@@ -453,7 +457,7 @@ def test_a_swap_disk_left_behind_that_another_guest_uses_is_not_confirmed_away(h
 def test_several_files_are_renamed_all_or_none(host: Host, qemu: Any) -> None:
     free, used = host.image("free.qcow2"), host.image("used.qcow2")
     host.guest("db1", {"vdb": used})
-    uses = _guest_files.DiskUses(qemu, host.state)
+    uses = DiskUses(qemu, host.state)
     refused("disk_in_use_by", lambda: _guest_files.rename(uses, {free: f"{free}.sealed", used: f"{used}.sealed"}, operation="m-1"), "guest db1")
     refused("disk_in_use_by", lambda: _guest_files.replace(uses, free, used, operation="m-1"), "guest db1")
     assert host.files == ["free.qcow2", "used.qcow2", "web1.qcow2"]
