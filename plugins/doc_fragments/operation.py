@@ -83,11 +83,16 @@ options:
     type: float
     default: 60.0
   shutdown_retry_interval:
-    description: Seconds after which the request to shut down is repeated, through the next of O(shutdown_modes).
+    description:
+      - Seconds after which the request to shut down is repeated, through the next of O(shutdown_modes). A guest whose agent took the request gets three
+        times as long.
     type: float
     default: 10.0
   on_shutdown_timeout:
-    description: What happens after O(shutdown_timeout). V(fail) leaves the guest running, V(destroy) cuts its power.
+    description:
+      - What happens after O(shutdown_timeout). V(fail) leaves the guest running, V(destroy) cuts its power.
+      - A guest that is left running may follow the request later. libvirt restarts it then, since the action for C(poweroff) of what runs is C(restart) until
+        the guest was reset, was asked again, or an hour is over.
     type: str
     choices: [fail, destroy]
     default: fail

@@ -79,7 +79,7 @@ class Server:
         write_key(self._path(KEY_FILE), key)
         spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer}
         spec.update(bandwidth_limit=bandwidth_limit, transport=transport)
-        _daemonize(lambda: _Supervisor(self, spec).run())
+        _sessions.detach(lambda: _Supervisor(self, spec).run())
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             started = self._state()
@@ -302,30 +302,6 @@ def _hide(program: Program, name: str) -> bool:
         return False
     program.hide(name)
     return True
-
-
-def _daemonize(work: Any) -> None:
-    """Run `work` in a process of its own that holds nothing of the module's (no stdio, no libvirt socket, no lock)."""
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        os.chdir("/")
-        os.umask(0o077)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
-            if descriptor > 2:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        work()
-    finally:
-        os._exit(0)
 
 
 def _start_time(pid: int) -> str | None:

@@ -21,6 +21,7 @@ from . import (
     _firmware_variables,
     _flavor_disks,
     _guest_files,
+    _late_shutdown,
     _libvirt,
     _merging,
     _names,
@@ -83,6 +84,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    _late_shutdown.before_going_back(journal, record, domain)
     has_copy = _run_evidence.is_complete(record)
     why = _run_evidence.has_run(domain, record) if has_copy else None
     if why is not None:
@@ -112,7 +114,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
                     "give up what it has written since, and run kvmfleet.compute.recover.",
                     instance=record["instance_name"],
                 )
-            _power.stop(domain, **shutdown)
+            _power.stop(domain, journal.state, **shutdown)
         domain = _libvirt.define(conn, record["private"]["domain_xml"])
         _libvirt.set_autostart(domain, record["autostart"])
         _guest_files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")

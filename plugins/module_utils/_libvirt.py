@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import time
 import urllib.parse
 import uuid
 import xml.etree.ElementTree as ET
@@ -354,6 +355,36 @@ def create(domain: Any) -> None:
 def destroy(domain: Any) -> None:
     """Cut the power; a domain that went off meanwhile is fine."""
     _unless(libvirt.VIR_ERR_OPERATION_INVALID, domain.destroy)
+
+
+def on_poweroff(domain: Any, *, live: bool) -> str:
+    """What libvirt does when the guest powers off, now or from its next start on: destroy (it is off then) or restart."""
+    root = ET.fromstring(live_xml(domain) if live else inactive_xml(domain, secure=False))  # noqa: S314 - libvirt wrote it
+    return root.findtext("on_poweroff") or "destroy"
+
+
+def set_on_poweroff(domain: Any, action: str) -> None:
+    """Let libvirt do that when the guest that runs now powers off; its definition stays."""
+    wanted = {"destroy": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY, "restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART}[action]
+    domain.setLifecycleAction(libvirt.VIR_DOMAIN_LIFECYCLE_POWEROFF, wanted, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def wait_for_reset(uri: str, key: str, seconds: float) -> bool:
+    """Wait until the guest was reset, which this tells, or went off, its libvirt is gone, or so many seconds are over.
+
+    Only for a process that does nothing else.
+    """
+    libvirt.virEventRegisterDefaultImpl()
+    connection = libvirt.open(uri)
+    domain = connection.lookupByUUIDString(key)
+    seen: list[Any] = []
+    connection.setKeepAlive(5, 3)
+    connection.domainEventRegisterAny(domain, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, lambda *event: seen.append(event), None)
+    libvirt.virEventAddTimeout(1000, lambda timer, opaque: None, None)
+    deadline = time.monotonic() + seconds
+    while not seen and connection.isAlive() and domain.isActive() and time.monotonic() < deadline:
+        libvirt.virEventRunDefaultImpl()
+    return bool(seen)
 
 
 def request_shutdown(domain: Any, modes: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import _libvirt, _module, _retention
+from . import _late_shutdown, _libvirt, _module, _retention
 from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 from ._options import HISTORY_ARGS, OPERATION_ARGS
@@ -42,6 +42,7 @@ def run(
         if module.check_mode:
             return {"changed": params["state"] not in changes_nothing}
         with journal.working(params["migration_uuid"], params["owner"]) as record, _libvirt.connect(params["uri"]) as conn:
+            _late_shutdown.settle(conn, journal.state)
             if params.get("lost_host"):
                 record = journal.give_up(record, params["lost_host"])
             result = actions[params["state"]](params, conn, journal, record)

@@ -10,20 +10,23 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from . import _libvirt
+from . import _late_shutdown, _libvirt
 from ._errors import KvmfleetError
+from ._state_dir import StateDir
 
 SHUTDOWN_MODES = ("agent", "acpi")
 SAVED = (
     "The memory of the guest is saved (managed save), and its next start goes on from that, with the definition of then. "
     "Start it first, or drop what is saved (virsh managedsave-remove): to the guest that is a power cut."
 )
+_AGENT_PATIENCE = 3  # times the interval after which a guest is asked again
 _POLL = 0.02  # a guest that is off waits for us
 _WATCH_POLL = 0.1
 
 
 def stop(
     domain: Any,
+    state: StateDir,
     *,
     timeout: float,
     retry_interval: float,
@@ -33,15 +36,17 @@ def stop(
     """Shut the guest down cleanly and return once libvirt says that it is off.
 
     The ways in `modes` take turns, one every `retry_interval` seconds, each skipped where libvirt refuses it (no agent): a guest may know
-    only one of them. After `timeout` seconds `on_timeout` decides: `fail` leaves the guest as it is, `destroy` cuts its power.
+    only one of them. A guest whose agent took the request gets longer before it is asked again: that is on its way. After `timeout` seconds `on_timeout`
+    decides: `fail` leaves the guest running, and has libvirt restart it should it follow later; `destroy` cuts its power.
 
-    :returns: `was_running`, `method` (agent, acpi, destroy or already_off), `requested_at`, `off_at` (Unix seconds).
-    :raises KvmfleetError: `shutdown_timeout`.
+    :returns: `was_running`, `method` (agent, acpi, destroy or already_off: the first that was taken), `requested_at`, `off_at` (Unix seconds).
+    :raises KvmfleetError: `shutdown_timeout`, `shutdown_pending`.
     """
     requested_at = time.time()
     if not _libvirt.is_active(domain):
         return {"was_running": False, "method": "already_off", "requested_at": requested_at, "off_at": requested_at}
-    method = None
+    _late_shutdown.let_go_off(state, domain)
+    taken: list[str] = []
     deadline = time.monotonic() + timeout
     next_signal = time.monotonic()
     turns = list(modes)
@@ -50,21 +55,30 @@ def stop(
         if now >= deadline:
             if on_timeout == "destroy":
                 _libvirt.destroy(domain)
-                method = "destroy"
+                taken.insert(0, "destroy")
                 continue
-            raise KvmfleetError(
-                "shutdown_timeout",
-                f"Guest {domain.name()} did not shut down within {timeout:g} s (asked through {', '.join(modes)}, every {retry_interval:g} s) and was left "
-                "running. Shut it down from inside, raise the shutdown timeout, or allow on_shutdown_timeout=destroy.",
-                instance=domain.name(),
-                timeout=timeout,
-            )
+            if _late_shutdown.neutralise(state, domain):
+                raise _not_in_time(domain, timeout, modes, taken)
+            continue
         if now >= next_signal:
-            method = _libvirt.request_shutdown(domain, turns) or method
+            mode = _libvirt.request_shutdown(domain, turns)
+            if mode is not None and mode not in taken:
+                taken.append(mode)
             turns.append(turns.pop(0))
-            next_signal = now + retry_interval
+            next_signal = now + retry_interval * (_AGENT_PATIENCE if mode == "agent" else 1)
         time.sleep(_POLL)
-    return {"was_running": True, "method": method or "guest", "requested_at": requested_at, "off_at": time.time()}
+    return {"was_running": True, "method": taken[0] if taken else "guest", "requested_at": requested_at, "off_at": time.time()}
+
+
+def _not_in_time(domain: Any, timeout: float, modes: Sequence[str], taken: Sequence[str]) -> KvmfleetError:
+    asked = f"it was asked through {', '.join(taken)}" if taken else f"it took no request through {', '.join(modes)}"
+    return KvmfleetError(
+        "shutdown_timeout",
+        f"Guest {domain.name()} did not shut down within {timeout:g} s ({asked}) and runs. Should it follow later, libvirt restarts it. Shut it down from "
+        "inside, raise the shutdown timeout, or allow on_shutdown_timeout=destroy.",
+        instance=domain.name(),
+        timeout=timeout,
+    )
 
 
 def require_not_saved(domain: Any) -> None:

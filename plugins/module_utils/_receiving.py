@@ -208,7 +208,7 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
             instance=record["instance_name"],
         )
     if record["status"] == "reverting" or discard_started:
-        _power.stop(domain, **shutdown)
+        _power.stop(domain, journal.state, **shutdown)
     _power.require_not_saved(domain)
     definition = _libvirt.inactive_xml(domain)
     _libvirt.undefine_keeping_everything(domain)

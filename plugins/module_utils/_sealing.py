@@ -20,6 +20,7 @@ from . import (
     _firmware_variables,
     _guest_files,
     _host_bindings,
+    _late_shutdown,
     _libvirt,
     _names,
     _pools,
@@ -89,7 +90,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
     try:
-        stopped = _power.stop(domain, **shutdown)
+        stopped = _power.stop(domain, journal.state, **shutdown)
     finally:
         # Somebody may undefine a guest that is going down.
         if _libvirt.find_domain(conn, record["instance_uuid"]) is None:
@@ -131,6 +132,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     _shared_storage.remove(record)
+    _late_shutdown.before_going_back(journal, record, _libvirt.find_domain(conn, record["instance_uuid"]))
     sealed = "domain_xml" in record.get("private", {})
     if sealed:
         _unseal(conn, journal, record)

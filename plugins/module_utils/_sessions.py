@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Callable
 
 from . import _processes
 from ._errors import KvmfleetError
@@ -23,6 +24,30 @@ _CGROUP = "/proc/self/cgroup"
 _LOGIN = re.compile(r"/user\.slice/|/session-[^/]*\.scope")
 _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _TIMEOUT = 5.0
+
+
+def detach(work: Callable[[], None]) -> None:
+    """Run `work` in a process of its own that holds nothing of the module's (no stdio, no libvirt socket, no lock)."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        os.umask(0o077)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if descriptor > 2:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        work()
+    finally:
+        os._exit(0)
 
 
 def leave(name: str) -> bool:

@@ -125,7 +125,7 @@ stopped:
       description: Whether it ran.
       type: bool
     method:
-      description: V(agent), V(acpi), V(destroy), V(already_off) or V(guest).
+      description: V(agent) or V(acpi), whichever the guest took first; V(destroy), V(already_off) or V(guest).
       type: str
     requested_at:
       description: When the shutdown was asked for first, in seconds since the epoch.
@@ -135,8 +135,8 @@ stopped:
       type: float
 error_code:
   description:
-    - V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(not_off), V(image_in_use),
-      V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone), V(sealed_path_taken), V(name_taken),
+    - V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending), V(not_off),
+      V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone), V(sealed_path_taken), V(name_taken),
       V(link_not_followed), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(secret_missing), V(wrong_status), V(not_owner)
       or V(unknown_migration).
   type: str

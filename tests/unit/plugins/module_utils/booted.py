@@ -23,10 +23,10 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import J
 _TICKS = 18.2  # of the BIOS, a second
 _CODE = bytes.fromhex(
     "fa31c08ed88ec08ed0bc007cfb"  # no interrupts meanwhile; segments 0, a stack below this sector
-    "803efd7d007410"  # not told to count: go on at `ready`
-    "b80102e83d00ff060080b80103e83300"  # read the second sector, add one to its first word, write it
-    "ba0206b80001ef"  # ready: PM1_EN of the q35, the power button
-    "f4ba0006eda9000174f6"  # until PM1_STS tells that it was pressed
+    "ba0206b80001ef"  # PM1_EN of the q35: the power button
+    "803efd7d007410"  # not told to count: go on at `wait`
+    "b80102e83600ff060080b80103e82c00"  # read the second sector, add one to its first word, write it
+    "f4ba0006eda9000174f6"  # wait: until PM1_STS tells that the button was pressed
     "668b1e6c04660fb70efb7d6601cb"  # the ticks of now and those to wait
     "f4668b0e6c046639d972f5"  # until they are over
     "ba0406b80020efebec"  # PM1_CNT: off (S5)
