@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.run import this
 from bench.placement.fleet import fleet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,8 @@ MODULE = """
 from ansible.module_utils.basic import AnsibleModule
 import json
 
-options = ("name", "image_directories", "digests", "state_path", "host", "gathered_at")
+options = ("name", "image_directories", "digests", "state_path", "host", "gathered_at", "gathered_by", "run", "aggregates", "enabled", "images_path",
+           "reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb", "cpu_dedicated_set", "disk_directories", "mappings", "hang_timeout")
 AnsibleModule({name: {"type": "raw"} for name in options}).exit_json(changed=False, **json.loads(%r))
 """
 
@@ -83,6 +85,7 @@ def simulated_facts(count: int) -> list[dict[str, Any]]:
         guests = host["instances"]
         host |= {
             "gathered_at": time.time(),
+            "gathered_by": this().clock,
             "machine_id": host["host"],
             "hostname": host["host"],
             "arch": "x86_64",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -28,7 +29,9 @@ class ActionModule(ActionBase):
 
     def _run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+            answer = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+            # One clock for what several hosts answer, which nobody sets.
+            return {**answer, "received_at": time.monotonic()}
         except AnsibleConnectionFailure as exc:
             host = self._task.delegate_to or task_vars.get("inventory_hostname")
             return {"failed": True, "error_code": "host_unreachable", "msg": f"{host} is unreachable: {exc.message}"}

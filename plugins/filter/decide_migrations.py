@@ -59,7 +59,8 @@ _value:
       description:
         - One mapping for each operation that is meant, with C(action) (V(none), V(wait), V(back), V(forward), V(confirm), V(revert), V(discard) or
           V(release)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
-          C(status), C(updated_at) (seconds since the epoch), C(settled) and C(stray).
+          C(status), C(updated_at) (seconds since the epoch), C(age) (seconds since then by the clock of the host that noted it, or V(null)), C(clock)
+          (whose clock was set since, or V(null)), C(settled) and C(stray).
         - C(lost_host) is the host without which it is acted, C(survivor) the host that ended the operation, or began to, without the other one,
           which answers again, and C(settled_as) the status that it ended with there. Each is V(null) otherwise.
       type: list
@@ -68,8 +69,10 @@ _value:
 
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.freshness import marked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
 
 
@@ -81,7 +84,7 @@ def decide_migrations(
     def decide() -> dict[str, Any]:
         unnamed = instance in (None, "") and (verb == "recover" or migration_uuid is not None)
         name = None if unnamed else check_request({"instance": instance}, [])["instance"]
-        return {"decisions": recovery.decide(hosts, str(verb), name, migration_uuid, str(lost_host) if lost_host else None)}
+        return {"decisions": recovery.decide(marked(hosts, run.this()), str(verb), name, migration_uuid, str(lost_host) if lost_host else None)}
 
     return answer(decide, decisions=[])
 

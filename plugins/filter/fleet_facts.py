@@ -57,7 +57,8 @@ def _fleet_facts(hostvars: Mapping[str, Any], names: Sequence[str], fact: str = 
     for name in names:
         value = next((facts[fact] for facts in (facts_of(name) for facts_of in kept) if facts and fact in facts), None)
         if value is None:
-            value = hostvars[name].get(fact)
+            variables = hostvars[name]
+            value = variables.get(fact) or (variables.get("ansible_facts") or {}).get(fact)  # facts are no variables with inject_facts_as_vars=False
         if value is not None:
             found.append(value)
     return found

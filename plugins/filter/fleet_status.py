@@ -43,7 +43,6 @@ _value:
     web1      resize  finished  finished  kvm1 -> kvm2  2026-11-23 16:05:12  confirm or revert
 """
 
-import time
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -55,7 +54,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal 
 def fleet_status(hosts: list[dict[str, Any]]) -> str:
     """See DOCUMENTATION."""
     try:
-        return status.fleet_status(hosts, time.time())
+        return status.fleet_status(hosts)
     except Refusal as refusal:
         raise AnsibleFilterError(refusal.message) from refusal
 

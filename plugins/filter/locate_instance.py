@@ -59,9 +59,11 @@ _value:
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.freshness import marked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import flavor_field, resolve_flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ignored_flavor_keys
@@ -71,7 +73,7 @@ def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> 
     """See DOCUMENTATION."""
 
     def locate() -> dict[str, Any]:
-        fleet = Fleet(hosts)
+        fleet = Fleet(marked(hosts, run.this()))
         checked = check_request(dict(request), list(fleet.hosts))
         resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
         flavor = checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ def run(
 ) -> None:
     """Run the action of the wanted state on the operation's record, unless the record says that it is done; what ended long ago goes with its end.
 
+    The result tells the time by the clock of this host as `answered_at`, so that nobody has to compare another time in it with his own clock.
+
     :param actions: state -> function of the parameters, the libvirt connection, the journal and the record.
     :param done: state -> statuses of the record in which there is nothing (left) to do.
     :param changes_nothing: states that only look.
@@ -49,7 +52,7 @@ def run(
         if journal.get(params["migration_uuid"])["status"] in CLOSED:
             with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal
                 _retention.prune(journal.state, params["history_days"])
-        return result
+        return {**result, "answered_at": time.time()}
 
     state = {"type": "str", "choices": list(actions), "required": True}
     _module.run(act, {**OPERATION_ARGS, **HISTORY_ARGS, **_module.STATE_ARGS, **_module.LIBVIRT_ARGS, **argument_spec, "state": state}, **kwargs)

@@ -182,6 +182,14 @@ agent_answered:
   description: Whether the guest agent answered within O(agent_timeout). V(null) where it was not waited for.
   type: bool
   returned: when O(state=started) and not in check mode
+answered_at:
+  description: The time by the clock of this host when it answered, in seconds since the epoch.
+  type: float
+  returned: when something was done
+received_at:
+  description: When the controller had the answer, in seconds by a clock of its own that has no epoch. For times between the answers of several hosts.
+  type: float
+  returned: always
 error_code:
   description:
     - V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(link_not_followed),

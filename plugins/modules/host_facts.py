@@ -120,6 +120,12 @@ options:
   gathered_at:
     description: The time, in seconds since the epoch by the clock of the controller, to tell later how old the facts are.
     type: float
+  gathered_by:
+    description: Whose clock O(gathered_at) was read from, as C(clock) of P(kvmfleet.compute.this_run#lookup). Times of different clocks are not compared.
+    type: str
+  run:
+    description: The run of Ansible in which the facts are gathered, as C(name) of P(kvmfleet.compute.this_run#lookup), to tell them from those of a cache.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -172,6 +178,18 @@ ansible_facts:
           returned: success
         gathered_at:
           description: The O(gathered_at) that was given, or V(null).
+          type: float
+          returned: success
+        gathered_by:
+          description: The O(gathered_by) that was given, or V(null).
+          type: str
+          returned: success
+        run:
+          description: The O(run) that was given, or V(null).
+          type: str
+          returned: success
+        now:
+          description: The time by the clock of this host, in seconds since the epoch. What its journal notes is by that clock too.
           type: float
           returned: success
         up:
@@ -442,6 +460,7 @@ details:
 """
 
 import os
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -454,7 +473,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import
 
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
-FROM_CONTROLLER = ("host", "availability_zone", "aggregates", "enabled", "maintenance", "cpu_dedicated_set", "gathered_at", *RATIOS)
+FROM_CONTROLLER = ("host", "availability_zone", "aggregates", "enabled", "maintenance", "cpu_dedicated_set", "gathered_at", "gathered_by", "run", *RATIOS)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "host": {"type": "str", "required": True},
@@ -480,6 +499,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {kind: {"type": "dict", "default": {}} for kind in ("bridges", "networks", "pools", "emulators", "firmware")},
     },
     "gathered_at": {"type": "float"},
+    "gathered_by": {"type": "str"},
+    "run": {"type": "str"},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -503,7 +524,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     with _libvirt.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
     told = {name: params[name] for name in FROM_CONTROLLER}
-    return {"ansible_facts": {"kvmfleet_host": {**told, "disk_directories": directories, "mappings": mappings, **found}}}
+    return {"ansible_facts": {"kvmfleet_host": {**told, "now": time.time(), "disk_directories": directories, "mappings": mappings, **found}}}
 
 
 def _one_to_one(kind: str, named: dict[str, Any]) -> dict[str, str]:

@@ -83,6 +83,14 @@ agent_answered:
   description: Whether the guest agent answered within O(agent_timeout). V(null) where it was not waited for.
   type: bool
   returned: when O(state=finished) and not in check mode
+answered_at:
+  description: The time by the clock of this host when it answered, in seconds since the epoch.
+  type: float
+  returned: when something was done
+received_at:
+  description: When the controller had the answer, in seconds by a clock of its own that has no epoch. For times between the answers of several hosts.
+  type: float
+  returned: always
 error_code:
   description:
     - V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending), V(not_off), V(image_in_use),

@@ -133,6 +133,14 @@ stopped:
     off_at:
       description: When libvirt reported it off, in seconds since the epoch.
       type: float
+answered_at:
+  description: The time by the clock of this host when it answered, in seconds since the epoch.
+  type: float
+  returned: when something was done
+received_at:
+  description: When the controller had the answer, in seconds by a clock of its own that has no epoch. For times between the answers of several hosts.
+  type: float
+  returned: always
 error_code:
   description:
     - V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending), V(not_off),

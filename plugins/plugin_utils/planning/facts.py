@@ -94,6 +94,7 @@ _RECORD: dict[str, Check] = {
 _HOST: dict[str, Check] = {
     **dict.fromkeys(("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "num_instances", "num_io_ops"), _or_null(_number)),
     "availability_zone": _or_null(_text),
+    "now": _or_null(_number),
     "bases": strings,
     "mappings": _names,
     "domains": _each(_DOMAIN),

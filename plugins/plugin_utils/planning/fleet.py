@@ -16,7 +16,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal 
 class Fleet:
     """The compute hosts of one run.
 
-    :param hosts: one mapping a host: the fact `kvmfleet_host`, or `host`, `up: false` and `down_reason` where there is none.
+    :param hosts: one mapping a host: the fact `kvmfleet_host`, or `host`, `up: false` and `down_reason` where there is none; with `read_now` where it
+        is proven that the facts were gathered in this run (`freshness.marked`).
     """
 
     def __init__(self, hosts: Iterable[dict[str, Any]]) -> None:
@@ -44,10 +45,17 @@ class Fleet:
         twins = {host: entry for key in (name, uuid) for host, entry in self._definitions(key)}
         if len(twins) > 1:
             where = ", ".join(f"{host} ({entry['name']}, {entry['uuid']}, {entry['state']})" for host, entry in sorted(twins.items()))
+            old = [host for host in sorted(twins) if not self.hosts[host].get("read_now")]
+            # Nobody is told to destroy a copy by what was so another time: the guest may have moved since.
+            advice = (
+                f"That is what facts say which were not gathered in this run ({', '.join(old)}): the guest may have moved since. Ask every host "
+                "(facts_max_age=0, no --limit) before you do anything."
+                if old
+                else "Only you can know which copy is right: undefine the other one (virsh undefine --keep-nvram) and run this again."
+            )
             raise Refusal(
                 "instance_on_several_hosts",
-                f"The instance {instance!r} is defined on {len(twins)} hosts: {where}. Only you can know which copy is right: undefine the other one "
-                "(virsh undefine --keep-nvram) and run this again.",
+                f"The instance {instance!r} is defined on {len(twins)} hosts: {where}. {advice}",
                 instance=instance,
                 hosts=sorted(twins),
             )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
@@ -31,6 +32,7 @@ def decide(
     :param lost_host: name of a host that is gone for good, without which operations are to be brought to an end.
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard, release), `reason`, `migration_uuid`, `instance_name`,
         `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends),
+        `age` (seconds since then, by the clock of whoever noted it; None where that is not known), `clock` (whose clock was set since, in words, or None),
         `settled` (finished at both ends), `stray` (the host that holds a claim whose answer was lost, so that the operation went on with another
         destination; else None), `lost_host` (the host without which it is acted, else None), `survivor` and `settled_as` (the host that ended
         it, or began to, without the other one, which answers again, and the status that it ended with there; else None).
@@ -97,6 +99,8 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: li
         "destination_open": destination is not None or in_place is not None,
         "status": any_record["status"],
         "updated_at": max(record["updated_at"] for record in records),
+        "age": clocks.youngest(fleet, records),
+        "clock": clocks.remark(fleet, records),
         "settled": {record["status"] for record in group.values()} == {"finished"} and (in_place is not None or len(group) == 2),
         "old_flavor": any_record["old_flavor"],
         "new_flavor": any_record["new_flavor"],

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import recovery
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
@@ -18,16 +18,16 @@ _HOST_COLUMNS = ("host", "zone", "vCPUs", "RAM MiB", "disk GiB", "guests", "stat
 _MIGRATION_COLUMNS = ("instance", "type", "status", "step", "from -> to", "since (UTC)", "waits for")
 
 
-def fleet_status(hosts: list[dict[str, Any]], now: float) -> str:
-    """Two tables: hosts, and open migrations.
+def fleet_status(hosts: list[dict[str, Any]]) -> str:
+    """Two tables: hosts, and open migrations. Leases and ages are judged by the clock of the host that noted them.
 
-    :param hosts: see `Fleet`; :param now: the time in seconds since the epoch, by which leases are judged.
+    :param hosts: see `Fleet`.
     :raises Refusal: there are no hosts.
     """
     fleet = Fleet(hosts)
     capacity = aligned([_HOST_COLUMNS, *(_host_row(fleet, name, state) for name, state in fleet.hosts.items())])
     decisions = sorted(recovery.decide(list(fleet.hosts.values()), "recover"), key=lambda decision: decision["instance_name"])
-    migrations = [_migration_row(fleet, decision, now) for decision in decisions]
+    migrations = [_migration_row(fleet, decision) for decision in decisions]
     return f"{capacity}\n\n" + (aligned([_MIGRATION_COLUMNS, *migrations]) if migrations else "No open migrations.")
 
 
@@ -43,12 +43,12 @@ def _used(used: float | None, total: float | None, digits: int) -> str:
     return "-" if used is None or total is None else f"{used:.{digits}f}/{total:.{digits}f}"
 
 
-def _migration_row(fleet: Fleet, decision: Mapping[str, Any], now: float) -> tuple[str, ...]:
+def _migration_row(fleet: Fleet, decision: Mapping[str, Any]) -> tuple[str, ...]:
     records = [record for record in [*fleet.all_open_migrations(), *fleet.forced_migrations()] if record["uuid"] == decision["migration_uuid"]]
-    latest = max(records, key=lambda record: record["updated_at"])
+    latest = clocks.latest(fleet, records)
     way = f"{decision['source']} in place" if decision["in_place"] else f"{decision['source']} -> {decision['destination'] or 'undecided'}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(latest["updated_at"]))
-    waits_for = _copying(records) or _waits_for(decision, latest, now)
+    waits_for = _copying(records) or _waits_for(fleet, decision, latest)
     return (decision["instance_name"], decision["migration_type"], latest["status"], latest["step"], way, since, waits_for)
 
 
@@ -63,10 +63,12 @@ def copy_progress(progress: Mapping[str, Any]) -> str:
     return f"{progress['percent']:.0f} % of {progress['bytes_total'] / 2**20:.0f} MiB, {progress['rate'] / 2**20:.1f} MiB/s{left}"
 
 
-def _waits_for(decision: Mapping[str, Any], latest: Mapping[str, Any], now: float) -> str:
+def _waits_for(fleet: Fleet, decision: Mapping[str, Any], latest: Mapping[str, Any]) -> str:
     if decision["action"] == "none":
-        return "confirm or revert" if latest["status"] == "finished" else decision["reason"]
-    if latest["status"] != "finished" and (latest.get("lease_until") or 0) > now:
+        remark = f" ({decision['clock']})" if decision["clock"] else ""
+        return f"confirm or revert{remark}" if latest["status"] == "finished" else decision["reason"]
+    now = fleet.hosts[latest["host"]].get("now")
+    if latest["status"] != "finished" and now is not None and (latest.get("lease_until") or 0) > now:
         return "the run that works on it"
     if decision["action"] == "wait":
         return _one_line(decision["reason"])

@@ -17,8 +17,9 @@ DOWN = {"host": "kvm3", "availability_zone": "south", "up": False, "down_reason"
 
 
 def host(name: str, *migrations: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    state = {"host": name, "availability_zone": "north", "up": True, "enabled": True, "num_instances": 1, "domains": [], "migrations": list(migrations)}
+    state = {"host": name, "now": NOW, "up": True, "enabled": True, "num_instances": 1, "domains": [], "migrations": list(migrations)}
     capacity = {"vcpus": 8, "vcpus_used": 1, "memory_mb": 16384, "memory_mb_used": 1280, "local_gb": 200.0, "local_gb_used": 21.04}
+    state["availability_zone"] = "north"
     return {**state, **capacity, **changes}
 
 
@@ -29,12 +30,12 @@ def record(role: str, **changes: Any) -> dict[str, Any]:
 
 
 def migration_line(*hosts: dict[str, Any]) -> str:
-    return fleet_status(list(hosts), NOW).split("\n\n")[1].splitlines()[1]
+    return fleet_status(list(hosts)).split("\n\n")[1].splitlines()[1]
 
 
 def test_hosts_and_no_migrations():
     hosts = [host("kvm1"), host("kvm10", availability_zone=None, enabled=False, vcpus_used=16), DOWN]
-    assert fleet_status(hosts, NOW).splitlines() == [
+    assert fleet_status(hosts).splitlines() == [
         "host   zone   vCPUs  RAM MiB     disk GiB    guests  state",
         "kvm1   north  1/8    1280/16384  21.0/200.0  1       up",
         "kvm10  -      16/8   1280/16384  21.0/200.0  1       disabled",
@@ -45,7 +46,7 @@ def test_hosts_and_no_migrations():
 
 
 def test_finished_migration_waits_for_the_user():
-    text = fleet_status([host("kvm1", record("source")), host("kvm2", record("destination", updated_at=NOW - 65))], NOW)
+    text = fleet_status([host("kvm1", record("source")), host("kvm2", record("destination", updated_at=NOW - 65))])
     assert text.split("\n\n")[1].splitlines() == [
         "instance  type    status    step      from -> to    since (UTC)          waits for",
         "web1      resize  finished  finished  kvm1 -> kvm2  2026-11-23 16:05:40  confirm or revert",
@@ -79,6 +80,28 @@ def test_sealed_source_waits_for_its_destination():
 def test_resize_in_place_and_undecided_destination():
     assert "  kvm1 in place  " in migration_line(host("kvm1", record("in_place", destination_host=None)))
     assert "  kvm1 -> undecided  " in migration_line(host("kvm1", record("source", status="pre-migrating", step="begun", destination_host=None)))
+
+
+def test_a_lease_is_judged_by_the_clock_of_the_host_that_gave_it():
+    """Whatever the controller's clock says."""
+    working = {"status": "migrating", "step": "stopping"}
+    for now in (100.0, NOW, 2 * NOW):
+        source = record("source", **working, updated_at=now - 60, lease_until=now + 5)
+        assert migration_line(host("kvm1", source, now=now), host("kvm2", now=5.0)).endswith("the run that works on it")
+        source["lease_until"] = now - 5
+        assert "recover (back" in migration_line(host("kvm1", source, now=now), host("kvm2", now=2 * NOW))
+
+
+def test_the_end_that_was_written_last_is_shown_by_its_own_clock():
+    """kvm2 is an hour behind: its record is the later one all the same."""
+    behind = record("destination", status="migrating", step="copied", updated_at=NOW - 3600 - 5)
+    line = migration_line(host("kvm1", record("source", status="migrating", step="sealed")), host("kvm2", behind, now=NOW - 3600))
+    assert "  copied  " in line
+
+
+def test_a_clock_that_was_set_back_is_said():
+    line = migration_line(host("kvm1", record("source")), host("kvm2", record("destination"), now=NOW - 3600))
+    assert line.endswith("confirm or revert (the clock of kvm2 was set back: its journal has a time that comes in 3540 s)")
 
 
 def test_fleet_without_hosts_is_an_error():

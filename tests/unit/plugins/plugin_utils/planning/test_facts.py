@@ -22,7 +22,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.status i
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.test_lost_host import record
 
 GARBAGE = (None, 7, -1, 1e400, True, "", "text", [], [7], ["text"], {}, {"a": 7}, [{}], [[]])
-CAPACITY = {"vcpus": 8, "vcpus_used": 1, "memory_mb": 4096, "memory_mb_used": 512, "local_gb": 9.5, "local_gb_used": 1.0, "num_instances": 1}
+CAPACITY = {"vcpus": 8, "vcpus_used": 1, "memory_mb": 4096, "memory_mb_used": 512, "local_gb": 9.5, "local_gb_used": 1.0, "num_instances": 1, "now": 2000.0}
 PROGRESS = {"percent": 10.0, "bytes_total": 2**30, "rate": 2.0**20, "eta": None}
 
 
@@ -103,5 +103,5 @@ def test_mutated_facts(seed: int) -> None:
                 for decision in decide(hosts, verb):
                     if decision["source"] in down and decision["destination"] in down:
                         assert decision["action"] in ("wait", "none"), decision
-        fleet_status(hosts, 0.0)
+        fleet_status(hosts)
         base_sources(hosts, [{"sha256": "aa"}], "kvm1", "kvm2", None)

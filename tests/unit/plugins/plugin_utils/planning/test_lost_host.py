@@ -206,7 +206,8 @@ def test_the_filter_takes_a_blank_for_nothing() -> None:
 
 def test_the_status_tells_of_it() -> None:
     capacity = {"vcpus": 8, "vcpus_used": 1, "memory_mb": 16384, "memory_mb_used": 1280, "local_gb": 200.0, "local_gb_used": 21.0, "num_instances": 1}
+    capacity["now"] = 2000.0
     ended = host("kvm2", forced("destination", "confirmed"), state="running", **capacity)
-    assert fleet_status([lost("kvm1"), ended], 2000.0).endswith("it was ended without kvm1, which has not come back")
+    assert fleet_status([lost("kvm1"), ended]).endswith("it was ended without kvm1, which has not come back")
     back = host("kvm1", record("source", "finished"), **capacity)
-    assert "recover (confirm: it was confirmed at kvm2 when kvm1 had been given up as lost)" in fleet_status([back, ended], 2000.0)
+    assert "recover (confirm: it was confirmed at kvm2 when kvm1 had been given up as lost)" in fleet_status([back, ended])
