@@ -191,4 +191,4 @@ def _gone(family: list[int]) -> bool:
             return True
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.005)
+        time.sleep(0.001)
