@@ -25,6 +25,7 @@ _CHUNK = 1024 * 1024
 _BLOCK = 64 * 1024
 _ZERO = bytes(_BLOCK)
 _RETRY = 1.0
+_ANSWER = 30.0  # seconds of silence; a connection is made again rather than that it looks like a host that hangs
 _PROGRESS = 64 * 1024
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
@@ -119,7 +120,7 @@ class Download:
             return self._open_file(part, size)
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={part.length}-"} if part.length else {})}
         try:
-            response = self._opener(self.url, headers, max(1.0, self.stall_timeout / 3))
+            response = self._opener(self.url, headers, max(1.0, min(_ANSWER, self.stall_timeout / 3)))
         except HTTPError as exc:
             exc.close()
             if exc.code in _PASSING:

@@ -81,6 +81,25 @@ def test_a_source_that_hangs_at_the_switch(lab: Lab, fleet: Fleet, subject: Subj
     subject.is_untouched(boot_id)
 
 
+@pytest.mark.slow
+def test_both_hosts_hang_at_the_switch(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Nobody knows anything: the run says where the guest can be, and never that it is as before."""
+    stop = f"{SCRIPT} exec kvm1 -- sh -c {shlex.quote(STOP_LIBVIRTD)} && {SCRIPT} exec kvm2 -- sh -c {shlex.quote(STOP_LIBVIRTD)}"
+    with environment(KVMFLEET_MEDDLE_BEFORE=SWITCH, KVMFLEET_MEDDLE_WITH=shlex.join(["sh", "-c", stop])):
+        run = fleet.play("resize", **MOVE)
+    try:
+        where = "web is on kvm1, running or stopped, unless it has been started on kvm2"
+        error = one_paragraph(run, "kvm1 does not answer", "kvm2 does not answer", "libvirtd has not answered", where, "recover")
+        assert "as before" not in error
+        assert "Not asked: kvm1 (" in fleet.play("recover", **QUICK).ok().said
+        assert subject.running_on == []
+    finally:
+        for name in ("kvm1", "kvm2"):
+            go_on(lab[name])
+    fleet.play("recover", **SETTLE).ok()
+    subject.as_before()
+
+
 @pytest.fixture
 def hangs_while_it_starts(lab: Lab) -> Iterator[None]:
     """The libvirtd of kvm2 stops in the middle of starting a guest, once."""
