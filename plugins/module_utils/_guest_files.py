@@ -48,12 +48,12 @@ def remove_unfinished(paths: Iterable[str]) -> None:
     """Remove files that never were a guest's, under names that only an operation knows; those that are not there are fine."""
     for path in paths:
         with if_there():
-            os.unlink(path)
+            _whole_file.remove(path)
 
 
 def rename_unfinished(old: str, new: str) -> None:
     """Give a file that never was a guest's another name that only operations know."""
-    os.replace(old, new)
+    _whole_file.replace(old, new)
 
 
 def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: str | None = None) -> None:

@@ -46,16 +46,20 @@ class Recorder:
             else:
                 places = [options.get("src_dir_fd", options.get("dir_fd")), options.get("dst_dir_fd")]
                 paths = [str(arg) if place is None else f"{os.readlink(f'/proc/self/fd/{place}')}/{arg}" for arg, place in zip(args, places)]
+            done = function(*args, **options)
             if not paths[0].startswith(self.state):
                 self.events.append((name, *paths))
-            return function(*args, **options)
+            return done
 
         return act
 
-    def require_order(self) -> None:
-        """At each write of the journal all names that were given or taken are on the disk, and before a file gets a name for good its content was."""
+    def require_order(self, *before: str) -> None:
+        """At each write of the journal all names that were given or taken are on the disk, and before a file gets a name for good its content was.
+
+        :param before: files that were on the disk before this.
+        """
         pending: set[str] = set()
-        synced: set[str] = set()
+        synced = set(before)
         for event, *paths in self.events:
             if event == "fsync":
                 synced.add(paths[0])
