@@ -114,7 +114,7 @@ class DiskUses:
 
     def _of_document(self, document: _libvirt.Document, name: str, uuid: str, runs: bool) -> Iterator[tuple[str, Use]]:
         what = f"guest {name}" if document.name is None else f"{document.kind} {document.name} of guest {name}"
-        said = self._said.setdefault(document.xml, _Said(document.xml))
+        said = self._read_once(document.xml)
         for path, how in said.named:
             yield path, Use(document.kind, f"{what} ({how})", uuid)
         for disk in said.disks:
@@ -142,7 +142,12 @@ class DiskUses:
                 # A destination is handed a definition with the paths of the source, until it has one of its own.
                 for text in strings(record.get("private", {})) if record["role"] != "destination" else ():
                     if text.startswith("<"):
-                        yield from ((path, use) for path, _how in self._said.setdefault(text, _Said(text)).named)
+                        yield from ((path, use) for path, _how in self._read_once(text).named)
+
+    def _read_once(self, text: str) -> _Said:
+        if text not in self._said:
+            self._said[text] = _Said(text)
+        return self._said[text]
 
 
 class _Said:
