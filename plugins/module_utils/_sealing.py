@@ -266,12 +266,24 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
         own_cpus = _host_bindings.own_cpus(_domain_xml.parse(definition))  # a revert brings them back
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus)
     if domain is not None:
-        if _libvirt.is_active(domain):
-            raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
-        _libvirt.undefine_keeping_everything(domain)
+        _undefine_unchanged(conn, record)
     names = {path: sealed for path, sealed in _sealed_names(record).items() if not os.path.lexists(sealed)}
     _guest_files.rename(uses, names, operation=record["uuid"], guest=record["instance_uuid"])
     return journal.update(record, step="sealed")
+
+
+def _undefine_unchanged(conn: Any, record: dict[str, Any]) -> None:
+    """Nobody can start the guest here any more. Whoever did, or changed it, while it was being archived, keeps what he has made of it."""
+    domain = require_unchanged(conn, record)
+    definition, snapshots = _libvirt.inactive_xml(domain), record["private"]["snapshots"]
+    active = _libvirt.is_active(domain)
+    if not active:
+        _libvirt.undefine_keeping_everything(domain)
+        active = _libvirt.find_domain(conn, record["instance_uuid"]) is not None
+        if active:
+            _snapshots.redefine(_libvirt.define(conn, definition), snapshots)
+    if active:
+        raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
 
 
 def _sealed_names(record: dict[str, Any]) -> dict[str, str]:
