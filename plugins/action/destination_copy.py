@@ -86,7 +86,7 @@ class ActionModule(migration.ActionModule):
             try:
                 answer = self._low_level_execute_command(f"cat {shlex.quote(path)}")
                 progress = json.loads(answer["stdout"]) if answer["rc"] == 0 else None
-            except (AnsibleError, ValueError):
+            except (AnsibleError, ValueError, RecursionError):
                 continue  # the module's own connection says what is wrong with the host
             if progress:
                 _say(f"{self._task.delegate_to or 'destination'}: {self._what()}{copy_progress(progress)}")

@@ -17,6 +17,7 @@ description:
   - What was gathered or set in this run, or is in the fact cache, is read from where Ansible keeps it. A fact that is not there, or an Ansible that
     keeps its facts elsewhere, is read through C(hostvars).
   - Hosts without the fact are left out.
+  - Facts of the host itself (C(kvmfleet_host)) count for the host that they were gathered from. What calls itself another host counts as one that is down.
 positional: _input
 options:
   _input:
@@ -50,6 +51,8 @@ _value:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+_HOST = "kvmfleet_host"
+
 
 def _fleet_facts(hostvars: Mapping[str, Any], names: Sequence[str], fact: str = "kvmfleet_host") -> list[Any]:
     kept = _where_ansible_keeps_facts(hostvars)
@@ -60,8 +63,17 @@ def _fleet_facts(hostvars: Mapping[str, Any], names: Sequence[str], fact: str = 
             variables = hostvars[name]
             value = variables.get(fact) or (variables.get("ansible_facts") or {}).get(fact)  # facts are no variables with inject_facts_as_vars=False
         if value is not None:
-            found.append(value)
+            found.append(_own(name, value) if fact == _HOST else value)
     return found
+
+
+def _own(name: str, facts: Any) -> Any:
+    """Nobody is believed about another host: each is known by the name that Ansible has for it."""
+    called = facts.get("host") if isinstance(facts, Mapping) else None
+    if called == name:
+        return facts
+    reason = f"its facts are those of {called!r}: two hosts with one name, facts of another inventory, or a host that lies"
+    return {"host": name, "up": False, "reachable": True, "down_reason": reason}
 
 
 def _where_ansible_keeps_facts(hostvars: Mapping[str, Any]) -> list[Callable[[str], Any]]:

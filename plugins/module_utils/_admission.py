@@ -16,8 +16,10 @@ from typing import Any
 
 from . import (
     _claims,
+    _console_logs,
     _dedicated_cpus,
     _domain_xml,
+    _handed,
     _host_bindings,
     _host_capabilities,
     _host_cpus,
@@ -65,6 +67,9 @@ def admit(
     :raises KvmfleetError: `claim_refused` with every reason, numbers included.
     """
     state = journal.state
+    if record["role"] == "destination":
+        # Nothing is looked at or tried in a place that this host does not give to guests.
+        _refuse_for(record, [_reason(code, reason) for code, reason in _handed.reasons_here(record)])
     # Everybody else who claims here waits for the lock: what others may let us wait for is asked before it.
     network_disks = list(_network_disks.reasons(requirements.get("network_disks", ()))) if record["role"] == "destination" else []
     looks, unopenable = _qemu_access.looks(conn, record)
@@ -89,12 +94,7 @@ def admit(
         reasons += _new_file_reasons(record)
         reasons += _name_reasons(record)
         reasons += [dict(_reason("qemu_cannot_open", obstacle.reason), have=obstacle.have, need=obstacle.need, path=path) for path, obstacle in unopenable]
-        if reasons:
-            raise KvmfleetError(
-                "claim_refused",
-                f"{record['instance_name']} cannot be taken: " + "; ".join(reason["reason"] for reason in reasons) + ".",
-                reasons=reasons,
-            )
+        _refuse_for(record, reasons)
         if record["role"] == "destination":
             record = journal.update(journal.begin(record), step="admitted", pins=pins, looks=looks)
             _kept.adopt(state, record)
@@ -117,6 +117,12 @@ def _group_reasons(instances: Collection[str], record: dict[str, Any], group: di
     if group and group["policy"] == "affinity" and others and not here:
         return [_reason("affinity", f"server group {group['name']} (affinity): no other member is here")]
     return []
+
+
+def _refuse_for(record: dict[str, Any], reasons: list[dict[str, Any]]) -> None:
+    if reasons:
+        told = "; ".join(reason["reason"].rstrip(".") for reason in reasons)
+        raise KvmfleetError("claim_refused", f"{record['instance_name']} cannot be taken: {told}.", reasons=reasons)
 
 
 def _own_cpus(
@@ -166,9 +172,11 @@ def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) 
         if domain is not None:
             reasons.append(_reason("already_defined", f"a domain with the {what} {key} is defined here already ({domain.name()}, {domain.UUIDString()})"))
             return reasons
-    wanted = set(requirements["macs"])
-    for domain in _libvirt.all_domains(conn) if wanted else []:
-        nics = _domain_xml.interfaces(_domain_xml.parse(_libvirt.inactive_xml(domain, secure=False)))
+    wanted, written = set(requirements["macs"]), {log["path"] for log in record.get("console_logs") or ()}
+    for domain in _libvirt.all_domains(conn) if wanted or written else []:
+        root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
+        nics, logs = _domain_xml.interfaces(root), {log["path"] for log in _console_logs.facts(root)}
+        reasons += [_reason("path_taken", f"{path} is a console log of {domain.name()} here") for path in sorted(written & logs)]
         for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
             reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
     paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])

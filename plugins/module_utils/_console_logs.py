@@ -23,7 +23,7 @@ from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._journal import Journal
 
-DIRECTORY = "/var/log"
+DIRECTORY = "/var/log/libvirt"
 LIMIT = 2 * 1024 * 1024
 """Bytes of a log that travel, its last ones: so long is a log when virtlogd begins another one, unless told otherwise."""
 _ALL = 4 * LIMIT  # bytes of all logs of a guest

@@ -20,6 +20,8 @@ from . import (
     _domain_pins,
     _domain_xml,
     _flavor_disks,
+    _handed,
+    _handed_domain,
     _host_bindings,
     _host_capabilities,
     _host_cpus,
@@ -44,8 +46,6 @@ from ._state_dir import StateDir
 _BOOT_FILE = "boot_file"
 _MIB, _GIB = 1024**2, 1024**3
 _AGENT = "org.qemu.guest_agent.0"
-_VIRT_TYPES = ("kvm", "qemu")
-_NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram"
 _NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
 
 
@@ -173,7 +173,7 @@ def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
     found = _domain_xml.firmware(root)
     if found.kind == "uefi" and found.nvram is None:
         for suffix, image_format in _NVRAM_FORMATS.items():
-            path = os.path.join(_NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
+            path = os.path.join(_handed.NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
             if os.path.isfile(path):
                 return replace(found, nvram=path, nvram_format=image_format)
     return found
@@ -186,8 +186,8 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         yield "managed_save", _power.SAVED
     if facts["has_checkpoints"]:
         yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
-    if facts["virt_type"] not in _VIRT_TYPES:
-        yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_VIRT_TYPES)} can be moved."
+    if facts["virt_type"] not in _handed_domain.VIRT_TYPES:
+        yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_handed_domain.VIRT_TYPES)} can be moved."
     defined, used = _disk_paths(conn, root), _disk_paths(conn, live)
     for target in sorted(defined.keys() & used.keys()):
         if defined[target] != used[target]:

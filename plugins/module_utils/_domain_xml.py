@@ -25,6 +25,9 @@ BOOT_FILES = ("kernel", "initrd", "dtb")
 """Of a layer over a disk, until a resize in place is confirmed or reverted; the UUID of the operation follows."""
 METADATA_NAMESPACE = "https://kvmfleet.github.io/compute/domain/1"
 MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 100
+MAX_ELEMENTS = 20000
+"""Far more than any guest needs, and so few that everything which reads a definition ends soon."""
 
 _KIB = {
     **dict.fromkeys(("b", "bytes"), 1 / 1024),
@@ -128,13 +131,29 @@ def parse(text: str) -> ET.Element:
 
 def parse_document(text: str) -> ET.Element:
     """The root of any XML of libvirt, comments and prefixes kept."""
-    if len(text.encode()) > MAX_BYTES:
-        raise KvmfleetError("invalid_domain_xml", f"The document has {len(text.encode())} bytes, more than {MAX_BYTES}.", limit=MAX_BYTES)
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MAX_BYTES:
+        raise KvmfleetError("invalid_domain_xml", f"The document has {size} bytes, more than {MAX_BYTES}.", limit=MAX_BYTES)
     builder = ET.TreeBuilder(insert_comments=True, insert_pis=True)
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
+    depth = elements = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, elements
+        depth, elements = depth + 1, elements + 1
+        for what, have, limit in (("levels", depth, MAX_DEPTH), ("elements", elements, MAX_ELEMENTS)):
+            if have > limit:
+                raise KvmfleetError("invalid_domain_xml", f"The document has more than {limit} {what}.", limit=limit)
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     parser.CommentHandler = builder.comment
     parser.ProcessingInstructionHandler = builder.pi
@@ -142,7 +161,7 @@ def parse_document(text: str) -> ET.Element:
     try:
         parser.Parse(text, True)
         return builder.close()
-    except expat.ExpatError as exc:
+    except (expat.ExpatError, UnicodeError, AssertionError) as exc:  # half a surrogate pair; an element that is not closed
         raise KvmfleetError("invalid_domain_xml", f"The document is not well-formed XML: {exc}.") from exc
 
 
@@ -314,12 +333,39 @@ def _values(element: ET.Element) -> set[tuple[int, str]]:
 
 
 def _argument_references(root: ET.Element) -> Iterator[Reference]:
-    """Arguments and properties passed through to QEMU that name a file: nobody knows what they mean, so they cannot be carried."""
+    """What is passed through to QEMU and may name something outside: libvirt does not know what it means, so it cannot be carried."""
     for element in root:
         if isinstance(element.tag, str) and ":" in element.tag:
-            for value in (value for below in element.iter() for name, value in below.attrib.items() if not name.startswith("xmlns")):
-                if _ABSOLUTE_PATH.search(value):
-                    yield Reference("qemu_argument", value, _references.REFUSE, "an argument for QEMU names a file of this host", element.tag)
+            for value, reason in _passed_through(element):
+                yield Reference("qemu_argument", value, _references.REFUSE, reason, element.tag)
+
+
+def _passed_through(element: ET.Element) -> Iterator[tuple[str, str]]:
+    """Values that are not carried, each with the reason. Options stand before what they are given, as on a command line."""
+    option: str | None = None
+    for below in element.iter():
+        kind = str(below.tag).rpartition(":")[2]
+        values = [value for name, value in below.attrib.items() if not name.startswith("xmlns")]
+        paths = [value for value in values if _ABSOLUTE_PATH.search(value)]
+        yield from ((value, "an argument for QEMU names a file of this host") for value in paths)
+        text = below.get("value") or ""
+        if kind == "arg" and option is None:
+            option = text
+            if text not in _references.CARRIED_OPTIONS and not paths:
+                yield text, f"of the arguments for QEMU, {', '.join(_references.CARRIED_OPTIONS)} are carried"
+        elif kind == "arg":
+            device = text.partition(",")[0] if option == "-device" else None
+            option = None
+            if paths:
+                continue
+            if device is not None and device not in _references.CARRIED_DEVICES:
+                yield text, f"of the devices in arguments for QEMU, {', '.join(_references.CARRIED_DEVICES)} are carried"
+            elif _references.REFERRING_PROPERTY.search(text):
+                yield text, "an argument for QEMU may name something of this host"
+        elif kind == "env" and not paths and below.get("name") not in _references.CARRIED_VARIABLES:
+            yield below.get("name") or "", f"of the variables for QEMU, {', '.join(_references.CARRIED_VARIABLES)} are carried"
+        elif kind == "property" and not paths and _references.REFERRING_PROPERTY.search(f"{below.get('name')}="):
+            yield text, "a property of a device of QEMU may name something of this host"
 
 
 def _unknown_references(root: ET.Element, claimed: _Claimed) -> Iterator[Reference]:

@@ -31,6 +31,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "error": frozenset(),
 }
 PRIVATE = ("private",)
+_DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published", "requirements")
 _HISTORY_LIMIT = 200
 _AT_ONCE = 1.0  # seconds that a look takes at most on a busy host
 _TELLING_BYTES = 8 * 1024 * 1024
@@ -257,4 +258,4 @@ def public(record: dict[str, Any]) -> dict[str, Any]:
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
     """The public record without its history: what facts and playbook decisions need."""
-    return {key: value for key, value in public(record).items() if key not in ("history", "disks", "probes", "secrets", "console_logs", "published")}
+    return {key: value for key, value in public(record).items() if key not in _DETAILS}

@@ -15,12 +15,14 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import time
 from typing import Any
 
-from . import _cached_file, _guest_files, _whole_file
+from . import _cached_file, _guest_files, _handed, _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
@@ -31,10 +33,10 @@ from ._writeback import Writeback
 
 _POLL = 0.1
 _RETRY = 1.0
-_DOCUMENT_LIMIT = 16 * 1024 * 1024
 _SECTOR = 512
 _GAP = 4 * 1024 * 1024  # what travels while qemu-img starts once more
 _PROGRESS = 64 * 1024  # a tool that writes less has not got on: a message, a wake-up of its threads
+_SPARE = 64 * 1024 * 1024  # what a copy may write beyond the data that was announced, and a quarter of that: messages, edges of extents
 
 
 class Client:
@@ -52,6 +54,7 @@ class Client:
         self.spared = 0
         self._writebacks: list[Writeback] = []
         self._done = 0
+        self._announced: int | None = None
         self._key = key
 
     def __enter__(self) -> Client:
@@ -74,16 +77,17 @@ class Client:
     def copy(self, name: str, path: str, length: int | None = None) -> None:
         """Copy an export into the file `path` (replaced), holes kept.
 
-        :param length: the length of the file, which QEMU's server and client round up to a sector.
+        :param length: the length of the file, which QEMU's server and client round up to a sector; None for a document. The other host sends no more.
         """
         _guest_files.remove_unfinished([path])
+        limit = _handed.DOCUMENT_LIMIT if length is None else _whole_sectors(length)
         if self.tool == "nbdcopy" and length is not None and _cached_file.available(self.directory):
             self._copy_through_nbdkit(name, path, length)
         elif self.tool == "nbdcopy":
-            self._run(["nbdcopy", "--flush", self._uri(name), path], name)
+            self._run(["nbdcopy", "--flush", self._uri(name), path], name, limit)
         else:
             source = {"driver": "raw", **_below(self._node(name))}
-            self._run([*self._convert, "-t", "writeback", "--image-opts", "-O", "raw", _options(source), path], name)
+            self._run([*self._convert, "-t", "writeback", "--image-opts", "-O", "raw", _options(source), path], name, limit)
         if length is not None:
             _set_size(path, length)
 
@@ -93,37 +97,37 @@ class Client:
         self._writebacks.append(writeback)
         try:
             with _cached_file.served(path, self.directory) as (uri, writer):
-                self._run(["nbdcopy", "--destination-is-zero", self._uri(name), uri], name, writer)
+                self._run(["nbdcopy", "--destination-is-zero", self._uri(name), uri], name, _whole_sectors(length), writer)
         finally:
             writeback.complete()
 
-    def copy_persistently(self, name: str, path: str, size: int, length: int | None = None) -> None:
+    def copy_persistently(self, name: str, path: str, size: int, length: int) -> None:
         """Copy an export whose digest is offered too, and go on with what is there already.
 
         A copy that breaks goes on as long as it gets on within `stall_timeout`.
 
         :param size: its bytes of data, for the progress; :param length: as for `copy`.
         """
-        before = self._done
+        before, self._announced = self._done, size
         if os.path.lexists(path):
-            self._mend(name, path, before, size, None)
+            self._mend(name, path, before, size, length, None)
         else:
             try:
                 self.copy(name, path, length)
             except KvmfleetError as exc:
                 if exc.code != "copy_failed":
                     raise
-                self._mend(name, path, before, size, exc)
-        self._done = before + size
+                self._mend(name, path, before, size, length, exc)
+        self._done, self._announced = before + size, None
 
-    def _mend(self, name: str, path: str, before: int, size: int, error: KvmfleetError | None) -> None:
+    def _mend(self, name: str, path: str, before: int, size: int, length: int, error: KvmfleetError | None) -> None:
         """Fetch the segments that differ until none does. Only fewer of them count as progress, so that a bad sector ends it.
 
         :param error: what broke the copy; None for a file that an earlier operation has left.
         """
         best, since = None, time.monotonic()
         try:
-            want = self.digest(name)
+            want = self.digest(name, length)
         except KvmfleetError as exc:
             raise (error or exc) from exc
         if "error" in want:
@@ -160,12 +164,12 @@ class Client:
             # Bytes behind the end of the file, which qemu-img rounds up to a sector, are zeros on both sides.
             extent = {"driver": "raw", "offset": start, "size": _whole_sectors(end) - start}
             source, target = ({**extent, **_below(file)} for file in (self._node(name), {"driver": "file", "filename": path}))
-            self._run([*self._convert, "-n", "--image-opts", "--target-image-opts", _options(source), _options(target)], name)
+            self._run([*self._convert, "-n", "--image-opts", "--target-image-opts", _options(source), _options(target)], name, padded)
             self._done += end - start
         _set_size(path, size)
 
-    def _run(self, command: list[str], name: str, writer: int | None = None) -> None:
-        """Run a tool that copies; it dies with this process.
+    def _run(self, command: list[str], name: str, limit: int, writer: int | None = None) -> None:
+        """Run a tool that copies; it dies with this process, and with a file that grows beyond `limit` bytes, whatever the other host sends.
 
         :param writer: the process that writes the file, where it is not the tool itself.
         """
@@ -176,7 +180,7 @@ class Client:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
+                preexec_fn=lambda: _bounded(limit),
                 umask=0o077,
                 env=dict(os.environ, LC_ALL="C"),
             )
@@ -185,6 +189,8 @@ class Client:
         except BaseException:
             kill(process)
             raise
+        if process.returncode == -signal.SIGXFSZ:
+            raise KvmfleetError("manifest_invalid", f"{self.address} port {self.port} sends {name} with more than {limit} bytes.", export=name, limit=limit)
         if process.returncode != 0:
             message = last_line(errors)
             local = any(os.strerror(number) in message for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
@@ -192,24 +198,24 @@ class Client:
             raise KvmfleetError(code, f"Copying {name} from {self.address} port {self.port} failed: {message}", export=name)
 
     def document(self, name: str) -> dict[str, Any]:
-        """A JSON document of the channel."""
+        """A JSON document of the channel, as the other host has made it: `_handed.document` tells whether it is what it should be."""
         path = os.path.join(self.directory, name + ".json")
         self.copy(name, path)
-        if os.path.getsize(path) > _DOCUMENT_LIMIT:
-            raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is larger than {_DOCUMENT_LIMIT} bytes.")
         try:
             with open(path, encoding="utf-8") as stream:
-                return json.loads(stream.read().rstrip("\0"))  # QEMU fills the last sector up
-        except ValueError as exc:
+                return json.loads(stream.read(_handed.DOCUMENT_LIMIT).rstrip("\0"))  # QEMU fills the last sector up
+        except (ValueError, RecursionError) as exc:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is not JSON: {exc}.") from exc
 
-    def digest(self, name: str) -> dict[str, Any]:
-        """The digest of an export, or its `error`; waits as long as the source answers, which has a large file to read."""
+    def digest(self, name: str, length: int) -> dict[str, Any]:
+        """The digest of an export of this length, or its `error`; waits as long as the source answers, which has a large file to read."""
         since = time.monotonic()
         while True:
             try:
-                return self.document(DIGEST + name)
-            except KvmfleetError:
+                return _handed.digest(name, self.document(DIGEST + name), length)
+            except KvmfleetError as exc:
+                if exc.code == "manifest_invalid":
+                    raise
                 with contextlib.suppress(KvmfleetError):
                     self.document(MANIFEST)
                     since = time.monotonic()
@@ -242,6 +248,12 @@ class Client:
                 return
             written = _written(writer)
             self.progress.reached(self._done + written)
+            if self._announced is not None and written > self._announced + self._announced // 4 + _SPARE:
+                raise KvmfleetError(
+                    "manifest_invalid",
+                    f"{self.address} port {self.port} sends {name} with more than the {self._announced} bytes of data that it told of.",
+                    export=name,
+                )
             if written >= marked + _PROGRESS:
                 marked, since = written, time.monotonic()
             elif time.monotonic() - since > self.stall_timeout:
@@ -264,6 +276,12 @@ def _written(pid: int) -> int:
             if line.startswith("wchar:"):
                 return int(line.split()[1])
     return 0
+
+
+def _bounded(limit: int) -> None:
+    """In a child, before it becomes another program: die with the parent, and write no file beyond so many bytes."""
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def _whole_sectors(size: int) -> int:

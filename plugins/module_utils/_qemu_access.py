@@ -163,7 +163,7 @@ def _wanted(process: _qemu_user.Process, owner: Mapping[str, Any], given: bool) 
         of_qemu = (True, True)  # as libvirt at the source made it at each start
     uid = process.uid if of_qemu[0] else _number(owner["user"], owner["uid"], lambda name: pwd.getpwnam(name).pw_uid)
     gid = process.gid if of_qemu[1] else _number(owner["group"], owner["gid"], lambda name: grp.getgrnam(name).gr_gid)
-    return Look(uid, gid, owner["mode"] & 0o777)
+    return Look(uid, gid, owner["mode"] & 0o666)  # what another host sends is no program here
 
 
 def _number(name: str | None, number: int, find: Any) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import xml.etree.ElementTree as ET
 from typing import Any
 
 from . import (
@@ -18,6 +19,8 @@ from . import (
     _domain_xml,
     _flavor_disks,
     _guest_files,
+    _handed,
+    _handed_domain,
     _identity,
     _kept,
     _libvirt,
@@ -39,7 +42,7 @@ from . import (
 from ._channel import DEFINITION, MANIFEST
 from ._content_digest import tree
 from ._disk_use import DiskUses
-from ._errors import KvmfleetError
+from ._errors import KvmfleetError, shown
 from ._incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from ._journal import Journal
 from ._pull import Client, forget_peer
@@ -66,13 +69,24 @@ def receive(
     _shared_storage.remove(record)
     resumed = record["step"] not in UNCOPIED
     if not resumed:
+        _handed.require_here(record)
         record = journal.update(record, status="migrating", step="receiving")
         with Client(journal.state, record["uuid"], **channel) as client:
-            manifest = client.document(MANIFEST)
+            manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.SEALED)
             _require_own(manifest, record, exports(record))
+            _handed.require_sizes(record, manifest)
+            _handed.require_state(record, manifest["tpm"])
+            private = {
+                "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
+                "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
+                "tpm": manifest["tpm"] or {},
+            }
+            # Before anything is copied, and again where it is defined.
+            _definition(dict(record, private=private))
             record = _secrets.receive(conn, journal, record, manifest["secrets"])
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
+        _require_variables(record)
         for disk in record["disks"]:
             _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
         record = publish(journal, record, exports(record).values(), step="publishing")
@@ -87,11 +101,7 @@ def receive(
             copied_by=client.tool,
             was_running=manifest["was_running"],
             autostart=manifest["autostart"],
-            private={
-                "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
-                "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
-                "tpm": manifest["tpm"],
-            },
+            private=private,
         )
     if record["step"] == "defining":
         if _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
@@ -111,10 +121,10 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     :param bases: sha256 of a base image -> its path on this host.
     :raises KvmfleetError: `definition_not_taken`, `qemu_cannot_open`.
     """
+    _handed.require_here(record)
     with Client(journal.state, record["uuid"], **channel) as client:
-        document = client.document(DEFINITION)
-
-    _qemu_access.require_readable(conn, _domain_xml.parse(document["domain_xml"]), bases.values())
+        document = _handed.document(DEFINITION, client.document(DEFINITION), _handed.DEFINITION)
+    _snapshots_here(record, document.get("snapshots") or [], {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
         _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
@@ -126,6 +136,8 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
             raise
         taken(document["portable_xml"])
         journal.update(record, private={"portable_xml": document["portable_xml"]}, note="defined without what the source's libvirt adds by itself")
+    # After the judgement of the definition, by which files are opened here.
+    _qemu_access.require_readable(conn, _domain_xml.parse(document["domain_xml"]), bases.values())
 
 
 def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:
@@ -134,11 +146,13 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
     :returns: the `bytes` of data of this round, and the `rate`, in bytes a second, of the fastest round so far.
     """
     timings = {"began_at": time.time()}
+    _handed.require_here(record)
     record = journal.update(record, step="precopying")
     with Client(journal.state, record["uuid"], **channel) as client:
-        manifest = client.document(MANIFEST)
+        manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.MANIFEST)
         disks = {disk["target"]: disk["path"] for disk in (writable if record.get("rounds") else travelling)(record)}
         _require_own(manifest, record, disks)
+        _handed.require_sizes(record, manifest)
         record = _pull(journal, record, client, manifest, verify, timings)
     for disk in () if record.get("rounds") else writable(record):
         _rebase(journal, record, disk, bases)
@@ -299,11 +313,11 @@ def _written_to(record: dict[str, Any]) -> list[str]:
 
 def _require_own(manifest: dict[str, Any], record: dict[str, Any], expected: dict[str, str]) -> None:
     """The source offers the files and the round that are to come now; what came in an earlier round it may leave out."""
-    offered = {**manifest.get("files", {}), **dict.fromkeys(manifest.get("there", ()))}
+    offered = {**manifest["files"], **dict.fromkeys(manifest.get("there") or ())}
     early = {disk["target"] for disk in record["disks"] if disk["kind"] == "media"} if record.get("rounds") else set()
     wanted = (record["uuid"], record.get("rounds", 0), sorted(expected))
-    found = (manifest.get("migration_uuid"), manifest.get("round", 0), sorted(offered))
-    if found != wanted or not early.issuperset(manifest.get("there", ())):
+    found = (manifest["migration_uuid"], manifest.get("round") or 0, sorted(offered))
+    if found != wanted or not early.issuperset(manifest.get("there") or ()) or manifest["sizes"].keys() != manifest["files"].keys():
         raise KvmfleetError(
             "manifest_invalid",
             f"The source offers files {found[2]} of migration {found[0]}, round {found[1]}; expected {wanted[2]} of {wanted[0]}, round {wanted[1]}.",
@@ -325,7 +339,7 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
     if verify != "none":
         here = {name: tree(path, verify) for name, path in incoming.items()}
         for name, digest in here.items():
-            _compare(name, digest, client.digest(name))
+            _compare(name, digest, client.digest(name, manifest["sizes"][name]))
     client.settle()
     if NVRAM in incoming:
         part = part_path(record, record["nvram"])
@@ -387,13 +401,13 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
     if disk.get("shared"):
         _require_shared(record, disk)
         return
-    if disk["kind"] == "media":
-        return
-    _rebase(journal, record, disk, bases)
-    if disk["grow_to"]:
-        size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
-        if size < disk["grow_to"]:
-            _qemu_img.resize(part, disk["format"], disk["grow_to"], key)
+    if disk["kind"] == "disk":
+        _rebase(journal, record, disk, bases)
+    size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
+    if size != disk["virtual_size"]:
+        raise KvmfleetError("chain_changed", f"{part} has {size} bytes for the guest; by the plan {disk['target']} has {disk['virtual_size']}.")
+    if disk["grow_to"] and size < disk["grow_to"]:
+        _qemu_img.resize(part, disk["format"], disk["grow_to"], key)
     if disk["format"] != "raw":
         _qemu_img.check(part, disk["format"], key)
     layers = _qemu_img.chain(part, disk["format"], _directories(record, bases))
@@ -401,24 +415,45 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
 
 
+def _require_variables(record: dict[str, Any]) -> None:
+    """Firmware variables stand on no other file, whatever format the definition says they have."""
+    path = part_path(record, record["nvram"]) if record["nvram"] else None
+    if path is not None and _qemu_img.is_qcow2(path) and (backing := _qemu_img.info(path, "qcow2").backing_path):
+        raise KvmfleetError("chain_changed", f"The firmware variables {path} stand on another file, {shown(backing)}.")
+
+
 def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
     """A disk on shared storage is free, so the source's QEMU is off, and what the plan says of it holds here too."""
     _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-    directories = _directories(record, {base["sha256"]: base["path"] for base in disk["bases"]})
+    directories = record["image_directories"]
     layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], directories)]
     if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
         raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
 def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bases: dict[str, str]) -> list[dict[str, Any]]:
-    """What the source knows of snapshots, with the paths and names that things have on this host."""
+    """What the source knows of snapshots, with the paths and names that things have on this host, provided that they may be defined here."""
     paths = {disk["chain"][0][0]: disk["path"] for disk in record["disks"]}
-    paths.update({base["path"]: bases[base["sha256"]] for disk in record["disks"] for base in disk["bases"] if not disk.get("shared")})
+    paths.update({base["path"]: bases.get(base["sha256"], base["path"]) for disk in record["disks"] for base in disk["bases"] if not disk.get("shared")})
     mappings = record.get("mappings", {})
-    return _snapshots.moved(snapshots, lambda path: paths.get(path, path), lambda root: _domain_edit.map_names(root, mappings))
+    found = _snapshots.moved(snapshots, lambda path: paths.get(path, path), lambda root: _domain_edit.map_names(root, mappings))
+    formats = {paths.get(base["path"], base["path"]): base["format"] for disk in record["disks"] for base in disk["bases"]}
+    _handed_domain.require_snapshots(found, record, {**formats, **{disk["path"]: disk["format"] for disk in record["disks"]}})
+    return found
 
 
 def _definition(record: dict[str, Any]) -> str:
+    """The definition that the guest is to have here; nothing is defined here but what has come through this judgement.
+
+    :raises KvmfleetError: `definition_refused`.
+    """
+    root = _adapted(record)
+    _handed_domain.require(root, record)
+    return _domain_edit.to_string(root)
+
+
+def _adapted(record: dict[str, Any]) -> ET.Element:
+    """What the source gave, with the paths and names that things have here, and the new flavor."""
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
         if disk["target"] in _domain_xml.BOOT_FILES:
@@ -436,4 +471,4 @@ def _definition(record: dict[str, Any]) -> str:
     _domain_edit.set_kvmfleet_metadata(
         root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
     )
-    return _domain_edit.to_string(root)
+    return root

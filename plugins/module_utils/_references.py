@@ -10,6 +10,7 @@ The first rule that matches a value decides. Anything that looks like a path and
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 CARRY = "carry"
@@ -36,9 +37,10 @@ class Rule(NamedTuple):
 
 LOCAL_ADDRESS = r"127\.0\.0\.1|0\.0\.0\.0|::|::1|localhost"
 NETWORK_STORAGE = "rbd|nbd|iscsi|gluster|https?|ftps?"
-LIBVIRT_SOCKET = r"/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*"
+DIRECTLY = r"(?!.*/\.\.?(/|$))"  # no way out of the directory
+LIBVIRT_SOCKET = DIRECTLY + r"(/var/lib/libvirt/qemu/.*|/run/libvirt/qemu/.*)"
 VALUE_TRAVELS = "its value travels, encrypted, where the destination lacks the secret"
-LIBVIRT_LOG = r"/var/log/libvirt/.*"
+LIBVIRT_LOG = DIRECTLY + r"/var/log/libvirt/.*"
 LOG_STAYS = "libvirt starts the log anew at the destination"
 LOG_TRAVELS = "its last 2 MiB, unless libvirt empties it when the guest starts"
 BLOCK_DEVICE = (
@@ -96,6 +98,8 @@ RULES: tuple[Rule, ...] = (
     Rule("iommufd", "@fdgroup", "file_descriptors", REFUSE, FILE_DESCRIPTORS),
     Rule("blkiotune/device/path", ".", "block_device", REFUSE, "a block device of this host"),
     Rule("resource/partition", ".", "cgroup", KEEP),
+    Rule("seclabel[@type='none']", "@type", "security_label", REFUSE, "QEMU would run without what keeps a guest from the rest of its host"),
+    Rule("seclabel[@model='dac']/label", ".", "security_label", REFUSE, "QEMU would run as root", r"(root|\+?0+)(:.*)?|.*:(root|\+?0+)"),
     *(Rule(select, "@model", "security_model", KEEP, matching="dac") for select in SECURITY_LABELS),
     *(Rule(select, "@model", "security_model", KEEP, "the destination must have this security model") for select in SECURITY_LABELS),
     *(Rule(f"{select}/label", ".", "security_label", KEEP, "the destination must know this label") for select in SECURITY_LABELS),
@@ -293,6 +297,18 @@ REFERRING_ATTRIBUTES = (
     "uuid",
 )
 """Attributes by which an unknown device is taken to refer to the host."""
+
+CARRIED_OPTIONS = ("-cpu", "-device", "-fw_cfg", "-global", "-set", "-smbios")
+"""Options of QEMU that may be passed through, as far as what they are given names nothing outside; any other one may."""
+
+CARRIED_DEVICES = ("amd-iommu", "intel-iommu", "isa-applesmc", "pvpanic", "pvpanic-pci", "usb-kbd", "usb-mouse", "usb-tablet", "virtio-iommu-pci", "vmgenid")
+
+CARRIED_VARIABLES = ("LANG", "LC_ALL", "QEMU_AUDIO_DRV")
+
+REFERRING_PROPERTY = re.compile(
+    r"(?:^|[,.])(?:[a-z]*file|path|dir|drive|host|hostbus|hostaddr|hostport|[a-z]*dev|[a-z]*fd|wwpn|addr|script)=", re.IGNORECASE
+)
+"""A property by which a device or an option of QEMU refers to something of the host."""
 
 FREE_TEXT = ("name", "title", "description", "metadata", "os/cmdline")
 """Elements whose content is the user's own and refers to nothing."""

@@ -38,7 +38,7 @@ def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
         guest has no use of it on this host; `withheld`, why its value stays on this host. Both are None for one that can travel.
     """
     found: dict[tuple[str | None, str | None, str | None], dict[str, Any]] = {}
-    for named in _named(root):
+    for named in named_by(root):
         secret = _libvirt.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
         entry = {**named, "by": "uuid" if named["uuid"] else "usage", "missing": None, "withheld": None, **_described(secret)}
         known = found.setdefault((entry["uuid"], entry["usage_type"], entry["usage"]), {**entry, "needed_by": []})
@@ -97,8 +97,8 @@ def problems(
             value = _libvirt.secret_value(here)
             if value is None:
                 yield "secret_missing", f"{what} has no value here (virsh secret-set-value)"
-            elif key and secret["uuid"] in proven and not hmac.compare_digest(_proof(key, secret["uuid"], value), str(proven[secret["uuid"]])):
-                yield "secret_differs", f"{what} has another value here than at the source"
+            elif key and not secret["withheld"] and not hmac.compare_digest(_proof(key, secret["uuid"], value), str(proven.get(secret["uuid"]))):
+                yield "secret_differs", f"{what} has another value here than at the source, or the source did not prove that it has the same"
 
 
 def lacking(conn: Any, secrets: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -163,7 +163,7 @@ def release(conn: Any, journal: Journal, record: Mapping[str, Any], uuids: Colle
 
 def key_of(conn: Any, root: ET.Element, target: str) -> bytes:
     """The value of the secret by which the disk of a definition is encrypted; KvmfleetError `secret_missing` where this host cannot tell it."""
-    named = next((named for named in _named(root) if (named["usage_type"], named["needed_by"]) == ("volume", f"disk {target}")), None)
+    named = next((named for named in named_by(root) if (named["usage_type"], named["needed_by"]) == ("volume", f"disk {target}")), None)
     secret = None if named is None else _libvirt.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
     value = None if secret is None or _is(secret, "private") else _libvirt.secret_value(secret)
     if value is None:
@@ -176,7 +176,7 @@ def find(conn: Any, secret: Mapping[str, Any]) -> Any | None:
     return _libvirt.find_secret(conn, uuid=secret["uuid"] if secret["by"] == "uuid" else None, usage=(secret["usage_type"], secret["usage"]))
 
 
-def _named(root: ET.Element) -> Iterator[dict[str, Any]]:
+def named_by(root: ET.Element) -> Iterator[dict[str, Any]]:
     """The secrets of a definition, once for each place that names one."""
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
@@ -251,7 +251,8 @@ def _checked(item: Mapping[str, str], wanted: Mapping[str, Mapping[str, Any]]) -
     uuid, usage = (root.findtext("uuid") or "").strip(), root.find("usage")
     name = None if usage is None else next(((child.text or "").strip() for child in usage if isinstance(child.tag, str)), None)
     secret = wanted.get(item["uuid"])
-    if root.tag != "secret" or secret is None or (uuid, name) != (secret["uuid"], secret["usage"]):
+    told = (uuid, None if usage is None else usage.get("type"), name)
+    if root.tag != "secret" or secret is None or told != (secret["uuid"], secret["usage_type"], secret["usage"]):
         raise KvmfleetError("manifest_invalid", f"The source gives the secret {uuid or item['uuid']} of the usage {name}, which the instance does not need.")
     try:
         value = base64.b64decode(item["value"], validate=True)

@@ -45,7 +45,7 @@ def _refusals(snapshots: Sequence[Mapping[str, Any]], images: Collection[str]) -
         memory = root.find("memory[@snapshot='external']")
         if memory is not None:
             yield "snapshot_memory", f"Snapshot {name} keeps the memory of the guest in the file {memory.get('file')}, which is not carried: delete it."
-        for path in sorted({source.get("file", "") for source in _sources(root)} - {""}):
+        for path in sorted({source.get("file", "") for source in sources(root)} - {""}):
             if os.path.realpath(path) not in images:
                 yield (
                     "snapshot_elsewhere",
@@ -78,7 +78,7 @@ def moved(archived: Sequence[Mapping[str, Any]], place: Callable[[str], str], ad
     found = []
     for snapshot in archived:
         root = _domain_xml.parse_document(snapshot["xml"])
-        for source in _sources(root):
+        for source in sources(root):
             if path := source.get("file"):
                 source.set("file", place(path))
         for definition in (*root.findall("domain"), *root.findall("inactiveDomain")) if adapt else ():
@@ -87,7 +87,7 @@ def moved(archived: Sequence[Mapping[str, Any]], place: Callable[[str], str], ad
     return found
 
 
-def _sources(root: ET.Element) -> Iterator[ET.Element]:
+def sources(root: ET.Element) -> Iterator[ET.Element]:
     """Of every disk and of the layers below it."""
     for select in _DISKS:
         for disk in root.findall(select):

@@ -158,8 +158,8 @@ local_address:
 error_code:
   description: >-
     V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(no_route), V(pool_missing), V(pool_inactive),
-    V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(format_failed), V(path_taken), V(invalid_directory) or
-    V(operation_in_progress).
+    V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(handed_value), V(format_failed), V(path_taken),
+    V(invalid_directory) or V(operation_in_progress).
   type: str
   returned: failure
 details:
@@ -173,6 +173,7 @@ import os
 from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _admission,
     _cpu_set,
+    _handed,
     _libvirt,
     _names,
     _new_files,
@@ -197,6 +198,8 @@ def here(conn, disk, path, params):
         path = _pools.volume_path(conn, disk["pool"], disk["volume"])
     if path is None:
         raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
+    if not _handed.may_lie(path, directories(params)):
+        return dict(disk, path=path)  # which the admission refuses; nothing is looked at there
     if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
         return on_shared_storage(disk, path, params["probes"], directories(params))
     if disk["kind"] == "media" and os.path.lexists(path):
@@ -225,18 +228,20 @@ def on_shared_storage(disk, path, probes, allowed):
             target=disk["target"],
         )
     for base in disk["bases"]:
-        if not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
+        if not _handed.may_lie(base["path"], allowed) or not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
             raise KvmfleetError(
                 "base_not_shared",
                 f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {base['path']} does not lie "
                 "there under the same path.",
                 target=disk["target"],
             )
-    _qemu_img.chain(path, disk["format"], allowed + [os.path.dirname(base["path"]) for base in disk["bases"]], force_share=True)
+    _qemu_img.chain(path, disk["format"], allowed, force_share=True)
     return dict(disk, path=path, shared=True)
 
 
 def new_record(conn, params):
+    """What this host notes of the operation; nothing of it was looked at here before its form is known to be right."""
+    _handed.plan(params["plan"], params["requirements"], params["probes"])
     plan, disks = params["plan"], params["plan"]["disks"]
     new = plan.get("new_disks", [])
     if params["role"] == "destination":
@@ -255,6 +260,7 @@ def new_record(conn, params):
         disks=disks,
         new_disks=new,
         mappings=params["mappings"],
+        requirements=params["requirements"],
         requested_by=params["requested_by"],
         reason=params["reason"],
     )

@@ -153,7 +153,7 @@ import contextlib
 import os
 import re
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _libvirt, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _libvirt, _sealing, _snapshots
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
@@ -182,7 +182,9 @@ def open_channel(params, journal, record, server):
     if params["definition"] and not params["lends"]:
         with _libvirt.connect(params["uri"]) as conn:
             domain = _sealing.require_unchanged(conn, record)
-            server.offer_document(DEFINITION, {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)})
+            snapshots = _snapshots.moved(_snapshots.archive(domain, record), os.path.realpath)
+            definitions = {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)}
+            server.offer_document(DEFINITION, {**definitions, "snapshots": snapshots})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}

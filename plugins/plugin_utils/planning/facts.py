@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._handed import HOST, ID, Field
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, mapping, number, sequence, strings
 
@@ -40,6 +41,16 @@ def _check(where: str, value: Any, fields: Mapping[str, Check]) -> None:
 def _text(field: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise ValidationError(field, value, "a string")
+
+
+def _form(known: Field) -> Check:
+    """What ends up in a path, or names a host that something is delegated to."""
+
+    def check(field: str, value: Any) -> None:
+        if not known.check(value):
+            raise ValidationError(field, value, known.expected)
+
+    return check
 
 
 def _number(field: str, value: Any) -> None:
@@ -79,10 +90,12 @@ def _names(field: str, value: Any) -> None:
 _DOMAIN: dict[str, Check] = {"name": _text, "uuid": _text, "state": _text}
 _PROGRESS: dict[str, Check] = {"percent": _number, "bytes_total": _number, "rate": _number, "eta": _or_null(_number)}
 _RECORD: dict[str, Check] = {
-    **dict.fromkeys(("uuid", "instance_name", "instance_uuid", "migration_type", "source_host", "step"), _text),
+    **dict.fromkeys(("instance_name", "migration_type", "step"), _text),
+    **dict.fromkeys(("uuid", "instance_uuid"), _form(ID)),
+    "source_host": _form(HOST),
     "role": _one_of("source", "destination", "in_place"),
     "status": _one_of(*TRANSITIONS),
-    "destination_host": _or_null(_text),
+    "destination_host": _or_null(_form(HOST)),
     "updated_at": _number,
     "lease_until": _or_null(_number),
     "old_flavor": _or_null(mapping),

@@ -62,24 +62,27 @@ class Fleet:
         return found[0]
 
     def open_migrations(self, instance: str) -> list[dict[str, Any]]:
-        """Every open journal record of the instance (by name or uuid), each with the inventory name of the host that holds it as `host`."""
-        return [
-            {**record, "host": name}
-            for name, state in self.hosts.items()
-            for record in state.get("migrations", [])
-            if instance in (record["instance_name"], record["instance_uuid"])
-        ]
+        """Every open journal record of the instance (by name or uuid), as `all_open_migrations` tells it."""
+        return [record for record in self.all_open_migrations() if instance in (record["instance_name"], record["instance_uuid"])]
 
     def all_open_migrations(self) -> list[dict[str, Any]]:
-        return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get("migrations", [])]
+        """Every open record of a host that is a party to its operation, with the inventory name of that host as `host`."""
+        return [record for record in self._records("migrations") if is_party(record)]
 
     def forced_migrations(self) -> list[dict[str, Any]]:
         """Every closed record of an operation that was ended without a lost host, which has not been seen clean since; with `host` as above."""
-        return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get("forced_migrations", [])]
+        return [record for record in self._records("forced_migrations") if is_party(record)]
+
+    def strangers(self) -> list[dict[str, Any]]:
+        """Every open record of a host that is no party to its operation by the names in it: no host is believed about another one."""
+        return [record for record in self._records("migrations") if not is_party(record)]
 
     def defined_on(self, instance_uuid: str) -> list[str]:
         """The hosts that define the instance."""
         return sorted({name for name, _entry in self._definitions(instance_uuid)})
+
+    def _records(self, kind: str) -> list[dict[str, Any]]:
+        return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get(kind, [])]
 
     def _definitions(self, key: str) -> list[tuple[str, dict[str, Any]]]:
         return [(name, entry) for name, state in self.hosts.items() for entry in state.get("domains", []) if key in (entry["name"], entry["uuid"])]
@@ -90,3 +93,8 @@ class Fleet:
         if self.down:
             text += " Not searched: " + "; ".join(f"{name} ({reason})" for name, reason in sorted(self.down.items())) + "."
         return text
+
+
+def is_party(record: dict[str, Any]) -> bool:
+    """Whether the host that holds a record is the one of its names that has such a record."""
+    return bool(record["host"] == record.get("destination_host" if record.get("role") == "destination" else "source_host"))

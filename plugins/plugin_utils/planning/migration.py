@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _handed
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
     flavor_disks,
@@ -129,6 +131,9 @@ def plan_migration(
     outside = [] if in_place else references.answers(domain, mappings[others[0]])
     travelling = {**domain, "disks": [disk for disk in domain["disks"] if disk["target"] not in changed.left_behind]}
     copied = {} if in_place else {name: precopy.decide(ahead, travelling, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
+    record = {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]}
+    requirements = {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen}
+    _require_possible(host, record, requirements)
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
@@ -143,8 +148,8 @@ def plan_migration(
         "references_text": references.lines(outside),
         "placement": placement,
         "ratios": _ratios(fleet, candidates, scheduler),
-        "record": {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]},
-        "requirements": {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen},
+        "record": record,
+        "requirements": requirements,
         "diff": _diff(host, old, candidates[0], new),
         "grow_filesystem": grow_filesystem,
     }
@@ -154,6 +159,18 @@ def _without_meaning(request: dict[str, Any]) -> str:
     """What is written of the flavor for somebody else, named once."""
     ignored = request.get("ignored_flavor_keys")
     return f" {', '.join(ignored)} of {flavor_field(request['flavor'])} {'has' if len(ignored) == 1 else 'have'} no meaning here." if ignored else ""
+
+
+def _require_possible(host: str, record: dict[str, Any], requirements: dict[str, dict[str, Any]]) -> None:
+    """What the host tells of its guest has the form that a destination will ask for as well.
+
+    :raises Refusal: `handed_value`.
+    """
+    try:
+        for needed in requirements.values():
+            _handed.plan(record, needed)
+    except KvmfleetError as exc:
+        raise Refusal(exc.code, f"{host} tells of {record['instance_name']!r} what cannot be; nothing was changed. {exc.message}", **exc.details) from exc
 
 
 def flavor_field(flavor: dict[str, Any]) -> str:

@@ -56,13 +56,39 @@ def decide(
     if not operations and instance is not None and migration_uuid is None:
         fleet.locate(instance)
     decisions = [decision for uuid, records in operations.items() for decision in _decide_operation(fleet, verb, records, ended.get(uuid, []), lost_host)]
+    strangers = list(filter(meant, fleet.strangers()))
+    if strangers and not decisions and verb != "recover":
+        raise Refusal("not_a_party", f"{_unheard(strangers[0])} Nothing was changed.", host=strangers[0]["host"])
+    decisions += [_of_a_stranger(fleet, record) for record in strangers if verb == "recover"]
     if lost_host is not None and (instance is not None or verb != "recover"):
         for decision in decisions:
             lost.require_party(decision, lost_host)
     return decisions
 
 
+def _unheard(record: dict[str, Any]) -> str:
+    role, parties = record["role"].replace("_", " "), f"{record['source_host']} and {record['destination_host'] or 'an undecided host'}"
+    return (
+        f"{record['host']} has a record of migration {record['uuid']} of {record['instance_name']} as its {role}, and by that record the operation is between "
+        f"{parties}. A renamed host, or two inventories? Give the host the name that its records know, or look at its journal."
+    )
+
+
+def _of_a_stranger(fleet: Fleet, record: dict[str, Any]) -> dict[str, Any]:
+    """Nothing is done for the record of a host that is no party; that it is there is said."""
+    return {**_told(fleet, {record["role"]: record}, [], None), "source": record["host"], "destination": None, "action": "wait", "reason": _unheard(record)}
+
+
 def _decide_operation(fleet: Fleet, verb: str, records: list[dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> list[dict[str, Any]]:
+    sources = sorted({record["host"] for record in records if record["role"] == "source"})
+    if len(sources) > 1:
+        reason = f"{' and '.join(sources)} each say that they are its source: nothing is done before you have looked at both hosts"
+        return _refused(verb, {**_told(fleet, {"source": records[0]}, ended, lost_host), "action": "wait", "reason": reason})
+    strange = [record for record in records if record["role"] == "destination" and sources and record["source_host"] != sources[0]]
+    if strange:
+        others = [record for record in records if record not in strange]
+        unheard = [_of_a_stranger(fleet, record) for record in strange] if verb == "recover" else []
+        return [*_decide_operation(fleet, verb, others, ended, lost_host), *unheard]
     group = {record["role"]: record for record in records if record["role"] != "destination"}
     taken = next((record["destination_host"] for record in [*group.values(), *ended] if record["role"] == "source"), None)
     destinations = sorted(
@@ -80,13 +106,25 @@ def _decide_operation(fleet: Fleet, verb: str, records: list[dict[str, Any]], en
     return decisions
 
 
-def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> dict[str, Any]:
+def _refused(verb: str, decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """A decision to wait, or the refusal of what a person has asked for meanwhile."""
+    if verb == "recover":
+        return [decision]
+    raise Refusal(
+        "not_finished",
+        f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {decision['reason']}.",
+        migration_uuid=decision["migration_uuid"],
+    )
+
+
+def _told(fleet: Fleet, group: dict[str, dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> dict[str, Any]:
+    """A decision without its action: what the records say of the operation."""
     records = [*group.values(), *ended]
     any_record = records[0]
     source, destination, in_place = group.get("source"), group.get("destination"), group.get("in_place")
     taken = any_record["source_host"] if in_place else next((record["destination_host"] for record in records if record["destination_host"]), None)
     parties = (any_record["source_host"], taken)
-    decision = {
+    return {
         "migration_uuid": any_record["uuid"],
         "instance_name": any_record["instance_name"],
         "instance_uuid": any_record["instance_uuid"],
@@ -108,7 +146,14 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: li
         "survivor": next((record["host"] for record in [*ended, *group.values()] if lost.may_be_back(fleet, record)), None),
         "settled_as": ended[0]["status"] if ended else None,
     }
+
+
+def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> dict[str, Any]:
+    decision = _told(fleet, group, ended, lost_host)
+    unknown = [name for name in (decision["source"], decision["destination"]) if name not in (None, lost_host) and name not in fleet.hosts]
     action, reason = _answer(fleet, decision, group, ended)
+    if unknown and action not in ("none", "wait", "back"):  # back acts on the hosts alone that have a record
+        action, reason = "wait", f"it names {' and '.join(unknown)}, not in group compute of this inventory (a renamed host, or two inventories?)"
     if verb != "recover":
         _require_answers(fleet, decision, verb)
         if action == "none":
@@ -179,6 +224,11 @@ def _between(fleet: Fleet, decision: dict[str, Any], source: dict[str, Any] | No
         raise AssertionError("a group has at least one record")
     if source.get("forced") and source["status"] == "migrating":
         return "back", f"it was being taken back, since {source['forced']['lost_host']} had been given up as lost"
+    if destination is not None and source["step"] in _UNSEALED_STEPS and destination["status"] in ("post-migrating", "finished", "confirming"):
+        return "wait", (
+            f"the destination says {destination['status']}, but its source was never sealed (step {source['step']}), so that the guest cannot be there: "
+            "look at both hosts before you decide"
+        )
     statuses = {source["status"], destination["status"] if destination else None}
     if "confirming" in statuses:
         if decision["destination"] in fleet.down:

@@ -44,7 +44,8 @@ def _used(used: float | None, total: float | None, digits: int) -> str:
 
 
 def _migration_row(fleet: Fleet, decision: Mapping[str, Any]) -> tuple[str, ...]:
-    records = [record for record in [*fleet.all_open_migrations(), *fleet.forced_migrations()] if record["uuid"] == decision["migration_uuid"]]
+    told = [*fleet.all_open_migrations(), *fleet.forced_migrations(), *fleet.strangers()]
+    records = [record for record in told if record["uuid"] == decision["migration_uuid"]]
     latest = clocks.latest(fleet, records)
     way = f"{decision['source']} in place" if decision["in_place"] else f"{decision['source']} -> {decision['destination'] or 'undecided'}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(latest["updated_at"]))

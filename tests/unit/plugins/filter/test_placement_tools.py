@@ -72,14 +72,24 @@ class HostVars(dict):
 def facts_of(manager: object, **hostvars: dict) -> list:
     variables = HostVars(hostvars)
     variables._variable_manager = manager
-    return fleet_facts(variables, list(hostvars))
+    return fleet_facts(variables, list(hostvars), "some_fact")
 
 
 def test_fleet_facts_come_from_where_ansible_keeps_them() -> None:
-    manager = Manager({"a": {"kvmfleet_host": 1}, "b": {"kvmfleet_host": 2}}, {"b": {"kvmfleet_host": 3}})
-    assert facts_of(manager, a={}, b={}, c={"kvmfleet_host": 4}, d={}) == [1, 3, 4]
+    manager = Manager({"a": {"some_fact": 1}, "b": {"some_fact": 2}}, {"b": {"some_fact": 3}})
+    assert facts_of(manager, a={}, b={}, c={"some_fact": 4}, d={}) == [1, 3, 4]
 
 
 def test_fleet_facts_come_from_hostvars_where_ansible_keeps_them_elsewhere() -> None:
-    assert facts_of(None, a={"kvmfleet_host": 1}, b={}, c={"kvmfleet_host": 2}) == [1, 2]
-    assert facts_of(object(), a={"kvmfleet_host": 1}) == [1]
+    assert facts_of(None, a={"some_fact": 1}, b={}, c={"some_fact": 2}) == [1, 2]
+    assert facts_of(object(), a={"some_fact": 1}) == [1]
+
+
+def test_the_facts_of_a_host_that_calls_itself_another_one_do_not_count() -> None:
+    told = {"host": "kvm1", "up": True}
+    variables = HostVars({"kvm1": {"kvmfleet_host": told}, "kvm2": {"kvmfleet_host": told}, "kvm3": {"kvmfleet_host": 7}})
+    variables._variable_manager = None
+    first, *others = fleet_facts(variables, ["kvm1", "kvm2", "kvm3"])
+    assert first == {"host": "kvm1", "up": True}
+    assert [(facts["host"], facts["up"]) for facts in others] == [("kvm2", False), ("kvm3", False)]
+    assert "its facts are those of 'kvm1'" in others[0]["down_reason"]

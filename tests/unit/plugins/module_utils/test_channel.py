@@ -73,7 +73,7 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key, transp
         peer.tool = tool
         assert peer.document(MANIFEST) == {"files": {"vda": 1}}
         peer.copy("vda", str(tmp_path / "copy"), os.path.getsize(disk))
-        digest = peer.digest("vda")
+        digest = peer.digest("vda", os.path.getsize(disk))
     assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
     assert digest == tree(str(tmp_path / "copy"))
@@ -88,7 +88,7 @@ def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_
     with client(tmp_path, port, key) as peer:
         for name in ("old", "new"):
             server.offer_file("vda-1", str(tmp_path / name), digest=True)
-            assert peer.digest("vda-1") == tree(str(tmp_path / name))
+            assert peer.digest("vda-1", 100_000) == tree(str(tmp_path / name))
         assert server.withdraw_file("vda-1")
         for name in ("vda-1", DIGEST + "vda-1"):
             with pytest.raises(KvmfleetError):
@@ -111,7 +111,7 @@ def test_a_file_that_is_held_stays_what_it_was_whatever_takes_its_name(tmp_path,
         time.sleep(0.5)
     with client(tmp_path, port, key) as peer:
         peer.copy("nvram", str(tmp_path / "copy"), 600)
-        assert peer.digest("nvram") == tree(str(tmp_path / "copy"))
+        assert peer.digest("nvram", 600) == tree(str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == b"mine.." * 100
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, ke
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     server.offer_file("vda", str(tmp_path / "none"), digest=True)
     with client(tmp_path, port, key) as peer:
-        assert "No such file" in peer.digest("vda")["error"]
+        assert "No such file" in peer.digest("vda", 0)["error"]
 
 
 def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key, transport):
@@ -201,7 +201,7 @@ def test_a_digest_that_gets_on_no_more_is_told_as_an_error(tmp_path, server, key
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
     server.offer_file("vda", str(tmp_path / "disk"), digest=True)
     with client(tmp_path, port, key) as peer:
-        assert peer.digest("vda") == {"error": "reading it made no progress for 0.5 s"}
+        assert peer.digest("vda", 1000) == {"error": "reading it made no progress for 0.5 s"}
 
 
 def test_the_export_dies_with_its_supervisor(server, key, transport):

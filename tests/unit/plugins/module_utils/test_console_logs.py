@@ -68,7 +68,7 @@ def test_what_is_written_into_files_is_found_once() -> None:
     ("path", "refused"),
     [
         ("/var/log/libvirt/qemu/web.log", False),
-        ("/var/log/consoles/web.log", False),
+        ("/var/log/consoles/web.log", True),
         ("{images}/web.log", False),
         ("{images}/deep/er/web.log", False),
         ("{images}.log", True),

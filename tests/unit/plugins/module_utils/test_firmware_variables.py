@@ -35,6 +35,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import J
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.modules import source_copy
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import CALLS, Killed, Recorder, dying, small_filesystem
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
 SHUTDOWN = {"timeout": 0, "retry_interval": 1, "on_timeout": "destroy", "modes": ["acpi"]}
 WATCH = {"settle": 0.1, "agent_timeout": 0}
@@ -466,8 +467,9 @@ class TestMoved:
         os.chown(nvram, 65534, 65534)
         other = Journal(StateDir(str(tmp_path / "there")))
         given = {**{key: record[key] for key in record if key not in ("status", "step", "history")}, "role": "destination"}
-        given["disks"] = [{**record["disks"][0], "path": f"{images}/web.qcow2"}]
-        given.update(nvram=f"{nvram}/web_VARS.fd", image_directories=[str(images)])
+        given["disks"] = [{**disk(f"{images}/web.qcow2"), **record["disks"][0], "path": f"{images}/web.qcow2"}]
+        given.update(nvram=f"{nvram}/web_VARS.fd", image_directories=[str(images), str(nvram)])
+        given = {**plan(record["instance_name"], record["instance_uuid"], []), **given}
         other.update(other.begin(given), step="admitted")
         key = secrets.token_hex(32)
         server = Server(journal.state, record["uuid"])

@@ -19,6 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import J
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 MIB = 1024**2
+DISK: dict[str, Any] = {"target": "vdb", "kind": "disk", "base": None, "bases": [], "grow_to": None, "encrypted": True, "virtual_size": 8 * MIB}
 CREATED = {"raw": "luks -o key-secret=s,iter-time=10", "qcow2": "qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"}
 
 
@@ -27,7 +28,7 @@ CREATED = {"raw": "luks -o key-secret=s,iter-time=10", "qcow2": "qcow2 -o encryp
 def test_an_encrypted_file_grows_to_what_the_guest_is_to_see(
     images: Path, luks: Callable[[str, bytes], None], state: StateDir, image_format: str, grow_to: int | None, size: int
 ) -> None:
-    disk: dict[str, Any] = {"target": "vdb", "kind": "disk", "path": f"{images}/web", "format": image_format, "base": None, "bases": [], "encrypted": True}
+    disk = {**DISK, "path": f"{images}/web", "format": image_format}
     record = {"uuid": "m-1", "image_directories": [str(images)], "disks": [disk]}
     part = _incoming.part_path(record, disk["path"])
     luks(f"-f {CREATED[image_format]} {part} 8M", b"key")
@@ -38,7 +39,7 @@ def test_an_encrypted_file_grows_to_what_the_guest_is_to_see(
 
 
 def test_one_that_its_key_does_not_open_goes_back(images: Path, luks: Callable[[str, bytes], None], state: StateDir) -> None:
-    disk: dict[str, Any] = {"target": "vdb", "kind": "disk", "path": f"{images}/web", "format": "qcow2", "base": None, "bases": [], "grow_to": None}
+    disk = {**DISK, "path": f"{images}/web", "format": "qcow2"}
     record = {"uuid": "m-1", "image_directories": [str(images)], "disks": [disk]}
     luks(f"-f {CREATED['qcow2']} {_incoming.part_path(record, disk['path'])} 8M", b"key")
     with pytest.raises(KvmfleetError) as caught:

@@ -170,7 +170,7 @@ def test_segments_are_mended_in_place(tmp_path, server, key, tail):
             stream.truncate(50 * MIB)
     error = KvmfleetError("copy_failed", "it broke")
     with client(tmp_path, proxy.port, key) as peer:
-        peer._mend("vda", str(copy), 0, 48 * MIB, error)
+        peer._mend("vda", str(copy), 0, 48 * MIB, disk.stat().st_size, error)
     proxy.close()
     assert copy.read_bytes() == disk.read_bytes()
     assert proxy.bytes < 18 * MIB
@@ -186,7 +186,7 @@ def test_a_server_that_is_killed_comes_back_on_its_port(tmp_path, server, key, t
         pid = int(stream.read())
     threading.Timer(0.5, os.kill, (pid, 9)).start()
     with client(tmp_path, port, key) as peer:
-        peer.copy_persistently("vda", str(copy), 64 * MIB)
+        peer.copy_persistently("vda", str(copy), 64 * MIB, 64 * MIB)
         assert peer.progress.resumed > 0
     assert copy.read_bytes() == disk.read_bytes()
     assert server.port == port
@@ -199,7 +199,7 @@ def test_what_never_gets_on_is_given_up_for_the_first_reason(tmp_path, server, k
     with client(tmp_path, proxy.port, key, stall_timeout=1) as peer:
         threading.Thread(target=lambda: (_until(lambda: proxy.cuts), proxy.listener.close(), server.close()), daemon=True).start()
         with pytest.raises(KvmfleetError) as caught:
-            peer.copy_persistently("vda", str(tmp_path / "copy"), 32 * MIB)
+            peer.copy_persistently("vda", str(tmp_path / "copy"), 32 * MIB, 32 * MIB)
     assert caught.value.code in ("copy_failed", "copy_stalled")
     assert "Copying vda" in caught.value.message
 
@@ -213,11 +213,11 @@ def test_a_digest_is_waited_for_as_long_as_the_source_answers(tmp_path, server, 
     threading.Timer(2.5, server.offer_file, ("vda", str(disk), True)).start()
     with client(tmp_path, port, key, stall_timeout=1) as peer:
         began = time.monotonic()
-        assert peer.digest("vda") == tree(str(disk))
+        assert peer.digest("vda", MIB) == tree(str(disk))
         assert time.monotonic() - began > 2
         server.close()
         with pytest.raises(KvmfleetError):
-            peer.digest("vda")
+            peer.digest("vda", MIB)
 
 
 def test_silence_is_a_stall_and_a_slow_copy_is_none(tmp_path, server, key):
@@ -266,12 +266,12 @@ def test_a_full_disk_is_not_tried_again(tmp_path, key, monkeypatch):
     """Nor is it mistaken for a link that broke, whichever tool says so."""
     with client(tmp_path, 1, key) as peer:
         with pytest.raises(KvmfleetError) as caught:
-            peer._run(["sh", "-c", "echo 'nbdcopy: write: No space left on device' >&2; exit 1"], "vda")
+            peer._run(["sh", "-c", "echo 'nbdcopy: write: No space left on device' >&2; exit 1"], "vda", MIB)
         assert caught.value.code == "no_space"
-        monkeypatch.setattr(peer, "copy", lambda *_args: peer._run(["sh", "-c", "echo 'qemu-img: Disk quota exceeded' >&2; exit 1"], "vda"))
+        monkeypatch.setattr(peer, "copy", lambda *_args: peer._run(["sh", "-c", "echo 'qemu-img: Disk quota exceeded' >&2; exit 1"], "vda", MIB))
         monkeypatch.setattr(peer, "_mend", lambda *_args: pytest.fail("it was tried again"))
         with pytest.raises(KvmfleetError) as caught:
-            peer.copy_persistently("vda", str(tmp_path / "copy"), MIB)
+            peer.copy_persistently("vda", str(tmp_path / "copy"), MIB, MIB)
         assert caught.value.code == "no_space"
 
 
@@ -283,7 +283,7 @@ def test_the_limit_is_that_of_all_connections(tmp_path, server, key, transport):
     port = offer(server, tmp_path / "disk", key, bandwidth_limit=limit, transport=transport)
     began = time.monotonic()
     with client(tmp_path, port, key) as peer:
-        peer.copy("vda", str(tmp_path / "copy"))
+        peer.copy("vda", str(tmp_path / "copy"), size)
     seconds = time.monotonic() - began
     assert size / limit - 2.2 < seconds < size / limit + 4
 
@@ -330,7 +330,7 @@ def test_what_an_earlier_operation_brought_does_not_travel_again(tmp_path, serve
     content[20 * MIB] ^= 1
     copy.write_bytes(content)
     with client(tmp_path, proxy.port, key) as peer:
-        peer.copy_persistently("vda", str(copy), 96 * MIB + 777)
+        peer.copy_persistently("vda", str(copy), 96 * MIB + 777, disk.stat().st_size)
         spared = peer.spared
     proxy.close()
     assert copy.read_bytes() == disk.read_bytes()

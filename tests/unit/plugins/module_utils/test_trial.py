@@ -23,11 +23,13 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import Kv
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
 PORTS = "27164-27191"
 KEY = secrets.token_hex(32)
 UUID = "7d5b0ab8-3e23-4a26-9a3e-0b3d3c0e6f10"
-GUEST = "11111111-2222-4333-8444-555555555555"
+GUEST = "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a101"
+IMAGES = "/var/lib/libvirt/images"
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def channel(tmp_path: Path, definitions: dict[str, str]) -> Iterator[dict[str, A
 @pytest.fixture
 def journal(state: StateDir) -> Journal:
     journal = Journal(state)
-    flavor = {"name": "m1", "vcpus": 4, "ram": 4096, "extra_specs": {}}
-    parties = {"source_host": "kvm1", "destination_host": "kvm2", "instance_uuid": GUEST, "instance_name": "web1", "availability_zone": None}
-    journal.begin({"uuid": UUID, "owner": "run-1", "role": "destination", "disks": [], "nvram": None, "new_flavor": flavor, "tuning": None, **parties})
+    flavor = {"name": "m1", "vcpus": 4, "ram": 4096, "disk": 20, "ephemeral": 0, "swap": 0, "extra_specs": {}}
+    own = {"uuid": UUID, "owner": "run-1", "role": "destination", "destination_host": "kvm2", "image_directories": [IMAGES]}
+    journal.begin({**plan("web01", GUEST, [disk(f"{IMAGES}/web01.qcow2")], new_flavor=flavor), **own})
     return journal
 
 

@@ -273,7 +273,7 @@ class TestRefusals:
 
     def test_waiting_for_confirm(self):
         waiting = {"uuid": "m", "instance_uuid": "i-1", "instance_name": "web1", "source_host": "kvm9", "migration_type": "resize", "status": "finished"}
-        waiting.update(role="destination", step="finished", updated_at=1.0)
+        waiting.update(role="destination", destination_host="kvm1", step="finished", updated_at=1.0)
         error = refused(hosts=[host("kvm1", domains=[DOMAIN], migrations=[waiting]), host("kvm2")])
         assert error["code"] == "unconfirmed_migration"
 
@@ -383,7 +383,7 @@ class TestExtraSpecs:
 
 
 class TestNetworkStorage:
-    NETWORK = {"protocol": "rbd", "name": "p/web1", "hosts": [], "files": []}
+    NETWORK = {"target": "vda", "protocol": "rbd", "name": "p/web1", "hosts": [], "files": []}
 
     def guest(self, size):
         disk = {"target": "vda", "device": "disk", "readonly": False, "root": True, "path": None, "network": self.NETWORK, "virtual_size": size}

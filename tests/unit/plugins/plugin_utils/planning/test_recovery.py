@@ -232,3 +232,60 @@ class TestConfirmAndRevert:
 def test_a_confirm_cannot_become_a_revert():
     with pytest.raises(Refusal):
         decide([host("kvm1", S["finished"]), host("kvm2", D["confirming"], state="running")], "revert", "web1")
+
+
+STRANGE = {**record("source", "confirming", "confirming"), "source_host": "kvm7", "destination_host": "kvm2"}
+
+
+def test_a_record_whose_host_is_no_party_is_not_acted_on() -> None:
+    """By its own words it is somebody else's: what the parties say decides, and recover says that it is there."""
+    parties = [host("kvm1", S["sealed"]), host("kvm2", record("destination", "migrating", "receiving"))]
+    heard = decide(parties, "recover")
+    decisions = decide([*parties, host("kvm9", STRANGE)], "recover")
+    assert decisions[:1] == heard
+    assert [(decision["action"], decision["source"], decision["destination"]) for decision in decisions[1:]] == [("wait", "kvm9", None)]
+    assert "A renamed host, or two inventories" in decisions[1]["reason"]
+    with pytest.raises(Refusal) as caught:
+        decide([host("kvm9", STRANGE)], "confirm", instance="web1", migration_uuid="m-1")
+    assert caught.value.code == "not_a_party"
+
+
+def test_two_hosts_that_say_to_be_the_source_are_looked_at_by_a_person() -> None:
+    liar = {**S["finished"], "source_host": "kvm9"}
+    destination = record("destination", "finished", "finished")
+    hosts = [host("kvm1", S["finished"]), host("kvm2", destination), host("kvm9", liar)]
+    (decision,) = decide(hosts, "recover")
+    assert decision["action"] == "wait"
+    assert "kvm1 and kvm9 each say that they are its source" in decision["reason"]
+    for verb in ("confirm", "revert"):
+        with pytest.raises(Refusal) as caught:
+            decide(hosts, verb, instance="web1")
+        assert caught.value.code == "not_finished"
+
+
+def test_a_destination_of_another_source_is_not_acted_on() -> None:
+    liar = {**record("destination", "finished", "finished", destination="kvm9"), "source_host": "kvm8"}
+    parties = [host("kvm1", record("source", "migrating", "precopying", destination=None))]
+    decisions = decide([*parties, host("kvm9", liar)], "recover")
+    assert decisions[:1] == decide(parties, "recover")
+    assert [decision["action"] for decision in decisions] == ["back", "wait"]
+
+
+@pytest.mark.parametrize("status", ["post-migrating", "finished", "confirming"])
+@pytest.mark.parametrize("step", ["begun", "precopying", "stopping", "stopped"])
+def test_no_destination_has_the_guest_of_a_source_that_was_never_sealed(status: str, step: str) -> None:
+    """Else a host that lies gets the source told that it is finished, and its files deleted by confirm."""
+    source = record("source", "migrating", step, destination=None)
+    hosts = [host("kvm1", source, state="running"), host("kvm2", record("destination", status, status), state="running")]
+    (decision,) = decide(hosts, "recover")
+    assert decision["action"] == "wait"
+    assert "never sealed" in decision["reason"]
+
+
+@pytest.mark.parametrize("status", ["confirming", "reverting"])
+def test_nothing_is_delegated_to_a_host_that_is_not_in_the_inventory(status: str) -> None:
+    source = record("source", status, status, destination="evil.example")
+    (decision,) = decide([host("kvm1", source), host("kvm2")], "recover")
+    assert decision["action"] == "wait"
+    assert "evil.example" in decision["reason"]
+    assert "a renamed host, or two inventories?" in decision["reason"]
