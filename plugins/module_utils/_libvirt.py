@@ -476,7 +476,8 @@ def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, q
         with contextlib.suppress(LibvirtError), patience():
             domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
             return True
-    domain.snapshotCreateXML(xml, flags)
+    with patience():  # QEMU writes out what lies in the memory of the host
+        domain.snapshotCreateXML(xml, flags)
     return False
 
 
@@ -551,7 +552,8 @@ def begin_commit(domain: Any, target: str, *, base: str, top: str) -> None:
 def pivot(domain: Any, target: str) -> bool:
     """Let the guest go on in what the job on its disk writes to; False where the job is not that far after all."""
     try:
-        domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+        with patience():
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     except LibvirtError:
         return False
     return True
