@@ -167,7 +167,7 @@ local_address:
   returned: success
 error_code:
   description:
-    - V(base_differs) if a file of the same path has other content, or what was fetched has, V(base_missing) if this host lacks O(backing),
+    - V(host_hangs), V(base_differs) if a file of the same path has other content, or what was fetched has, V(base_missing) if this host lacks O(backing),
       V(copy_failed), V(copy_stalled), V(no_space), V(no_route), V(invalid_directory) or V(not_owner).
     - From O(url), V(download_broke) if it can go on later, else V(download_refused), and V(invalid_value) for what is no URL.
   type: str

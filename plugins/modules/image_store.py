@@ -141,7 +141,8 @@ unreadable:
   type: dict
   returned: success
 error_code:
-  description: V(uses_unknown) if there are images to be removed and disks whose base images cannot be known, V(invalid_value) for negative numbers,
+  description: V(host_hangs),
+    V(uses_unknown) if there are images to be removed and disks whose base images cannot be known, V(invalid_value) for negative numbers,
     V(invalid_directory).
   type: str
   returned: failure

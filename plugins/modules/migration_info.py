@@ -68,6 +68,10 @@ migrations:
         user: alice
         job: "42"
       reason: CHG-1042, more memory
+error_code:
+  description: V(host_hangs), V(record_unreadable), V(schema_too_new) or V(os_error).
+  type: str
+  returned: failure
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, public, summary
