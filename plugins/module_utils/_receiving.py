@@ -202,12 +202,13 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
 
     :param discard_started: a person has decided that the copy here is not needed, though the guest may have run on it.
     :returns: whether a domain had to be undefined.
-    :raises KvmfleetError: `guest_has_run`; `foreign_definition`; those of `_power.stop`.
+    :raises KvmfleetError: `guest_has_run`; `foreign_definition`; `disk_in_use_by`; those of `_power.stop`.
     """
     _require_not_run(conn, record, discard_started)
     if record["status"] in ("finished", "confirming", "reverting"):
-        # A revert removes them in the end; now the guest still runs here.
-        DiskUses(conn, journal.state).require_unused(_published(record)[0], operation=record["uuid"], guest=record["instance_uuid"])
+        if record["status"] != "reverting":
+            # A revert removes them in the end; now the guest still runs here, and later nothing may keep it from going on at its source.
+            DiskUses(conn, journal.state).require_unused(_published(record)[0], operation=record["uuid"], guest=record["instance_uuid"])
         record = journal.update(record, status="reverting", step="reverting")
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
