@@ -178,7 +178,8 @@ def _require_own(conn: Any, uses: DiskUses, record: dict[str, Any], domain: Any)
     :raises KvmfleetError: `disk_in_use_by`, `layer_covered`.
     """
     layers = _layers(record) if "private" in record else []
-    uses.require_unused([*layers, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
+    variables = [record["nvram"]] if record["nvram"] and "private" in record else []
+    uses.require_unused([*layers, *variables, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
     if domain is not None:
         _merging.require_on_top(conn, uses, record, domain, [_merging.Stack(disk, [layer_path(record, disk)]) for disk in _writable(record)] if layers else [])
 

@@ -457,6 +457,17 @@ def test_a_swap_disk_left_behind_that_another_guest_uses_is_not_confirmed_away(h
     assert (host.record["status"], host.places()) == ("finished", {"web1.qcow2.resize-U"})
 
 
+def test_firmware_variables_that_another_guest_uses_are_not_put_back(host: Host) -> None:
+    """In place they are replaced by those of the switch."""
+    host.resize_in_place()
+    variables = host.images / "VARS.fd"
+    variables.write_bytes(b"of now")
+    host.journal.update(host.record, nvram=str(variables))
+    host.guest("db1", {}, os=f"<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader><nvram>{variables}</nvram>")
+    refused("disk_in_use_by", lambda: host.restore_in_place("reverted"), "guest db1 (nvram)")
+    assert (variables.read_bytes(), host.record["status"]) == (b"of now", "finished")
+
+
 def test_several_files_are_renamed_all_or_none(host: Host, qemu: Any) -> None:
     free, used = host.image("free.qcow2"), host.image("used.qcow2")
     host.guest("db1", {"vdb": used})
