@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _whole_file
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._whole_file import Look
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import durability
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed, Recorder, dying, small_filesystem
@@ -293,3 +294,18 @@ def test_calls_that_the_tests_break_off_are_those_that_write() -> None:
     }
     reading = {"open", "close", "read", "lseek", "fstat", "stat", "readlink", "getcwd", "geteuid", "fdopen", "strerror", "listxattr", "getxattr"}
     assert used - reading - set(durability.CALLS) == {"setxattr", "chmod"}
+
+
+def test_a_record_of_the_journal_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_next_step(state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a writer of its own, which everything else here relies on."""
+    recorder = Recorder(monkeypatch, StateDir(f"{state.path}-of-another-host"))
+    state.write("migrations", "m-1", {"step": "sealed"})
+    directory = f"{state.path}/migrations"
+    journaled, written, named, synced = recorder.events
+    assert journaled[0] == "journal"
+    assert (written[0], named[0], synced) == ("fsync", "replace", ("fsync", directory))
+    assert written[1:] == named[1:2]
+    assert named[2] == f"{directory}/m-1.json"
+    recorder.events.clear()
+    state.remove("migrations", "m-1")
+    assert recorder.events == [("unlink", f"{directory}/m-1.json"), ("fsync", directory)]
