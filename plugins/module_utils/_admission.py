@@ -38,7 +38,7 @@ from . import (
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
-from ._incoming import all_files, exports, shortages
+from ._incoming import all_files, exports, shortage_for, shortages
 from ._journal import Journal
 from ._state_dir import StateDir
 
@@ -89,6 +89,8 @@ def admit(
             encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
             reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
             reasons += [_reason(code, reason) for code, reason in network_disks]
+        else:
+            reasons += _keeping_reasons(journal, record)
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)
@@ -102,6 +104,15 @@ def admit(
             record = journal.update(journal.get(record["uuid"]), looks=looks, **({"pins": pins} if pins else {}))
         cpus = {*(pins or ()), *_bound_now(conn, record)}
         return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), cpus)
+
+
+def _keeping_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """In place a copy of the firmware variables is kept, for which the guest is not to be stopped in vain."""
+    path = record.get("nvram")
+    if not path or not os.path.exists(path):
+        return []
+    short = shortage_for(journal, os.path.dirname(path), os.stat(path).st_size)
+    return [dict(_reason("no_space", f"no copy of the firmware variables can be kept: {short}"), **short.numbers())] if short else []
 
 
 def _group_reasons(instances: Collection[str], record: dict[str, Any], group: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -92,12 +92,13 @@ def full(subject: Subject) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_variables_that_cannot_be_kept(fleet: Fleet, subject: Subject, full: str) -> None:
-    """In place: half of a copy is none, and the guest goes on with what it had."""
-    guest = subject.guest.wait()
-    one_paragraph(fleet.play("resize", instance="web", flavor="medium", target_host="kvm1"), "No space left on device", "web is as before")
-    subject.as_before()
-    assert variables(guest) == ["value of Before"]
-    assert guest.host.files(os.path.dirname(full)) == [full]
+    """In place: half of a copy is none, so that the guest is not even stopped."""
+    boot_id = subject.boot_id
+    error = one_paragraph(fleet.play("resize", instance="web", flavor="medium", target_host="kvm1"), "no copy of the firmware variables can be kept")
+    assert "bytes free" in error
+    subject.is_untouched(boot_id)
+    assert variables(subject.guest) == ["value of Before"]
+    assert subject.guest.host.files(os.path.dirname(full)) == [full]
 
 
 def test_variables_of_the_switch_come_back_although_a_guest_of_that_name_was_made_meanwhile(fleet: Fleet, subject: Subject) -> None:

@@ -180,6 +180,8 @@ class TestInPlace:
             with (small / "other").open("wb") as stream:  # all but some blocks are taken
                 left = os.statvfs(small)
                 stream.write(bytes(left.f_bavail * left.f_frsize - 64 * 1024))
+            (reason,) = _admission._keeping_reasons(journal, record)  # the guest is not stopped for that, unless the room is gone since
+            assert (reason["code"], reason["need"]) == ("no_space", os.path.getsize(TEMPLATE))
             with pytest.raises(KvmfleetError, match="No space left") as caught:
                 self.resize(qemu, journal, record)
             assert caught.value.code == "no_space"
