@@ -44,11 +44,12 @@ T = TypeVar("T")
 
 _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 _PAUSED = {1: "by a user", 2: "migration", 3: "save", 4: "dump", 5: "I/O error", 6: "watchdog", 9: "snapshot", 10: "crashed", 14: "a call of libvirt failed"}
-_SHUTOFF = {1: "it shut down", 2: "its power was cut", 3: "it crashed", 6: "libvirt could not start it"}
+_SHUTOFF = {1: "it shut down", 2: "its power was cut", 3: "it crashed", 5: "its memory was saved", 6: "libvirt could not start it"}
 """Why a guest is in that state, by libvirt's numbers, as far as it says more."""
 SECRET_USAGES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
 """What secrets are for, by libvirt's numbers."""
 _SHUTDOWN_SILENCE = 2  # seconds
+_THAWS = 3
 _KIB_A_SECOND = 1024 * 1024  # of a guest's memory, which QEMU may have to fill before it starts
 _NO_AGENT = (
     "VIR_ERR_AGENT_UNRESPONSIVE",
@@ -473,12 +474,56 @@ def layer_disks(domain: Any, layers: dict[str, str], others: Sequence[str], *, q
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
     if quiesce and agent_answers(domain):
         # The guest writes out all that it holds in memory before it says that it is frozen.
-        with contextlib.suppress(LibvirtError), patience():
-            domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
+        try:
+            with patience():
+                domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
             return True
+        except LibvirtError:
+            # Also where the layers are made and only the thaw has failed.
+            made = _lies_on(domain, layers)
+            if not thaw(domain) and made:
+                raise _frozen(domain) from None
+            if made:
+                return True
     with patience():  # QEMU writes out what lies in the memory of the host
         domain.snapshotCreateXML(xml, flags)
     return False
+
+
+def thaw(domain: Any) -> bool:
+    """Let a guest write again whose filesystems were frozen by a request of ours, or libvirt's; False where its agent does not say that they are thawed."""
+    for _attempt in range(_THAWS):
+        with contextlib.suppress(KvmfleetError):  # it carries one of the commands not out
+            status = agent_command(domain, {"execute": "guest-fsfreeze-status"})
+            if status is not None and status.get("return") == "thawed":
+                return True
+            agent_command(domain, {"execute": "guest-fsfreeze-thaw"})
+    return False
+
+
+def require_thawed(domain: Any) -> None:
+    """:raises KvmfleetError: `guest_frozen` where an agent says that the filesystems are, and does not thaw them. A guest without an agent is none."""
+    status = None
+    with contextlib.suppress(KvmfleetError):
+        status = agent_command(domain, {"execute": "guest-fsfreeze-status"})
+    if status is not None and status.get("return") == "frozen" and not thaw(domain):
+        raise _frozen(domain)
+
+
+def _frozen(domain: Any) -> KvmfleetError:
+    return KvmfleetError(
+        "guest_frozen",
+        f"The filesystems of guest {domain.name()} were frozen for a moment, and its agent does not say that they are thawed: it may be unable to write. Thaw "
+        f"them (virsh domfsthaw {domain.name()}), or from inside (fsfreeze -u), and run kvmfleet.compute.recover.",
+        instance=domain.name(),
+    )
+
+
+def _lies_on(domain: Any, layers: dict[str, str]) -> bool:
+    """Whether the guest that runs writes to these."""
+    root = ET.fromstring(live_xml(domain))  # noqa: S314 - libvirt wrote it
+    sources = {(disk.find("target").get("dev"), source.get("file")) for disk in root.findall("devices/disk") for source in disk.findall("source")}
+    return sources.issuperset(layers.items())
 
 
 class BlockJob(NamedTuple):

@@ -124,3 +124,10 @@ def watch(domain: Any, *, settle: float, agent_timeout: float) -> dict[str, Any]
 def agent_answers_within(domain: Any, timeout: float) -> bool:
     """Whether the guest agent answers; it is asked once at least."""
     return _libvirt.agent_answers(domain) or bool(watch(domain, settle=0, agent_timeout=timeout)["agent_answered"])
+
+
+def await_agent(conn: Any, record: dict[str, Any], timeout: float) -> None:
+    """Wait for the agent of a guest that was brought back, where it has one: until then it hears no request, and a plan takes it for one without."""
+    domain = _libvirt.find_domain(conn, record["instance_uuid"]) if timeout and record.get("was_running") and record.get("agent_expected") else None
+    if domain is not None and _libvirt.is_active(domain):
+        agent_answers_within(domain, timeout)

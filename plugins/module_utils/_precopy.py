@@ -102,10 +102,13 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
 
     :param timeout: seconds without progress after which it is given up.
     :raises KvmfleetError: those of `_merging`, with nothing merged where somebody else stands on a layer, and those of `_qemu_img.chain`, where somebody has
-        rewritten a header meanwhile.
+        rewritten a header meanwhile; `guest_frozen`.
     """
     if not record.get("layers"):
         return record
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    if domain is not None and record["step"] == "precopying" and _libvirt.is_active(domain):
+        _libvirt.require_thawed(domain)
     uses = DiskUses(conn, journal.state)
     stacks = [_merging.Stack(disk, layers(record, disk)) for disk in writable(record)]
     if not record.get("folded"):

@@ -102,7 +102,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _run_evidence
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _power, _run_evidence
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
@@ -117,7 +117,10 @@ def restore(params, conn, journal, record):
     if params["interrupted"]:
         _run_evidence.require_interrupted(record)
     status = "reverted" if record["status"] in ("finished", "reverting") else "error"
-    return {"changed": _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])}
+    changed = _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])
+    if params["interrupted"]:
+        _power.await_agent(conn, record, params["agent_timeout"])
+    return {"changed": changed}
 
 
 def confirm(params, conn, journal, record):

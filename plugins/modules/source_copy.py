@@ -55,6 +55,10 @@ options:
         O(state=frozen).
     type: bool
     default: true
+  agent_timeout:
+    description: Seconds for which O(state=restored) waits for the agent of a guest that had one, if the guest is to be asked something next.
+    type: float
+    default: 0.0
   error:
     description: Why the operation is undone, for the audit trail. Makes O(state=restored) end with the status V(error) instead of V(reverted).
     type: str
@@ -144,15 +148,16 @@ received_at:
 error_code:
   description:
     - V(host_hangs),
-      V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending), V(not_off),
-      V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone), V(sealed_path_taken), V(name_taken),
+      V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending),
+      V(guest_frozen), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone),
+      V(sealed_path_taken), V(name_taken),
       V(link_not_followed), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(secret_missing), V(wrong_status), V(not_owner)
       or V(unknown_migration).
   type: str
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _precopy, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _power, _precopy, _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
@@ -218,7 +223,9 @@ def restore(params, conn, journal, record):
     if record["status"] == "finished":
         record = journal.update(record, status="reverting", step="reverting")
     status = "reverted" if record["status"] == "reverting" else "error"
-    return {"changed": _sealing.restore(conn, journal, record, status=status, error=params["error"])}
+    changed = _sealing.restore(conn, journal, record, status=status, error=params["error"])
+    _power.await_agent(conn, record, params["agent_timeout"])
+    return {"changed": changed}
 
 
 def discard(params, conn, journal, record):
@@ -246,6 +253,7 @@ def main():
             downtime={"type": "float", "default": 1.0},
             max_rounds={"type": "int", "default": 5},
             quiesce={"type": "bool", "default": True},
+            agent_timeout={"type": "float", "default": 0.0},
             error={"type": "str"},
         ),
         changes_nothing=("restorable",),

@@ -90,7 +90,7 @@ class CrashSweep(Sweep):
         extra = self.scenario.extra if again == self.scenario.verb else WEB
         run = self.fleet.play(again, **extra)
         if run.rc and again == "confirm" and self.power_lost:
-            assert "it is not running here, and it ran before the move. The source copy is kept; start or repair the guest, or revert." in run.error
+            assert "It ran before. The source copy is kept; start or repair the guest, or revert." in run.error
             self._stands()
             run = self.fleet.play(again, **extra)
         run.ok()

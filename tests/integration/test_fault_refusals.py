@@ -294,7 +294,7 @@ def test_a_guest_that_ignores_its_shutdown(lab: Lab, guests: Guests, fleet: Flee
     guest.exec("touch", "/run/ignore-shutdown")
     boot_id = subject.boot_id
     stubborn = {"migrate_shutdown_timeout": 4, "migrate_shutdown_retry_interval": 2}
-    one_paragraph(fleet.resize("web", "large", **stubborn), "web", "4 s", "left running", "as before", "kvm1")
+    one_paragraph(fleet.resize("web", "large", **stubborn), "web", "4 s", "and runs. Should it follow later, libvirt restarts it", "as before", "kvm1")
     subject.is_untouched(boot_id)
     moved = fleet.resize("web", "large", **stubborn, migrate_on_shutdown_timeout="destroy").ok().migration
     assert moved["stopped_by"] == "destroy"

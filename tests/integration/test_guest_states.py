@@ -69,7 +69,7 @@ def test_a_guest_that_was_saved_after_the_switch(lab: Lab, fleet: Fleet, guest: 
     fleet.play("resize", instance="web", flavor="medium", target_host="kvm1").ok()
     boot_id = subject.boot_id
     host.virsh("managedsave", "web")
-    assert "it ran before the resize and does not run now" in fleet.play("confirm", instance="web").refused()
+    assert "it is shut off (its memory was saved). It ran before." in fleet.play("confirm", instance="web").refused()
     assert "virsh managedsave-remove" in fleet.play("revert", instance="web").refused()
     host.virsh("start", "web")
     assert subject.boot_id == boot_id

@@ -101,3 +101,59 @@ def test_what_a_driver_does_not_support_has_a_default_and_other_errors_show(conn
 def test_capabilities_of_qemu_are_told(qemu: libvirt.virConnect) -> None:
     assert "<host>" in _libvirt.host_capabilities(qemu)
     assert "<machine>pc-q35" in _libvirt.domain_capabilities(qemu, "x86_64", "qemu", None, "q35")
+
+
+class TestThaw:
+    """A guest whose filesystems were frozen for a layer is thawed, or the run says that it is not; the guest and its layers are real."""
+
+    class Frozen:
+        """A real guest whose agent freezes it, and that libvirt cannot thaw."""
+
+        def __init__(self, domain, thaws):
+            self.domain, self.thaws, self.frozen = domain, thaws, False
+
+        def __getattr__(self, name):
+            return getattr(self.domain, name)
+
+        def snapshotCreateXML(self, xml, flags):  # noqa: N802
+            made = self.domain.snapshotCreateXML(xml, flags & ~libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
+            if flags & libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE:
+                self.frozen = True
+                raise libvirt.libvirtError("guest agent is not responding: thaw")
+            return made
+
+        def ask(self, command, timeout=5):
+            name = command["execute"]
+            if name == "guest-fsfreeze-thaw":
+                self.thaws -= 1
+                self.frozen = self.thaws > 0
+            return {"return": ("frozen" if self.frozen else "thawed") if name == "guest-fsfreeze-status" else 1}
+
+    @pytest.fixture
+    def layered(self, guest, qemu_img, images, monkeypatch):
+        def layer(thaws):
+            qemu_img("create -q -f qcow2 web1.qcow2 1M")
+            frozen = self.Frozen(guest("web1", {"vda": f"{images}/web1.qcow2"}, running=True), thaws)
+            monkeypatch.setattr(_libvirt, "agent_command", lambda domain, command, timeout=5: frozen.ask(command))
+            return frozen, lambda: _libvirt.layer_disks(frozen, {"vda": f"{images}/web1.layer"}, [], quiesce=True)
+
+        return layer
+
+    def test_where_only_the_thaw_fails_the_guest_is_thawed_and_the_layer_is_there_once(self, layered, images):
+        frozen, layer = layered(thaws=2)
+        assert layer() is True
+        assert frozen.frozen is False
+        assert _libvirt.live_xml(frozen).count(f"{images}/web1.layer") == 1
+
+    def test_where_the_agent_does_not_thaw_it_the_run_says_so(self, layered):
+        frozen, layer = layered(thaws=100)
+        for act in (layer, lambda: _libvirt.require_thawed(frozen)):
+            with pytest.raises(KvmfleetError, match="virsh domfsthaw web1") as caught:
+                act()
+            assert caught.value.code == "guest_frozen"
+
+    def test_the_undo_of_a_run_that_died_meanwhile_thaws_it(self, layered):
+        frozen, _layer = layered(thaws=1)
+        frozen.frozen = True
+        _libvirt.require_thawed(frozen)
+        assert frozen.frozen is False
