@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from support.faults import SWITCH, Task, one_paragraph, play_and_meddle
+from support.faults import SWITCH, Task, eventually, one_paragraph, play_and_meddle
 from support.fleet import Fleet, Run
 from support.guest import Guest, Guests
 from support.hands import DATA_DISK, HANDS, Hand, SlowShutdown, disks_of
@@ -212,7 +212,7 @@ class MeddlingSweep(Sweep):
             assert not self.scenario.running or "shut off" in (self.kind.leaves or ()), "it is off"
             guest.host.virsh("start", "web")
         host = subject.runs_once_with_its_data()
-        assert "<on_poweroff>destroy<" in guest.host.virsh("dumpxml", "web")
+        eventually(lambda: "<on_poweroff>destroy<" in guest.host.virsh("dumpxml", "web"), "it stays off again where it powers off")
         if self.early or self.late:
             expected = {*self.early, *(() if "revert" in self.settled_by else self.late)}
             lost = expected - set(guest.exec("cat", MARKS).split())
