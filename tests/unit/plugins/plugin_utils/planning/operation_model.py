@@ -583,7 +583,7 @@ def check(world: World) -> None:
     world = world._replace(away=False)
     if world.hung or world.source.use or world.destination.use:
         # A recovery in spite of what others did ends it, or keeps it open until they have taken that back.
-        tried = recovered(world)
+        tried = recovered(world)._replace(acted=world.acted)
         invariants(tried)
         check_recovery(taken_back(tried))
     check_recovery(taken_back(world))

@@ -80,14 +80,21 @@ def test_a_guest_without_its_agent_is_confirmed_only_where_somebody_says_so(with
 
 
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
-@pytest.mark.parametrize("calls", [MOVE, PRECOPY])
 @pytest.mark.parametrize("hand", HANDS)
-def test_whatever_others_do_to_its_files_nobody_loses_anything(hand, calls, verb):
+def test_whatever_others_do_to_its_files_nobody_loses_anything(hand, verb):
     """A snapshot, a detached disk, one that another guest has, a linked clone, a host that hangs: at any point, and it ends once that was taken back."""
-    reached = explore(world_before(True, verb, faults=1, calls=calls)._replace(hands=(hand,)))
+    reached = explore(world_before(True, verb, faults=1, calls=PRECOPY)._replace(hands=(hand,)))
     ends = {(world.source.record.status, world.destination.record.status) for world in reached if world.source.record and world.destination.record}
     expected = {"recover": "error", "confirm": "confirmed", "revert": "reverted"}[verb]
     assert {("finished", "finished"), (expected, expected)} <= ends
+
+
+@pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
+@pytest.mark.parametrize("more", [{"acts": 1}, {"slow": True}, {"hands": (HANG,)}, {"hands": (CLONE,)}], ids=["guest acts", "slow", "hang", "clone"])
+@pytest.mark.parametrize("hand", [SNAPSHOT, DETACHED, ELSEWHERE, CLONE])
+def test_two_acts_in_one_operation(hand, more, verb):
+    """What the guest does and what somebody does to its files; or two things that somebody does, one to each copy."""
+    explore(world_before(True, verb, faults=0, calls=PRECOPY)._replace(**{**more, "hands": (hand, *more.get("hands", ()))}))
 
 
 @pytest.mark.parametrize("hand", [SNAPSHOT, DETACHED, ELSEWHERE, CLONE])
