@@ -30,7 +30,7 @@ MODULE = """
 from ansible.module_utils.basic import AnsibleModule
 import json
 
-options = ("name", "image_directories", "digests", "state_path", "host", "gathered_at", "gathered_by", "run", "aggregates", "enabled", "images_path",
+options = ("name", "flavor", "image_directories", "digests", "state_path", "host", "gathered_at", "gathered_by", "run", "aggregates", "enabled", "images_path",
            "reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb", "cpu_dedicated_set", "disk_directories", "mappings", "hang_timeout")
 AnsibleModule({name: {"type": "raw"} for name in options}).exit_json(changed=False, **json.loads(%r))
 """

@@ -33,8 +33,12 @@ BLANK = {
 
 def as_ini(fleet: Fleet) -> None:
     """What an inventory in INI would hand over: text, and a list that is none."""
-    (directory,) = fleet.vars["kvmfleet_image_directories"]
-    fleet.vars.update(kvmfleet_image_directories=directory, kvmfleet_history_days="90", kvmfleet_become="true", kvmfleet_migration_bandwidth_limit="500M")
+    fleet.vars.update(
+        kvmfleet_image_directories="/var/lib/libvirt/images/",
+        kvmfleet_history_days="90",
+        kvmfleet_become="true",
+        kvmfleet_migration_bandwidth_limit="500M",
+    )
     fleet.vars["kvmfleet_flavors"] = {name: {key: str(value) for key, value in flavor.items()} for name, flavor in fleet.flavors.items()}
     for host in fleet.hosts.values():
         host.update(kvmfleet_enabled="True", kvmfleet_maintenance="false")
