@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +21,22 @@ from ._image_header import strings
 from ._image_store import PART_SUFFIX, STORE, lock_name
 from ._image_use import Uses
 from ._journal import Journal
+from ._names import if_there
 from ._state_dir import StateDir, sync_directory
 
 BUSY = "a fetch or a look that runs now"
-_NAME = re.compile(r"^([0-9a-f]{64})\.(qcow2|raw)(?:\.part)?$")
+_NAME = re.compile(r"^([0-9a-f]{64})\.(qcow2|raw)(?:(?:\.([0-9a-f]{8}))?\.part)?$")
+BUSY_ELSEWHERE = "a fetch of another host, which shares this directory, within the last day"
 _DAY = 24 * 3600.0
+_TIME_GRAIN = 2.0  # seconds, of the coarsest filesystem
 
 
 @dataclass
 class Image:
-    """One file of the store. `bytes` are those on the disk; `last_used` is when it was written or when the last operation on a guest with it ended."""
+    """One file of the store. `bytes` are those on the disk; `last_used` is when it was written or when the last operation on a guest with it ended.
+
+    `modified` is the time of the file, and `fetched_by` is the identity of the host that a partial one belongs to.
+    """
 
     path: str
     sha256: str
@@ -40,14 +47,24 @@ class Image:
     bytes: int
     last_used: float
     used_by: list[str] = field(default_factory=list)
+    modified: float = 0.0
+    fetched_by: str | None = None
 
 
 @contextlib.contextmanager
-def examined(connection: Any, state: StateDir, images_path: str, directories: Iterable[str]) -> Iterator[tuple[list[Image], dict[str, str]]]:
-    """The images with their uses, and disks whose chain cannot be read, with the reason.
+def examined(
+    connection: Any,
+    state: StateDir,
+    images_path: str,
+    directories: Iterable[str],
+    digests: Iterable[str] = (),
+    elsewhere: Iterable[Mapping[str, Any]] = (),
+) -> Iterator[tuple[list[Image], Uses]]:
+    """The images with their uses, and all uses of this host: those of `digests` wherever an image lies, and `unreadable`, disks whose chain cannot be known.
 
     While the block runs no fetch can begin and no look can find an image that has no use: their locks are held.
 
+    :param elsewhere: what other hosts have answered, `host` and its `uses`. They count where they are of the same file, as on storage that hosts share.
     :raises KvmfleetError: `image_is_symlink` where the store is a link, since what it leads to may be anybody's.
     """
     store = _qemu_img.check_path(os.path.join(images_path, STORE), [images_path])
@@ -61,11 +78,27 @@ def examined(connection: Any, state: StateDir, images_path: str, directories: It
                 if exc.code != "locked":
                     raise
         images = _images(store, _last_operations(state))
-        uses = Uses(image.path for image in images if not image.partial)
+        own = (state.read("host", "identity") or {}).get("digits")
+        uses = Uses((image.path for image in images if not image.partial), digests)
         uses.of_host(connection, state, [images_path, *directories])
         for image in images:
             image.used_by = sorted(uses.found.get(image.path, ())) + ([] if image.sha256 in held else [BUSY])
-        yield images, uses.unreadable
+            image.used_by += sorted({f"{by} on {other['host']}" for other in elsewhere for by in _same(image, other["uses"].get(image.sha256, {}))})
+            if image.fetched_by not in (None, own) and time.time() - image.last_used < _DAY:
+                image.used_by.append(BUSY_ELSEWHERE)
+        yield images, uses
+
+
+def _same(image: Image, uses: Mapping[str, Iterable[Iterable[int]]]) -> Iterator[str]:
+    """Those of another host's uses of an image with this content that are, or may be, of this very file.
+
+    Hosts that share a directory see the same length and time of a file, whatever they call it; a copy that each of them fetched has a time of its own.
+    A use of which no file was found, as in storage that is not mounted, is taken for one of this file.
+    """
+    for by, files in () if image.partial else uses.items():
+        found = [tuple(file) for file in files]
+        if not found or any(size == image.size_bytes and abs(modified - image.modified) <= _TIME_GRAIN for size, modified in found):
+            yield by
 
 
 def choose(images: Iterable[Image], now: float, *, older_than: float | None, keep_bytes: int | None) -> list[Image]:
@@ -89,7 +122,8 @@ def remove(state: StateDir, images: Iterable[Image]) -> None:
     """Remove images that `examined` found unused, within its block."""
     directories = set()
     for image in images:
-        os.unlink(image.path)
+        with if_there():  # a host that shares the directory may have removed it
+            os.unlink(image.path)
         _identity.forget(state, image.path)
         directories.add(os.path.dirname(image.path))
     for directory in directories:
@@ -118,6 +152,8 @@ def _images(store: str, last_operations: dict[str, float]) -> list[Image]:
                 size_bytes=status.st_size,
                 bytes=status.st_blocks * 512,
                 last_used=max(status.st_mtime, 0.0 if partial else last_operations.get(name[1], 0.0)),
+                modified=status.st_mtime,
+                fetched_by=name[3],
             )
         )
     return found

@@ -64,11 +64,11 @@ class Server:
         self.digest = os.path.join(self.directory, "digest")
 
     def open(
-        self, *, address: str, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0, transport: str = "nbdkit"
+        self, *, address: str | None, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0, transport: str = "nbdkit"
     ) -> int:
         """Serve the (still empty) directory; a channel left by an earlier run is closed first.
 
-        :param address: the local address to listen on; :param key: one-time key, 64 hexadecimal digits.
+        :param address: the local address to listen on, None for all of the peer's kind; :param key: one-time key, 64 hexadecimal digits.
         :param peer: the only address that is let in; :param bandwidth_limit: bytes a second over all connections, 0 for none.
         :param transport: one of `_serving.TRANSPORTS`.
         :returns: the TCP port.
@@ -80,17 +80,18 @@ class Server:
         spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer}
         spec.update(bandwidth_limit=bandwidth_limit, transport=transport)
         _sessions.detach(lambda: _Supervisor(self, spec).run())
+        where = f"on {address}" if address is not None else f"for {peer}"
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             started = self._state()
             if started.get("error"):
                 self.close()
-                raise KvmfleetError("channel_failed", f"{transport} could not serve on {address}: {started['error']}", address=address)
+                raise KvmfleetError("channel_failed", f"{transport} could not serve {where}: {started['error']}", address=address)
             if started.get("port"):
                 return int(started["port"])
             time.sleep(0.02)
         self.close()
-        raise KvmfleetError("channel_failed", f"{transport} did not listen on {address} within {_START_TIMEOUT:g} s.", address=address)
+        raise KvmfleetError("channel_failed", f"{transport} did not listen {where} within {_START_TIMEOUT:g} s.", address=address)
 
     @property
     def port(self) -> int | None:

@@ -69,7 +69,7 @@ class ImageStore:
             )
 
     def fetch(self, base: dict[str, Any], fill: Callable[[str, int], int]) -> tuple[str, int]:
-        """Fetch the base unless it came meanwhile; one fetch a host, others wait for it and find it.
+        """Fetch the base unless it came meanwhile; one fetch a host, others wait for it and find it. Hosts that share the store fetch apart from each other.
 
         :param fill: `fill(path, size)` writes the file and returns the bytes that travelled.
             It goes on with what an earlier fetch has left, and what it leaves itself when it breaks is kept.
@@ -77,14 +77,13 @@ class ImageStore:
         :raises KvmfleetError: `image_is_symlink` where a link lies in the way of what would be written.
         """
         directory = os.path.join(self.images_path, STORE)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o755)
+        _whole_file.make_directory(directory, 0o755)
         path = os.path.join(directory, f"{base['sha256']}.{base['format']}")
         with self._locked(base):
             found = self._find(base)
             if found is not None:
                 return found, 0
-            part = _qemu_img.check_path(path + PART_SUFFIX, [self.images_path])
+            part = _qemu_img.check_path(f"{path}.{self.state.identity()}{PART_SUFFIX}", [self.images_path])
             below = self._below(base)
             self._require_space(directory, part, base)
             continued = os.path.lexists(part)
@@ -99,7 +98,7 @@ class ImageStore:
                 self._prove(part, _identity.combined(content, base["backing"]), base, below)
                 # Read-only for everyone: no tool may commit an overlay into a file that other guests stand on.
                 _whole_file.complete(part, _READ_ONLY)
-                _whole_file.replace(part, path)
+                path = self._name(part, path, base)
             except BaseException as exc:
                 with contextlib.suppress(FileNotFoundError):
                     if getattr(exc, "code", BROKE) in _KEPT:
@@ -109,6 +108,20 @@ class ImageStore:
                 raise
             _identity.remember(self.state, path, content, base["backing"])
         return path, sent
+
+    def _name(self, part: str, path: str, base: dict[str, Any]) -> str:
+        """Give a complete image its name. Another host that shares the store may have been faster, and guests may stand on its file already."""
+        try:
+            _whole_file.publish(part, path)
+        except KvmfleetError as exc:
+            if exc.code != "path_taken":
+                raise
+            if not self._has_content(path, base):
+                raise KvmfleetError(
+                    "base_differs", f"{path} does not contain what its name says. Move it away, unless a guest stands on it.", path=path, need=base["sha256"]
+                ) from None
+            _guest_files.remove_unfinished([part])
+        return path
 
     def _below(self, base: dict[str, Any]) -> str | None:
         """Where the image that a layer stands on is here."""

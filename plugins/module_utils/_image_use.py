@@ -28,11 +28,13 @@ _SHA256 = 64
 class Uses:
     """Collects the uses of some images.
 
-    :param images: real paths of images whose file names begin with their SHA-256.
+    :param images: real paths of images whose file names begin with their SHA-256; :param digests: of images that other hosts have.
     """
 
-    def __init__(self, images: Iterable[str]) -> None:
+    def __init__(self, images: Iterable[str], digests: Iterable[str] = ()) -> None:
         self.found: dict[str, set[str]] = defaultdict(set)
+        self.of_digests: dict[str, dict[str, set[tuple[int, float]]]] = {digest: defaultdict(set) for digest in digests}
+        """Digest -> who uses an image with it -> length and time of each file with it that he is known to use."""
         self.unreadable: dict[str, str] = {}
         self._paths = set(images)
         self._digests = {os.path.basename(path)[:_SHA256]: path for path in self._paths}
@@ -53,10 +55,16 @@ class Uses:
         for digest, path in self._digests.items():
             if digest in text:
                 self.found[path].add(by)
-        if text.startswith("/") and "\0" not in text:
-            real = os.path.realpath(text)
-            if real in self._paths:
-                self.found[real].add(by)
+        real = os.path.realpath(text) if text.startswith("/") and "\0" not in text else ""
+        if real in self._paths:
+            self.found[real].add(by)
+        for digest, uses in self.of_digests.items():
+            if digest in text or digest in real:
+                files = uses[by]
+                with contextlib.suppress(OSError):
+                    if digest in os.path.basename(real):
+                        status = os.stat(real)
+                        files.add((status.st_size, status.st_mtime))
 
     def _of_journal(self, state: StateDir) -> None:
         for record in Journal(state).all():

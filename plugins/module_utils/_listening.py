@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A listening TCP socket that only one address can reach, and the address that this host has for another one.
+"""A listening TCP socket that only one address can reach, and the way from this host to another one.
 
 nbdkit's filter `ip` refuses every rule with an address in Debian 12 (1.32), so the kernel does it: what another address sends to the socket is
 dropped before it becomes a connection. nbdkit inherits the socket, which outlives it: a server that is started again serves the same port.
@@ -16,6 +16,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ._errors import KvmfleetError
 
@@ -26,13 +27,23 @@ _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets from the start of the IP he
 _SOURCE_OFFSET = {4: 12, 6: 8}
 
 
-def listen(address: str, ports: Iterable[int], peer: str | None = None, dead_after: float = 60.0) -> socket.socket:
+class Way(NamedTuple):
+    """How this host reaches another one: the `address` that its name means here, and the `local_address` that the other one sees."""
+
+    address: str
+    local_address: str
+
+
+def listen(address: str | None, ports: Iterable[int], peer: str | None = None, dead_after: float = 60.0) -> socket.socket:
     """Listen on the first free port.
 
-    :param address: the local address, or a name of it; :param peer: the only address that is let in.
+    :param address: the local address, or a name of it. None for all addresses of the peer's kind, of which only the peer gets through: what a host
+        calls itself (127.0.1.1, the other kind of address) need not be where others find it.
+    :param peer: the only address that is let in.
     :param dead_after: seconds without a sign of life after which a connection is dropped, so that a host that vanished does not keep it open.
     """
-    family, _kind, _protocol, _name, target = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
+    local = ("::" if _parsed(peer).version == 6 else "0.0.0.0") if address is None else address  # noqa: S104 - the filter lets the peer alone in
+    family, _kind, _protocol, _name, target = socket.getaddrinfo(local, None, type=socket.SOCK_STREAM)[0]
     for port in ports:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -52,15 +63,35 @@ def listen(address: str, ports: Iterable[int], peer: str | None = None, dead_aft
     raise OSError(errno.EADDRINUSE, "all ports are in use")
 
 
-def address_towards(other: str) -> str:
-    """The address from which this host reaches another one. Nothing is sent."""
+def way_to(other: str) -> Way:
+    """The way to another host, by the first of its addresses that this host has a route to. Nothing is sent.
+
+    :raises KvmfleetError: `no_route`.
+    """
+    reason: OSError | None = None
     try:
-        family, kind, protocol, _name, target = socket.getaddrinfo(other, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(target)
-            return probe.getsockname()[0].partition("%")[0]
+        for family, kind, protocol, _name, target in socket.getaddrinfo(other, 9, type=socket.SOCK_DGRAM):
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.connect(target)
+                    return Way(target[0], probe.getsockname()[0].partition("%")[0])
+            except OSError as exc:
+                reason = reason or exc
     except OSError as exc:
-        raise KvmfleetError("no_route", f"This host has no way to {other}: {exc}.", address=other) from exc
+        reason = exc
+    raise KvmfleetError("no_route", f"This host has no way to {other}: {reason}.", address=other) from reason
+
+
+def found_way(other: str | None) -> dict[str, str | None]:
+    """The same as results of a module: `source_address` and `local_address`, or why there are none (`no_way`)."""
+    found: dict[str, str | None] = {"source_address": None, "local_address": None, "no_way": None}
+    if other:
+        try:
+            way = way_to(other)
+            found.update(source_address=way.address, local_address=way.local_address)
+        except KvmfleetError as exc:
+            found["no_way"] = exc.message.rstrip(".")
+    return found
 
 
 def _give_up_after(listener: socket.socket, seconds: float) -> None:
@@ -71,11 +102,15 @@ def _give_up_after(listener: socket.socket, seconds: float) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
 
 
-def _admit_only(listener: socket.socket, peer: str) -> None:
+def _parsed(peer: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        source = ipaddress.ip_address(peer)
+        return ipaddress.ip_address(peer or "")
     except ValueError as exc:
         raise KvmfleetError("invalid_value", f"peer: expected an IP address, got {peer!r}.", value=peer) from exc
+
+
+def _admit_only(listener: socket.socket, peer: str) -> None:
+    source = _parsed(peer)
     if (source.version == 6) != (listener.family == socket.AF_INET6):
         raise KvmfleetError("invalid_value", f"peer: {peer} cannot reach an address of the other IP version.", value=peer)
     words = struct.unpack(f">{len(source.packed) // 4}I", source.packed)

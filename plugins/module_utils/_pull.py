@@ -50,7 +50,8 @@ class Client:
         self.directory = peer_directory(state, uuid)
         self.address, self.port, self.stall_timeout = address, port, stall_timeout
         self.progress = Progress(self.directory)
-        self.tool = "nbdcopy" if shutil.which("nbdcopy") else "qemu-img"
+        # libnbd calls a server by its IPv6 address in brackets, which GnuTLS at the other end takes for no name of a server.
+        self.tool = "nbdcopy" if ":" not in address and shutil.which("nbdcopy") else "qemu-img"
         self.spared = 0
         self._writebacks: list[Writeback] = []
         self._done = 0

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -89,6 +90,17 @@ class StateDir:
             sync_directory(directory)
         except OSError as exc:
             raise KvmfleetError("state_directory_unusable", f"The record {target} cannot be written: {exc}.", path=target) from exc
+
+    def identity(self) -> str:
+        """Eight hexadecimal digits, drawn once, that tell this host from the others that share a directory with it: names and machine IDs are cloned."""
+        known = self.read("host", "identity")
+        if known is None:
+            with self.lock("host-identity"):
+                known = self.read("host", "identity")
+                if known is None:
+                    known = {"digits": secrets.token_hex(4)}
+                    self.write("host", "identity", known)
+        return str(known["digits"])
 
     def remove(self, kind: str, name: str) -> bool:
         """Remove the record; False where there was none."""

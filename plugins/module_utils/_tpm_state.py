@@ -64,7 +64,7 @@ def write(instance_uuid: str, files: dict[str, str], unique: str) -> bool:
     target = directory(instance_uuid)
     if not files or os.path.lexists(target):
         return False
-    os.makedirs(DIRECTORY, mode=0o711, exist_ok=True)
+    _whole_file.make_directory(DIRECTORY, 0o711)
     contents = {name: base64.b64decode(content) for name, content in files.items()}
     # The mode is that which libvirt gives it: what lies below belongs to the user of swtpm, who must get there.
     try:

@@ -216,6 +216,15 @@ def stamp(path: str) -> dict[str, Any] | None:
         return None
 
 
+def make_directory(path: str, mode: int) -> None:
+    """A directory of this mode, whatever the umask lets nobody do; the mode of one that is there already is the site's own matter."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    os.chmod(path, mode)
+
+
 def sync_directory(path: str) -> None:
     """Make the directory's entries (renames, unlinks) durable."""
     with directory(path) as descriptor:

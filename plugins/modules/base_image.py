@@ -162,7 +162,15 @@ bytes_transferred:
   type: int
   returned: success
 local_address:
-  description: Address from which this host reaches O(source_address). V(null) without that.
+  description: Address from which this host reaches O(source_address). V(null) without that, and where it has no way there.
+  type: str
+  returned: success
+source_address:
+  description: The address that O(source_address) means to this host, which it can reach as far as its routes tell. V(null) if RV(local_address) is.
+  type: str
+  returned: success
+no_way:
+  description: Why this host has no way to O(source_address). The copy can travel through a tunnel then.
   type: str
   returned: success
 error_code:
@@ -183,7 +191,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_sto
 from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
 from ansible_collections.kvmfleet.compute.plugins.module_utils._download import Download, url_of
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -251,9 +259,9 @@ def main():
     def act(module):
         params = module.params
         state = StateDir(params["state_path"])
-        local_address = address_towards(params["source_address"]) if params["source_address"] else None
+        way = found_way(params["source_address"])
         with contextlib.nullcontext() if params["migration_uuid"] is None or module.check_mode else working(params, state):
-            return dict(provide(params, state, module.check_mode), local_address=local_address)
+            return dict(provide(params, state, module.check_mode), **way)
 
     run(
         act,

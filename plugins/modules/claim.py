@@ -152,12 +152,20 @@ secrets:
   elements: str
   returned: when not in check mode
 local_address:
-  description: Address from which this host reaches O(source_address). V(null) without that.
+  description: Address from which this host reaches O(source_address). V(null) without that, and where it has no way there.
+  type: str
+  returned: when not in check mode
+source_address:
+  description: The address that O(source_address) means to this host, which it can reach as far as its routes tell. V(null) if RV(local_address) is.
+  type: str
+  returned: when not in check mode
+no_way:
+  description: Why this host has no way to O(source_address). The copy can travel through a tunnel then.
   type: str
   returned: when not in check mode
 error_code:
   description: >-
-    V(host_hangs), V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(no_route), V(pool_missing), V(pool_inactive),
+    V(host_hangs), V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(pool_missing), V(pool_inactive),
     V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(handed_value), V(format_failed), V(path_taken),
     V(invalid_directory) or V(operation_in_progress).
   type: str
@@ -186,7 +194,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -283,7 +291,7 @@ def main():
         journal = Journal(StateDir(params["state_path"]), params["lease"])
         if module.check_mode:
             return {"changed": True}
-        local_address = address_towards(params["source_address"]) if params["source_address"] else None
+        way = found_way(params["source_address"])
         with _libvirt.connect(params["uri"]) as conn:
             record = new_record(conn, params)
             claim = _admission.admit(
@@ -311,7 +319,7 @@ def main():
             "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
             "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
             "secrets": lacking,
-            "local_address": local_address,
+            **way,
         }
 
     run(

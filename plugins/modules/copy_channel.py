@@ -24,7 +24,10 @@ options:
     choices: [present, absent]
     default: present
   address:
-    description: Address of the source at which the channel is served. Required for O(state=present).
+    description:
+      - Address of the source at which the channel is served. Required for O(state=present).
+      - With O(peer) and without O(tunnel) it is served at all addresses of the peer's kind (IPv4 or IPv6), of which only the peer gets through. What a host
+        calls itself, such as V(127.0.1.1), need not be where others find it.
     type: str
   tunnel:
     description: Whether a tunnel leads to the channel. It is noted in the record of the source.
@@ -175,6 +178,8 @@ def open_channel(params, journal, record, server):
         whose = "that this host is known to hold" if params["lends"] else f"of migration {record['uuid']}"
         raise KvmfleetError("unknown_base", f"bases: {unknown} are not base images {whose}.")
     options = {name: params[name] for name in ("address", "ports", "peer", "bandwidth_limit", "key", "idle_timeout")}
+    if params["peer"] is not None and not params["tunnel"]:
+        options["address"] = None
     if options["bandwidth_limit"] < 0:
         raise KvmfleetError("invalid_value", "bandwidth_limit: expected bytes a second, or 0 for no limit.")
     port = server.open(transport=transport, **options)

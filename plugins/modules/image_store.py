@@ -15,6 +15,8 @@ description:
   - An image is used while anything refers to it, which is a guest, running or not, with any layer of its disks or a snapshot, the record of an operation
     that is not closed, with its sealed copy, a channel that shows the image, a fetch or look that runs, or any qcow2 file in O(images_path) or
     O(image_directories), whoever it belongs to.
+  - Hosts may share O(images_path). What others of them use is known where they were asked for the O(digests) of all images, and their answers are given
+    as O(elsewhere), as the playbook C(kvmfleet.compute.images) does.
   - It is checked under the lock under which images are fetched, so that an operation never loses an image that it has found.
 options:
   older_than:
@@ -36,6 +38,34 @@ options:
     type: list
     elements: path
     default: [/var/lib/libvirt/images]
+  host:
+    description: Inventory name of this host, for its RV(answer).
+    type: str
+  digests:
+    description: SHA-256 digests of images that other hosts have. What this host uses of them is returned as RV(answer).
+    type: list
+    elements: str
+    default: []
+  elsewhere:
+    description:
+      - What other hosts use, which have been asked for O(digests).
+      - It counts for an image here that is the same file, by its length and time, and where no file was found.
+      - Required to remove anything. It is V([]) for a host that shares nothing with any other.
+    type: list
+    elements: dict
+    suboptions:
+      host:
+        description: Inventory name of the host.
+        type: str
+        required: true
+      uses:
+        description: C(uses) of its RV(answer).
+        type: dict
+        required: true
+      unreadable:
+        description: C(unreadable) of its RV(answer).
+        type: dict
+        default: {}
 attributes:
   check_mode:
     support: full
@@ -63,6 +93,7 @@ EXAMPLES = r"""
   kvmfleet.compute.image_store:
     older_than: 30
     keep_bytes: 100G
+    elsewhere: []  # of a host that shares nothing
 """
 
 RETURN = r"""
@@ -96,8 +127,14 @@ images:
     last_used:
       description: When it was written or last had to do with an operation, in seconds since the epoch.
       type: float
+    modified:
+      description: When the file was written, in seconds since the epoch.
+      type: float
+    fetched_by:
+      description: Of a partial one, eight digits of the host that it belongs to. V(null) for any other.
+      type: str
     used_by:
-      description: What refers to it, in words. Empty for an unused one.
+      description: What refers to it, in words, also on other hosts where O(elsewhere) tells. Empty for an unused one.
       type: list
       elements: str
     removed:
@@ -111,6 +148,20 @@ freed_bytes:
   description: What the removed ones took.
   type: int
   returned: success
+answer:
+  description: What this host has to say to the others, as an element of their O(elsewhere).
+  type: dict
+  returned: success
+  contains:
+    host:
+      description: O(host).
+      type: str
+    uses:
+      description: For each of O(digests) that anything here refers to, what does, and length and time of each file that it refers to.
+      type: dict
+    unreadable:
+      description: RV(unreadable).
+      type: dict
 kept:
   description: Disks of copies that broke, which wait for the next operation of their instance. With a limit, those whose time is over are removed.
   type: list
@@ -141,9 +192,9 @@ unreadable:
   type: dict
   returned: success
 error_code:
-  description: V(host_hangs),
-    V(uses_unknown) if there are images to be removed and disks whose base images cannot be known, V(invalid_value) for negative numbers,
-    V(invalid_directory).
+  description: >-
+    V(host_hangs), V(uses_unknown) without O(elsewhere), or if there are images to be removed and disks whose base images cannot be known, V(invalid_value)
+    for negative numbers, V(invalid_directory).
   type: str
   returned: failure
 """
@@ -164,6 +215,13 @@ def chosen(params, images, unreadable):
     if all(value is None for value in limits.values()):
         return []
     going = _eviction.choose(images, time.time(), **limits)
+    if params["elsewhere"] is None:
+        raise KvmfleetError(
+            "uses_unknown",
+            "elsewhere: nobody has asked the other hosts what they use, and they may share this directory. Use the playbook kvmfleet.compute.images, or give "
+            "an empty list for a host that shares nothing.",
+        )
+    unreadable = {**unreadable, **{f"{disk} on {other['host']}": reason for other in params["elsewhere"] for disk, reason in other["unreadable"].items()}}
     if going and unreadable:
         reasons = "; ".join(f"{disk}: {reason}" for disk, reason in sorted(unreadable.items()))
         raise KvmfleetError(
@@ -177,8 +235,9 @@ def chosen(params, images, unreadable):
 def list_and_remove(conn, module):
     params = module.params
     state = StateDir(params["state_path"])
-    with _eviction.examined(conn, state, params["images_path"], params["image_directories"]) as (images, unreadable):
-        going = chosen(params, images, unreadable)
+    asked = {"digests": params["digests"], "elsewhere": params["elsewhere"] or ()}
+    with _eviction.examined(conn, state, params["images_path"], params["image_directories"], **asked) as (images, uses):
+        going = chosen(params, images, uses.unreadable)
         if not module.check_mode:
             _eviction.remove(state, going)
     wanted = params["older_than"] is not None or params["keep_bytes"] is not None
@@ -193,7 +252,12 @@ def list_and_remove(conn, module):
         "bytes": sum(image.bytes for image in left),
         "freed_bytes": sum(image.bytes for image in going),
         "kept": kept,
-        "unreadable": unreadable,
+        "unreadable": uses.unreadable,
+        "answer": {
+            "host": params["host"],
+            "uses": {digest: {by: sorted(files) for by, files in found.items()} for digest, found in uses.of_digests.items() if found},
+            "unreadable": uses.unreadable,
+        },
         "diff": {"before": {"images": [image.path for image in images]}, "after": {"images": [image.path for image in left]}},
     }
 
@@ -212,6 +276,17 @@ def main():
             keep_bytes={"type": "bytes"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
+            host={"type": "str"},
+            digests={"type": "list", "elements": "str", "default": []},
+            elsewhere={
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "uses": {"type": "dict", "required": True},
+                    "unreadable": {"type": "dict", "default": {}},
+                },
+            },
         ),
     )
 

@@ -139,3 +139,79 @@ def test_without_a_way_the_guest_is_not_touched(lab: Lab, guests: Guests, fleet:
     one_paragraph(fleet.play("migrate", **MOVE), "no way through ssh", "forwarding is forbidden", "as before")
     subject.is_untouched(boot_id)
     assert tunnels(lab) == ""
+
+
+@contextlib.contextmanager
+def calling_itself(host: Host, address: str) -> Iterator[None]:
+    """A host whose own name means an address of its loopback, as the installer of Debian writes it."""
+    host.sh(f"cp /etc/hosts /etc/hosts.kept && (echo '{address} {host.name}'; grep -v ' {host.name}$' /etc/hosts.kept) >/etc/hosts")
+    try:
+        yield
+    finally:
+        host.sh("mv /etc/hosts.kept /etc/hosts")
+
+
+@pytest.mark.slow
+def test_a_source_that_calls_itself_by_its_loopback_is_reached_straight(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """The destination knows where it is. It was the controller's ssh that all bytes went through."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    fleet.hosts["kvm1"]["kvmfleet_migration_address"] = "kvm1"
+    with calling_itself(lab["kvm1"], "127.0.1.1"):
+        migration = fleet.play("migrate", **MOVE).ok().migration
+    assert not migration["tunnel"]
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("confirm", instance="web", **QUICK).ok()
+
+
+@pytest.mark.slow
+def test_hosts_that_reach_each_other_by_ipv6_alone_copy_straight(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    rule = ("INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "!", "--dport", "22", "-j", "DROP")  # of IPv4
+    addresses = {"kvm1": "fd4b::1", "kvm2": "fd4b::2"}
+    for name, address in addresses.items():
+        lab[name].sh("echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 >/proc/sys/net/ipv6/conf/br0/disable_ipv6", check=False)
+        lab[name].run("ip", "-6", "address", "add", f"{address}/64", "dev", "br0", "nodad")
+    lab["kvm1"].run("iptables", "-A", *rule)
+    try:
+        fleet.hosts["kvm1"]["kvmfleet_migration_address"] = "fd4b::1"
+        migration = fleet.play("migrate", **MOVE).ok().migration
+    finally:
+        lab["kvm1"].run("iptables", "-D", *rule)
+        for name, address in addresses.items():
+            lab[name].run("ip", "-6", "address", "del", f"{address}/64", "dev", "br0")
+    assert not migration["tunnel"]
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("confirm", instance="web", **QUICK).ok()
+
+
+@pytest.mark.slow
+def test_a_source_whose_name_the_destination_does_not_know_sends_through_ssh(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    fleet.hosts["kvm1"]["kvmfleet_migration_address"] = "no.such.host.invalid"
+    one_paragraph(fleet.play("migrate", migrate_tunnel="never", **MOVE), "kvm2 has no way", "as before")
+    run = fleet.play("migrate", **MOVE).ok()
+    assert run.migration["tunnel"]
+    assert "travels through ssh and the controller, since kvm2 has no way" in run.said
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("confirm", instance="web", **QUICK).ok()
+
+
+@pytest.mark.slow
+def test_a_source_without_a_free_port_sends_through_ssh(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """It cannot open the channel where others look for it; on its loopback it can."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    address = lab["kvm1"].sh("hostname -I").split()[0]
+    holding = f"import socket, time; s = socket.create_server(('{address}', 49300)); time.sleep(600)"
+    lab["kvm1"].sh(f'nohup python3 -c "{holding}" >/dev/null 2>&1 & echo $! >/run/holding.pid')
+    try:
+        run = fleet.play("migrate", migrate_ports="49300", **MOVE).ok()
+    finally:
+        lab["kvm1"].sh("kill $(cat /run/holding.pid)")
+    assert run.migration["tunnel"]
+    assert "since kvm1 cannot open it" in run.said
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("confirm", instance="web", **QUICK).ok()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from support.definition import add_devices
 from support.faults import Subject, impatient, never_read, one_paragraph
 from support.fleet import Fleet, Run
 from support.guest import Guests
-from support.lab import IMAGES, Lab
+from support.lab import IMAGES, STATE, Lab
 
 RESIZE = {"instance": "web", "flavor": "large"}
 PLANTED, DATA_FILE, LINKED = "/root/kvmfleet-secret", "/root/kvmfleet-data.raw", "/root/kvmfleet-linked"
@@ -257,7 +258,8 @@ def test_links_that_wait_at_the_destination(lab: Lab, guests: Guests, fleet: Fle
     host = lab["kvm2"]
     lab.call("base", "remove", DEFAULT_NAME, "--host", "kvm2", check=False)  # guests of other tests bring it there, and then nothing is fetched
     base = f"{IMAGES}/_base/{lab['kvm1'].sha256(f'{IMAGES}/base/kvmfleet-guest.qcow2')}.qcow2"
-    for planted in (f"{IMAGES}/web.qcow2", f"{base}.part", f"{IMAGES}/_base"):
+    host.sh(f"mkdir -p {STATE}/host && echo '{json.dumps({'digits': '0badcafe', 'schema_version': 1})}' >{STATE}/host/identity.json")
+    for planted in (f"{IMAGES}/web.qcow2", f"{base}.0badcafe.part", f"{IMAGES}/_base"):
         with never_read([host], PLANTED):
             host.sh(f"mkdir -p $(dirname {planted}) && ln -s {PLANTED} {planted}")
             answer = one_paragraph(fleet.resize("web", "large"), "web", "kvm2", planted)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -158,7 +159,8 @@ def test_an_image_store_whose_link_breaks(move: Move, capsys: pytest.CaptureFixt
     lab, (vda, vdb) = move.lab, (f"{move.digests['vda']}.qcow2", f"{move.digests['vdb']}.raw")
     give(move, "kvm4", SERVED, by_content=True)
     size = on_machine(lab, "kvm4", f"{SERVED}/{vda}").stat().st_size
-    lab["kvm2"].sh(f"mkdir -p {STORE} && head -c 1000000 /dev/urandom >{STORE}/{vdb}.part")
+    known = json.dumps({"digits": "0badcafe", "schema_version": 1})
+    lab["kvm2"].sh(f"mkdir -p {STORE} {STATE}/host && head -c 1000000 /dev/urandom >{STORE}/{vdb}.0badcafe.part && echo '{known}' >{STATE}/host/identity.json")
     with web_server(lab["kvm4"], breaks=2, until=8 * MIB) as url:
         migration, sent = move.to_kvm2(migrate_image_store_url=url)
         asked = lab["kvm4"].sh(f"cat {LOG}").splitlines()

@@ -348,3 +348,21 @@ def test_a_swap_disk_on_storage_that_both_hosts_share(lab: Lab, fleet: Fleet, sh
             assert host.sh(listing).split() == sorted([*before, "web-swap.qcow2"])
     assert subject.runs_once_with_its_data() == "kvm1"
     assert host.sh(listing).split() == sorted([*before, "web-swap-2.qcow2"])
+
+
+@pytest.mark.slow
+def test_a_base_that_a_guest_of_another_host_stands_on_is_not_removed(lab: Lab, guests: Guests, fleet: Fleet, shared: str) -> None:
+    """kvm1 fetches its base images into a directory that kvm2 sees too, where a guest has its own disk over one of them."""
+    guest, host = guests.create("web", "kvm2", start=False), lab["kvm2"]
+    base = f"{shared}/_base/{host.sha256(f'{IMAGES}/base/kvmfleet-guest.qcow2')}.qcow2"
+    host.sh(f"mkdir {shared}/_base && cp {IMAGES}/base/kvmfleet-guest.qcow2 {base}")
+    host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {base} {guest.disk}")
+    fleet.hosts["kvm1"]["kvmfleet_images_path"] = shared
+    kept = fleet.play("images", keep_bytes="0").ok()
+    assert kept.changed == 0
+    assert "guest web on kvm2" in kept.said
+    assert "Nothing is removed, since kvm2 did not say" in fleet.play("images", "--limit", "kvm1", keep_bytes="0").refused()
+    guests.delete_all()
+    assert host.exists(base)
+    assert fleet.play("images", keep_bytes="0").ok().recap["kvm1"]["changed"] == 1
+    assert not host.exists(base)

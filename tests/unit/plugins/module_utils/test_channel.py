@@ -45,8 +45,8 @@ def transport(request):
     return request.param
 
 
-def client(tmp_path, port, key):
-    return Client(StateDir(str(tmp_path / "destination")), "m-1", address="127.0.0.1", port=port, key=key, stall_timeout=10)
+def client(tmp_path, port, key, address="127.0.0.1"):
+    return Client(StateDir(str(tmp_path / "destination")), "m-1", address=address, port=port, key=key, stall_timeout=10)
 
 
 def gone(port):
@@ -78,6 +78,21 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key, transp
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
     assert digest == tree(str(tmp_path / "copy"))
     assert not os.path.exists(tmp_path / "destination" / "exports" / "m-1.peer")
+
+
+def test_files_arrive_between_hosts_that_have_ipv6_alone(tmp_path, server, key, transport):
+    """Where the source listens for its peer, whatever it calls itself."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    disk = tmp_path / "disk"
+    disk.write_bytes(os.urandom(300_001))
+    port = server.open(address=None, peer="::1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
+    server.offer_file("vda", str(disk))
+    with client(tmp_path, port, key, address="::1") as peer:
+        peer.copy("vda", str(tmp_path / "copy"), os.path.getsize(disk))
+    assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
 
 
 def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key, transport):

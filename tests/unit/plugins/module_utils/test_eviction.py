@@ -20,6 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import Kv
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_header import backing_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import lock_name
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 DAY = 24 * 3600
 A, B, C = (letter * 64 for letter in "abc")
@@ -39,8 +40,8 @@ def store(images: Path) -> Path:
 
 def used(qemu: Any, state: Any, images: Path) -> dict[str, list[str]]:
     """Digest -> its uses, of the images that have any."""
-    with _eviction.examined(qemu, state, str(images), []) as (found, unreadable):
-        assert unreadable == {}
+    with _eviction.examined(qemu, state, str(images), []) as (found, uses):
+        assert uses.unreadable == {}
         return {image.sha256: image.used_by for image in found if image.used_by}
 
 
@@ -115,8 +116,8 @@ def test_a_volume_counts_and_one_that_nobody_finds_is_named(
         "<domain type='qemu'><name>web1</name><memory>65536</memory><os><type>hvm</type></os><devices><disk type='volume' device='disk'>"
         "<driver name='qemu' type='qcow2'/><source pool='vms' volume='volume.qcow2'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
     )
-    with _eviction.examined(qemu, state, str(images), []) as (_found, unreadable):
-        assert unreadable == {"vda of guest web1": "volume disk of format qcow2"}
+    with _eviction.examined(qemu, state, str(images), []) as (_found, uses):
+        assert uses.unreadable == {"vda of guest web1": "volume disk of format qcow2"}
     monkeypatch.setattr(_pools, "volume_path", lambda _connection, _pool, volume: f"{tmp_path}/{volume}")
     assert used(qemu, state, images) == {A: ["guest web1"]}
 
@@ -178,8 +179,8 @@ def test_a_disk_that_cannot_be_read_is_named(qemu: Any, state: Any, images: Path
     if content:
         disk.write_bytes(content)
     define(qemu, str(disk))
-    with _eviction.examined(qemu, state, str(images), []) as (_found, unreadable):
-        assert list(unreadable) == ["vda of guest web1"]
+    with _eviction.examined(qemu, state, str(images), []) as (_found, uses):
+        assert list(uses.unreadable) == ["vda of guest web1"]
 
 
 def header(name: bytes) -> bytes:
@@ -251,3 +252,77 @@ def test_the_last_operation_counts_as_use(qemu: Any, state: Any, images: Path, s
         assert ages[A] < 60
         assert ages[B] > DAY
         assert [image.sha256 for image in _eviction.choose(found, time.time(), older_than=1, keep_bytes=None)] == [B]
+
+
+def answer(qemu: Any, state: Any, directory: Path, host: str, digests: list[str]) -> dict[str, Any]:
+    """What a host says to the others of its uses, as the module does."""
+    with _eviction.examined(qemu, state, str(directory), [], digests=digests) as (_found, uses):
+        return {"host": host, "uses": {digest: {by: sorted(files) for by, files in of.items()} for digest, of in uses.of_digests.items() if of}}
+
+
+def used_with(qemu: Any, state: Any, images: Path, told: dict[str, Any]) -> dict[str, list[str]]:
+    with _eviction.examined(qemu, state, str(images), [], elsewhere=[told]) as (found, _uses):
+        return {image.sha256: image.used_by for image in found if image.used_by}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> tuple[Any, Path]:
+    """Another host: its state and its own directory of disks."""
+    (tmp_path / "own").mkdir()
+    return StateDir(str(tmp_path / "state-of-another")), tmp_path / "own"
+
+
+@pytest.mark.parametrize("name", ["{store}/{A}.raw", "{mount}/{A}.raw", "{link}"])
+def test_a_base_that_a_guest_of_another_host_stands_on_is_used(
+    qemu: Any, state: Any, images: Path, store: Path, elsewhere: tuple[Any, Path], tmp_path: Path, qemu_img: Any, name: str
+) -> None:
+    """Under the same path, where that host has mounted the directory, and through a link of its own."""
+    there, own = elsewhere
+    (tmp_path / "mount").symlink_to(store)
+    (tmp_path / "golden.img").symlink_to(store / f"{A}.raw")
+    backing = name.format(store=store, mount=tmp_path / "mount", link=tmp_path / "golden.img", A=A)
+    qemu_img(f"create -q -f qcow2 -b {backing} -F raw {own}/web1.qcow2")
+    told = answer(qemu, there, own, "kvm2", [A, B, C])
+    assert used(qemu, state, images) == {}
+    assert used_with(qemu, state, images, told) == {A: [f"file {own}/web1.qcow2 on kvm2"]}
+
+
+def test_a_copy_that_another_host_fetched_for_itself_is_not_this_one(
+    qemu: Any, state: Any, images: Path, store: Path, elsewhere: tuple[Any, Path], qemu_img: Any
+) -> None:
+    there, own = elsewhere
+    (own / "_base").mkdir()
+    (own / "_base" / f"{A}.raw").write_bytes((store / f"{A}.raw").read_bytes())
+    os.utime(own / "_base" / f"{A}.raw", (time.time() - 100, time.time() - 100))
+    qemu_img(f"create -q -f qcow2 -b {own}/_base/{A}.raw -F raw {own}/web1.qcow2")
+    told = answer(qemu, there, own, "kvm2", [A])
+    assert told["uses"][A]
+    assert used_with(qemu, state, images, told) == {}
+
+
+def test_a_use_whose_file_nobody_finds_counts(qemu: Any, state: Any, images: Path, store: Path, elsewhere: tuple[Any, Path], qemu_img: Any) -> None:
+    """Its storage is not mounted now, or the host is about to look for the base."""
+    there, own = elsewhere
+    qemu_img(f"create -q -u -f qcow2 -b /not/mounted/{A}.raw -F raw {own}/web1.qcow2 1M")
+    record(there, 1, "destination", [{"base": {"sha256": B, "path": "/elsewhere"}}])
+    told = answer(qemu, there, own, "kvm2", [A, B, C])
+    assert used_with(qemu, state, images, told) == {A: [f"file {own}/web1.qcow2 on kvm2"], B: ["operation of the destination on web1 on kvm2"]}
+
+
+def test_what_another_host_fetches_into_a_shared_store_is_left_to_it(qemu: Any, state: Any, images: Path, store: Path, elsewhere: tuple[Any, Path]) -> None:
+    there, _own = elsewhere
+    for host in (state, there):
+        (store / f"{A}.raw.{host.identity()}.part").write_bytes(b"x")
+    old = store / f"{B}.raw.{there.identity()}.part"
+    old.write_bytes(b"x")
+    os.utime(old, (time.time() - 2 * DAY,) * 2)
+    with _eviction.examined(qemu, state, str(images), []) as (found, _uses):
+        partial = {os.path.basename(image.path): image.used_by for image in found if image.partial}
+    assert partial == {f"{A}.raw.{state.identity()}.part": [], f"{A}.raw.{there.identity()}.part": [_eviction.BUSY_ELSEWHERE], old.name: []}
+
+
+def test_an_image_that_another_host_has_removed_meanwhile_is_gone(qemu: Any, state: Any, images: Path, store: Path) -> None:
+    with _eviction.examined(qemu, state, str(images), []) as (found, _uses):
+        (store / f"{A}.raw").unlink()
+        _eviction.remove(state, found)
+    assert sorted(path.name for path in store.iterdir()) == ["README", f"{'d' * 64}.raw"]

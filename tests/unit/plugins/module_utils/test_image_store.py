@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import threading
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _image_store
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import ImageStore
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 KINDS = {"raw": "", "qcow2": "-o cluster_size=64k", "compressed": "-c"}
 
@@ -103,7 +105,7 @@ def test_other_content_is_thrown_away(store: ImageStore, base: dict[str, Any], c
 
 def test_a_part_that_is_wrong_is_fetched_anew_and_a_right_one_is_continued(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
     (images / "_base").mkdir()
-    part = images / "_base" / f"{base['sha256']}.{base['format']}.part"
+    part = images / "_base" / f"{base['sha256']}.{base['format']}.{store.state.identity()}.part"
     part.write_bytes(b"wrong")
     filled: list[str] = []
     path, sent = store.fetch(base, copy_of(content, filled))
@@ -126,7 +128,7 @@ def test_a_planted_link_is_not_followed(store: ImageStore, base: dict[str, Any],
     else:
         elsewhere.write_text("precious")
         (images / "_base").mkdir()
-        (images / "_base" / f"{base['sha256']}.{base['format']}.part").symlink_to(elsewhere)
+        (images / "_base" / f"{base['sha256']}.{base['format']}.{store.state.identity()}.part").symlink_to(elsewhere)
     with pytest.raises(KvmfleetError) as refused:
         store.fetch(base, copy_of(content, []))
     assert refused.value.code == "image_is_symlink"
@@ -212,3 +214,58 @@ def test_a_layer_with_another_content_is_thrown_away(store: ImageStore, layer: t
         store.fetch(base, copy_of(content, []))
     assert caught.value.code == "base_differs"
     assert in_store(images) == []
+
+
+def test_two_hosts_that_share_the_store_do_not_destroy_each_others_fetch(
+    store: ImageStore, base: dict[str, Any], content: Path, images: Path, tmp_path: Path
+) -> None:
+    """Their locks are their own. Who is second finds the image of the first and takes nothing from under its guests."""
+    other = ImageStore(StateDir(str(tmp_path / "state-of-another")), str(images), [str(images)], set())
+    first: list[tuple[str, int]] = []
+
+    def overtaken(part: str, size: int) -> int:
+        Path(part).write_bytes(content.read_bytes()[:100])
+        first.append(store.fetch(base, copy_of(content, [])))
+        return copy_of(content, [])(part, size)
+
+    second = other.fetch(base, overtaken)
+    assert first[0][0] == second[0]
+    inode = os.stat(second[0]).st_ino
+    assert in_store(images) == [os.path.basename(second[0])]
+    assert hashlib.sha256(Path(second[0]).read_bytes()).hexdigest() == base["sha256"]
+    assert os.stat(store.look(base) or "").st_ino == inode
+
+
+def test_an_image_of_other_content_under_the_name_is_not_replaced(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
+    """Guests may stand on it, whatever has become of it."""
+    (images / "_base").mkdir()
+    path = images / "_base" / f"{base['sha256']}.{base['format']}"
+    path.write_bytes(b"spoilt")
+    with pytest.raises(KvmfleetError, match="does not contain what its name says") as caught:
+        store.fetch(base, copy_of(content, []))
+    assert caught.value.code == "base_differs"
+    assert path.read_bytes() == b"spoilt"
+    assert in_store(images) == [path.name]
+
+
+def test_every_user_gets_to_a_base_whatever_the_umask_is(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        path, _sent = store.fetch(base, copy_of(content, []))
+    finally:
+        os.umask(before)
+    assert os.stat(images / "_base").st_mode & 0o777 == 0o755
+    assert os.stat(path).st_mode & 0o777 == 0o444
+
+
+def test_no_directory_that_others_need_is_made_under_the_umask() -> None:
+    """What is not private is made with its mode told after that."""
+    rooms = Path(_image_store.__file__).parents[1]
+    made = [
+        f"{path.name}: {ast.unparse(node)}"
+        for room in ("module_utils", "modules")
+        for path in sorted((rooms / room).glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.mkdir", "os.makedirs") and "448" not in ast.unparse(node)
+    ]
+    assert made == []

@@ -11,7 +11,7 @@ import socket
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import address_towards, listen
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way, listen, way_to
 
 ANY_PORT = [0]
 
@@ -71,7 +71,43 @@ def test_the_next_port_is_taken_when_one_is_in_use():
 
 def test_the_address_towards_another_host_is_the_one_it_sees():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
-        assert address_towards("127.0.0.1") == connection.getsockname()[0]
+        assert way_to("127.0.0.1") == ("127.0.0.1", connection.getsockname()[0])
     with pytest.raises(KvmfleetError) as caught:
-        address_towards("no.such.host.invalid")
+        way_to("no.such.host.invalid")
     assert caught.value.code == "no_route"
+
+
+@pytest.mark.parametrize(("peer", "family", "everywhere"), [("127.0.0.2", socket.AF_INET, "0.0.0.0"), ("::1", socket.AF_INET6, "::")])  # noqa: S104
+def test_a_source_listens_where_its_peer_can_reach_it_whatever_it_calls_itself(peer, family, everywhere):
+    """Debian's own name of a host means 127.0.1.1; an IPv6-only peer reaches no IPv4 address."""
+    try:
+        listener = listen(None, ANY_PORT, peer)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listener:
+        assert (listener.family, listener.getsockname()[0]) == (family, everywhere)
+        assert reaches(peer, listener)
+        if family == socket.AF_INET:
+            assert not reaches("127.0.0.3", listener)
+
+
+def test_a_host_without_a_peer_does_not_listen_everywhere():
+    with pytest.raises(KvmfleetError, match="expected an IP address"):
+        listen(None, ANY_PORT)
+
+
+def test_the_way_is_the_first_address_that_there_is_a_route_to(monkeypatch):
+    """A name may have an IPv6 address although this host has no IPv6."""
+    known = socket.getaddrinfo("127.0.0.1", 9, type=socket.SOCK_DGRAM)
+    nowhere = (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("255.255.255.255", 9))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [nowhere, *known])
+    assert way_to("kvm1").address == "127.0.0.1"
+
+
+def test_no_way_is_an_answer_and_no_failure():
+    """The copy can travel through a tunnel."""
+    assert found_way("127.0.0.1") == {"source_address": "127.0.0.1", "local_address": "127.0.0.1", "no_way": None}
+    assert found_way(None) == {"source_address": None, "local_address": None, "no_way": None}
+    found = found_way("no.such.host.invalid")
+    assert (found["source_address"], found["local_address"]) == (None, None)
+    assert found["no_way"].startswith("This host has no way to no.such.host.invalid")

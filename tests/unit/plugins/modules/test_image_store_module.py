@@ -34,7 +34,9 @@ def act(qemu: Any, state: Any, images: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Run the module with these options."""
 
     def run(check: bool = False, **options: Any) -> dict[str, Any]:
-        params = {"older_than": None, "keep_bytes": None, "images_path": str(images), "image_directories": [], "state_path": state.path, **options}
+        limits = {"older_than": None, "keep_bytes": None}
+        paths = {"images_path": str(images), "image_directories": [], "state_path": state.path}
+        params = {**limits, **paths, "host": "kvm1", "digests": [], "elsewhere": [], **options}
         return image_store.list_and_remove(qemu, SimpleNamespace(params=params, check_mode=check))
 
     return run
@@ -77,3 +79,23 @@ def test_negative_limits_are_refused(act: Any, store: Path, wrong: dict[str, Any
     with pytest.raises(KvmfleetError) as caught:
         act(**wrong)
     assert caught.value.code == "invalid_value"
+
+
+def test_nothing_is_removed_before_the_other_hosts_were_asked(act: Any, store: Path) -> None:
+    with pytest.raises(KvmfleetError, match="nobody has asked the other hosts") as caught:
+        act(keep_bytes=0, elsewhere=None)
+    assert caught.value.code == "uses_unknown"
+    assert (store / f"{A}.raw").exists()
+    assert act(elsewhere=None)["changed"] is False
+
+
+def test_what_another_host_uses_stays_and_so_does_everything_while_it_cannot_tell(act: Any, store: Path) -> None:
+    """The answer of one host is what the other one is given."""
+    there = {"host": "kvm2", "uses": {A: {"guest web1": []}}, "unreadable": {}}
+    assert act(digests=[A, B])["answer"] == {"host": "kvm1", "uses": {}, "unreadable": {}}
+    with pytest.raises(KvmfleetError, match="vda of guest db1 on kvm2: not mounted") as caught:
+        act(keep_bytes=0, elsewhere=[{**there, "unreadable": {"vda of guest db1": "not mounted"}}])
+    assert caught.value.code == "uses_unknown"
+    assert (store / f"{A}.raw").exists()
+    done = act(keep_bytes=0, elsewhere=[there])
+    assert [(image["sha256"], image["used_by"], image["removed"]) for image in done["images"]] == [(A, ["guest web1 on kvm2"], False), (B, [], True)]
