@@ -34,7 +34,6 @@ ROOMS = {
     ("_qemu_img", "create_overlay"): "the file that it has just made itself",
     ("_eviction", "remove"): "base images, of whose uses it has a look of its own",
     ("_tpm_state", "remove"): "bears the UUID of the guest, so that nobody else has it",
-    ("_image_store", "fetch"): "a base image, which bears its own content as its name",
     ("_firmware_variables", "bring_back"): "asked before the guest is stopped, by `_in_place`",
     ("_firmware_variables", "forget"): "the copy of an operation, which never was a guest's",
     ("_libvirt", "begin_commit"): "called by `_merging` alone, see below",
