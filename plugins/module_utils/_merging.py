@@ -190,7 +190,13 @@ def _commit_live(domain: Any, disk: dict[str, Any], top: str, timeout: float) ->
         if job.done != progress:
             progress, since = job.done, time.monotonic()
         elif time.monotonic() - since > timeout:
-            raise KvmfleetError("commit_stalled", f"Merging {top} into {base} made no progress for {timeout:g} s.", path=top)
+            # The job never takes the guest off its layer by itself, so that it may go on: whoever comes next takes it up.
+            raise KvmfleetError(
+                "commit_stalled",
+                f"Merging {top} into {base} made no progress for {timeout:g} s. The guest runs on the layer, and the merge waits in QEMU for the next try "
+                f"(virsh blockjob {domain.name()} {disk['target']} shows it, and ends it with --abort).",
+                path=top,
+            )
         time.sleep(_POLL)
     _require_on(domain, disk, top)
 
