@@ -91,7 +91,7 @@ def test_both_hosts_hang_at_the_switch(lab: Lab, fleet: Fleet, subject: Subject)
         where = "web is on kvm1, running or stopped, unless it has been started on kvm2"
         error = one_paragraph(run, "kvm1 does not answer", "kvm2 does not answer", "libvirtd has not answered", where, "recover")
         assert "as before" not in error
-        assert "Not asked: kvm1 (" in fleet.play("recover", **QUICK).ok().said
+        assert "Not asked: kvm1 (kvm1: The host hangs" in fleet.play("recover", **QUICK).ok().said
         assert subject.running_on == []
     finally:
         for name in ("kvm1", "kvm2"):
