@@ -276,9 +276,9 @@ def test_a_clone_that_is_made_while_the_guest_goes_down_keeps_its_template(host:
     before = _libvirt.inactive_xml(host.web1)
     stop = _sealing._power.stop
 
-    def meanwhile(domain: Any, **options: Any) -> Any:
+    def meanwhile(*operands: Any, **options: Any) -> Any:
         host.guest("clone", {"vda": host.image("clone.qcow2", on=host.disk)})
-        return stop(domain, **options)
+        return stop(*operands, **options)
 
     monkeypatch.setattr(_sealing._power, "stop", meanwhile)
     refused("disk_in_use_by", host.seal, "guest clone (below disk vda)")
