@@ -110,7 +110,19 @@ def looks(conn: Any, record: Mapping[str, Any]) -> tuple[dict[str, list[int]], l
                 chosen[path] = list(tried[key])
             else:
                 obstacles.append((path, tried[key]))
-    return chosen, obstacles
+    return chosen, obstacles + [*_of_shared(host, record)]
+
+
+def _of_shared(host: _qemu_user.Process, record: Mapping[str, Any]) -> Iterator[tuple[str, Obstacle]]:
+    """The disks that are here already, on storage that both hosts share."""
+    for disk in record["disks"] if os.geteuid() == 0 else ():
+        if disk.get("shared"):
+            owner, path, writes = (record.get("owners") or {}).get(disk["target"], _NO_OWNER), disk["path"], disk["kind"] == "disk"
+            process, given = _qemu_user.running_as(host, owner["label"]), host.gives and owner["relabel"]
+            reason = _try(process, [(path, os.O_RDWR if writes else os.O_RDONLY)])[path]
+            # One that libvirt will give to QEMU belongs to the QEMU of the source as yet.
+            if reason and not (given and isinstance(_settle(os.path.dirname(path), process, given, look_of(path), writes), Look)):
+                yield path, _obstacle(process, path, reason)
 
 
 def require_readable(conn: Any, root: ET.Element, paths: Iterable[str]) -> None:

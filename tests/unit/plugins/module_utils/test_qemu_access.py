@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +39,11 @@ def _root() -> Iterator[None]:
 
 
 @pytest.fixture
-def open_images(images: Path) -> Path:
-    """Where every user gets to, which is not so of the directories of tests."""
-    for directory in (images, *images.parents):
-        if directory.stat().st_uid == os.getuid() and str(directory).startswith("/tmp/"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    return images
+def open_images() -> Iterator[Path]:
+    """Where every user gets to. Not so the directories of tests, which each pytest that starts closes again."""
+    with tempfile.TemporaryDirectory(prefix="kvmfleet-") as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -193,6 +193,22 @@ def test_a_root_without_capabilities_is_nobody_special(open_images: Path, host: 
     assert _qemu_access.looks(None, record(f"{open_images}/web.qcow2", strange))[0] == {f"{open_images}/web.qcow2": [0, 0, 0o600]}
     host(uid=0, gid=0, privileged=True)
     assert _qemu_access.looks(None, record(f"{open_images}/web.qcow2", strange))[0] == {f"{open_images}/web.qcow2": [1, 1, 0o600]}
+
+
+def test_a_disk_on_shared_storage_is_tried_itself(open_images: Path, host: Any) -> None:
+    """It is not made here. What libvirt gives to QEMU may belong to the QEMU of the source as yet."""
+    path = open_images / "web.qcow2"
+    path.touch(mode=0o600)
+    begun = record(str(path), OWN)
+    begun["disks"][0]["shared"] = True
+    _chosen, [(at, obstacle)] = _qemu_access.looks(None, begun)
+    assert (at, obstacle.have) == (str(path), "root:root 0600")
+    host(gives=True)
+    assert _qemu_access.looks(None, begun) == ({}, [])
+    host(gives=False)
+    os.chown(path, QEMU.uid, QEMU.gid)
+    assert _qemu_access.looks(None, begun) == ({}, [])
+    assert os.listdir(open_images) == [path.name]
 
 
 def test_a_label_of_the_guest_is_whom_it_is_tried_as(open_images: Path, host: Any) -> None:
