@@ -64,7 +64,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Null:
-    """A field that may also be null, or be left out."""
+    """A field that may also be null."""
+
+    of: Any
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A field that may be left out."""
 
     of: Any
 
@@ -86,7 +93,7 @@ class Named:
     most: int = _MOST_ITEMS
 
 
-Table = Union[Field, Null, Each, Named, Mapping[str, Any]]
+Table = Union[Field, Null, Absent, Each, Named, Mapping[str, Any]]
 
 
 def _text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
@@ -180,12 +187,12 @@ _DISK: Table = {
     "chain": Each(Field("path, format and size of a layer", lambda value: _is_layer(value)), _qemu_img.MAX_DEPTH),
     "allocated_bytes": COUNT,
     "virtual_size": COUNT,
-    "encrypted": Null(FLAG),
+    "encrypted": Absent(FLAG),
     "base": Null({**_BASE, "backing": Null(_BASE)}),
     "bases": Each({**_BASE, "backing": Null(_BASE)}, _qemu_img.MAX_DEPTH),
     "grow_to": Null(COUNT),
-    "left_behind": Null(FLAG),
-    "shared": Null(FLAG),
+    "left_behind": Absent(FLAG),
+    "shared": Absent(FLAG),
 }
 _NEW_DISK: Table = {
     "role": _one_of("ephemeral", "swap"),
@@ -221,16 +228,16 @@ PLAN: Mapping[str, Table] = {
     "xml_digest": HEX,
     "agent_expected": FLAG,
     "disks": Each(_DISK, _MOST_FILES),
-    "new_disks": Null(Each(_NEW_DISK, _MOST_FILES)),
-    "dropped_disks": Null(Each(TARGET, _MOST_FILES)),
-    "flavor_disks": Null(Named(_one_of("ephemeral", "swap"), {"target": TARGET, "name": FILE_NAME})),
+    "new_disks": Absent(Each(_NEW_DISK, _MOST_FILES)),
+    "dropped_disks": Absent(Each(TARGET, _MOST_FILES)),
+    "flavor_disks": Absent(Null(Named(_one_of("ephemeral", "swap"), {"target": TARGET, "name": FILE_NAME}))),
     "nvram": Null(VARIABLES),
-    "tpm": Null(FLAG),
-    "console_logs": Null(Each({"path": LOG, "append": FLAG}, _MOST_FILES)),
-    "owners": Null(Named(CHANNEL, _OWNER, _MOST_FILES)),
-    "secrets": Null(Each(_SECRET, _MOST_FILES)),
-    "tuning": OURS,
-    "availability_zone": OURS,
+    "tpm": Absent(FLAG),
+    "console_logs": Absent(Each({"path": LOG, "append": FLAG}, _MOST_FILES)),
+    "owners": Absent(Named(CHANNEL, _OWNER, _MOST_FILES)),
+    "secrets": Absent(Each(_SECRET, _MOST_FILES)),
+    "tuning": Absent(OURS),
+    "availability_zone": Absent(OURS),
 }
 """What the record of a plan holds, which the journals of both hosts keep."""
 
@@ -242,14 +249,14 @@ REQUIREMENTS: Mapping[str, Table] = {
     "emulator": Null(PROGRAM),
     "networks": Each(LABEL),
     "bridges": Each(LABEL),
-    "mtus": Null(Each({"type": LABEL, "source": LABEL, "mtu": COUNT})),
+    "mtus": Absent(Each({"type": LABEL, "source": LABEL, "mtu": COUNT})),
     "macs": Each(MAC),
     "loader": Null(PROGRAM),
     "nvram_template": Null(PROGRAM),
-    "host_cpus": Null({"cpus": _CPUS, "nodes": _CPUS}),
-    "pinned_cpus": Null(_CPUS),
-    "huge_pages": Null(OURS),
-    "network_disks": Null(
+    "host_cpus": Absent(Null({"cpus": _CPUS, "nodes": _CPUS})),
+    "pinned_cpus": Absent(Null(_CPUS)),
+    "huge_pages": Absent(Null({"page_kib": Null(COUNT), "memory_mb": COUNT, "nodes": Null(_CPUS)})),
+    "network_disks": Absent(
         Each(
             {
                 "target": TARGET,
@@ -261,8 +268,8 @@ REQUIREMENTS: Mapping[str, Table] = {
             _MOST_FILES,
         )
     ),
-    "dedicated": OURS,
-    "server_group": OURS,
+    "dedicated": Absent(OURS),
+    "server_group": Absent(OURS),
 }
 """What a plan says that the destination must have."""
 
@@ -271,8 +278,8 @@ PROBES = Named(SOURCE_PATH, {"name": FILE_NAME, "content": HEX})
 _FILES = Named(CHANNEL, COUNT, _MOST_FILES)
 MANIFEST: Mapping[str, Table] = {
     "migration_uuid": ID,
-    "round": Null(COUNT),
-    "there": Null(Each(TARGET, _MOST_FILES)),
+    "round": COUNT,
+    "there": Absent(Each(TARGET, _MOST_FILES)),
     "files": _FILES,
     "sizes": _FILES,
 }
@@ -281,14 +288,14 @@ SEALED: Mapping[str, Table] = {
     **MANIFEST,
     "domain_xml": TEXT,
     "snapshots": Each({"name": LABEL, "xml": TEXT, "current": FLAG}),
-    "tpm": Null(Named(STATE_PATH, BASE64, _MOST_FILES)),
+    "tpm": Named(STATE_PATH, BASE64, _MOST_FILES),
     "secrets": Each({"uuid": UUID, "xml": TEXT, "value": BASE64}, _MOST_FILES),
     "console_logs": Each({"path": SOURCE_PATH, "content": BASE64, "whole": FLAG}, _MOST_FILES),
     "autostart": FLAG,
     "was_running": FLAG,
 }
 """The manifest of the sealed guest."""
-DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT), "snapshots": Null(Each({"name": LABEL, "xml": TEXT, "current": FLAG}))}
+DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT), "snapshots": Absent(Each({"name": LABEL, "xml": TEXT, "current": FLAG}))}
 """What is tried while the guest runs."""
 DIGEST: Mapping[str, Table] = {"size": COUNT, "segment_size": COUNT, "segments": Each(SHA256, 2**18), "sha256": SHA256}
 FAILED: Mapping[str, Table] = {"error": TEXT}
@@ -334,7 +341,8 @@ def reasons_here(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for base in (base for disk in record["disks"] for base in disk["bases"]):
         if not SHA256.check(base["sha256"]):
             yield "handed_value", str(_invalid("sha256 of a base image", base["sha256"], SHA256.expected))
-    for field, value, known in _values("", {name: record.get(name) for name in PLAN}, PLAN):
+    told = {name: value for name, value in record.items() if name in PLAN}
+    for field, value, known in _values("", told, {name: PLAN[name] for name in told}):
         if known.below is not None:
             try:
                 _qemu_img.check_path(value, known.below(record["image_directories"]))
@@ -353,7 +361,10 @@ def require_here(record: Mapping[str, Any]) -> None:
 
     :raises KvmfleetError: the code of the first reason.
     """
-    plan({name: value for name, value in record.items() if name in PLAN}, record.get("requirements"))
+    told = {name: value for name, value in record.items() if name in PLAN}
+    _require("plan", told, {name: PLAN[name] for name in told})  # an older release noted less
+    if record.get("requirements") is not None:
+        _require("requirements", record["requirements"], REQUIREMENTS)
     for code, reason in reasons_here(record):
         raise KvmfleetError(code, f"{record['instance_name']} is not taken: {reason}")
 
@@ -441,6 +452,7 @@ def _require(field: str, value: Any, table: Table) -> None:
 _MAPPING = Field("a mapping", lambda value: False)
 _LIST = Field("a list", lambda value: False)
 _UNKNOWN = Field("a field that this release knows", lambda value: False)
+_MISSING = Field("a value", lambda value: False)
 _FEWER = Field("fewer of them", lambda value: False)
 
 
@@ -449,6 +461,8 @@ def _values(field: str, value: Any, table: Table) -> Iterator[tuple[str, Any, Fi
     if isinstance(table, Null):
         if value is not None:
             yield from _values(field, value, table.of)
+    elif isinstance(table, Absent):
+        yield from _values(field, value, table.of)
     elif isinstance(table, Field):
         yield field, value, table
     elif isinstance(table, Each):
@@ -472,7 +486,10 @@ def _values(field: str, value: Any, table: Table) -> Iterator[tuple[str, Any, Fi
         for name in value.keys() - table.keys():
             yield f"{field}.{shown(str(name), 40)}".lstrip("."), value[name], _UNKNOWN
         for name, known in table.items():
-            yield from _values(f"{field}.{name}".lstrip("."), value.get(name), known)
+            if name in value:
+                yield from _values(f"{field}.{name}".lstrip("."), value[name], known)
+            elif not isinstance(known, Absent):
+                yield f"{field}.{name}".lstrip("."), "nothing", _MISSING
 
 
 def _invalid(field: str, value: Any, expected: str) -> KvmfleetError:
@@ -484,7 +501,7 @@ def fields(table: Table, place: str = "") -> Iterable[tuple[str, Field]]:
     """Every field of a table with its place, for whoever wants to try them all."""
     if isinstance(table, Field):
         yield place, table
-    elif isinstance(table, (Null, Each)):
+    elif isinstance(table, (Null, Absent, Each)):
         yield from fields(table.of, place + ("[]" if isinstance(table, Each) else ""))
     elif isinstance(table, Named):
         yield f"{place}{{}}", table.name

@@ -79,7 +79,7 @@ def receive(
             private = {
                 "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
                 "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
-                "tpm": manifest["tpm"] or {},
+                "tpm": manifest["tpm"],
             }
             # Before anything is copied, and again where it is defined.
             _definition(dict(record, private=private))
@@ -124,7 +124,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     _handed.require_here(record)
     with Client(journal.state, record["uuid"], **channel) as client:
         document = _handed.document(DEFINITION, client.document(DEFINITION), _handed.DEFINITION)
-    _snapshots_here(record, document.get("snapshots") or [], {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
+    _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
         _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
@@ -314,11 +314,11 @@ def _written_to(record: dict[str, Any]) -> list[str]:
 
 def _require_own(manifest: dict[str, Any], record: dict[str, Any], expected: dict[str, str]) -> None:
     """The source offers the files and the round that are to come now; what came in an earlier round it may leave out."""
-    offered = {**manifest["files"], **dict.fromkeys(manifest.get("there") or ())}
+    offered = {**manifest["files"], **dict.fromkeys(manifest.get("there", ()))}
     early = {disk["target"] for disk in record["disks"] if disk["kind"] == "media"} if record.get("rounds") else set()
     wanted = (record["uuid"], record.get("rounds", 0), sorted(expected))
-    found = (manifest["migration_uuid"], manifest.get("round") or 0, sorted(offered))
-    if found != wanted or not early.issuperset(manifest.get("there") or ()) or manifest["sizes"].keys() != manifest["files"].keys():
+    found = (manifest["migration_uuid"], manifest["round"], sorted(offered))
+    if found != wanted or not early.issuperset(manifest.get("there", ())) or manifest["sizes"].keys() != manifest["files"].keys():
         raise KvmfleetError(
             "manifest_invalid",
             f"The source offers files {found[2]} of migration {found[0]}, round {found[1]}; expected {wanted[2]} of {wanted[0]}, round {wanted[1]}.",
