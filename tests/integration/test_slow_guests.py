@@ -18,7 +18,7 @@ from support.lab import Host, Lab
 MOVE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False, **QUICK}
 SETTLE = {"instance": "web", **QUICK}
 IMPATIENT = {"migrate_shutdown_timeout": 2, "migrate_shutdown_retry_interval": 1}
-LATE = 30  # seconds after which the guest follows; the run has ended by then
+LATE = 60  # seconds after the request at which the guest follows; the run has ended by then
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def subject(lab: Lab, guests: Guests) -> Subject:
 
 
 def will_follow_late(subject: Subject) -> None:
-    """The guest takes a request to shut down, and follows it after a while, as one that installs its updates first."""
-    script = f"touch /run/ignore-shutdown; (sleep {LATE}; rm /run/ignore-shutdown; poweroff -f) >/dev/null 2>&1 &"
-    subject.guest.exec("sh", "-c", script)
+    """Until it is booted again, the guest takes a request to shut down and follows it after a while, as one that installs its updates first."""
+    late = f"mkdir /run/asked && (sleep {LATE}; sync; poweroff -f) >/dev/null 2>&1 &"
+    subject.guest.exec("sh", "-c", f"printf '#!/bin/sh\n%s\n' '{late}' >/run/late; chmod 755 /run/late; mount --bind /run/late /sbin/shutdown")
 
 
 def on_poweroff(host: Host) -> str:
