@@ -147,3 +147,4 @@ def test_a_disk_that_was_given_to_another_guest_is_not_reverted_away(lab: Lab, f
     fleet.play("confirm", **SETTLE).ok()
     assert source.files() == []
     assert subject.runs_once_with_its_data() == "kvm2"
+    destination.run("rm", data)
