@@ -46,11 +46,14 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import WORDS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+
+_display = Display()
 
 
 class LookupModule(LookupBase):
@@ -70,9 +73,15 @@ class LookupModule(LookupBase):
         :raises ValidationError: it is not what the variable takes.
         """
         known = WORDS[word]
-        short = self._templar.template(variables[word]) if self.is_the_callers(word, variables) else None
+        callers = self.is_the_callers(word, variables)
+        short = self._templar.template(variables[word]) if callers else None
         unmistakable = self._templar.template(variables[known.unmistakable]) if known.unmistakable in variables else None
         result = self._templar.template(variables["kvmfleet_migration"]) if from_result and "kvmfleet_migration" in variables else None
+        if word in variables and not callers and read.is_blank(unmistakable):
+            _display.warning(
+                f"The inventory has a variable '{word}', which is not taken for what was asked for. Whoever means it gives it with -e {word}=... or as "
+                f"{known.unmistakable}."
+            )
         return read.asked(word, short, unmistakable, result.get(word) if isinstance(result, dict) else None)
 
     def is_the_callers(self, name: str, variables: dict[str, Any]) -> bool:

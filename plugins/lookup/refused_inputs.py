@@ -40,6 +40,7 @@ _raw:
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.kvmfleet.compute.plugins.lookup import asked
@@ -66,11 +67,22 @@ class LookupModule(LookupBase):
     def _of_role(self, role: str, variables: dict[str, Any]) -> Iterator[str]:
         fleet = _host(variables) if role == "prepare_host" else _first_of_the_fleet(variables)
         for name in ROLES[role]:
-            value = self._templar.template(variables[name]) if name in variables else None
             try:
-                read.given(name, value, fleet.get(INPUTS[name].fleet))
+                read.given(name, self._templar.template(variables[name]) if name in variables else None, fleet.get(INPUTS[name].fleet))
             except ValidationError as error:
                 yield str(error)
+            except AnsibleError as error:
+                yield _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    """What was refused where a variable is made of another one that cannot be read, without what Ansible says around it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__ or getattr(cause, "orig_exc", None) or cause.__context__
+    if cause is None:
+        raise error
+    return str(cause)
 
 
 def _host(variables: dict[str, Any]) -> Mapping[str, Any]:
