@@ -10,7 +10,7 @@ from support.console import LOG, said, say
 from support.faults import Subject
 from support.fleet import Fleet
 from support.guest import Guests
-from support.lab import Lab
+from support.lab import IMAGES, Lab
 
 ELSEWHERE = "/var/log/consoles/web.log"
 
@@ -47,11 +47,13 @@ def test_after_a_way_there_and_back_nothing_of_a_log_is_missing(lab: Lab, fleet:
 
 @pytest.mark.slow
 def test_a_directory_of_logs_has_to_be_there(lab: Lab, fleet: Fleet, guests: Guests) -> None:
-    """Anywhere below /var/log; a guest that is off takes a log along that its next start empties."""
+    """And to be one that was named; a guest that is off takes a log along that its next start empties."""
     guest, source, destination = guests.create("web", "kvm1", start=False), lab["kvm1"], lab["kvm2"]
     definition = source.virsh("dumpxml", "--inactive", "web").replace(LOG, ELSEWHERE).replace(" append='on'", "")
     source.sh(f"cat >/tmp/web.xml <<'END'\n{definition}\nEND\nvirsh -q define /tmp/web.xml; mkdir /var/log/consoles && echo said one >{ELSEWHERE}")
     try:
+        assert "add its directory to kvmfleet_image_directories" in fleet.play("migrate", instance="web", target_host="kvm2").refused()
+        fleet.vars["kvmfleet_image_directories"] = [IMAGES, "/var/log/consoles"]
         assert "the directory /var/log/consoles does not exist here" in fleet.play("migrate", instance="web", target_host="kvm2").refused()
         destination.sh("mkdir /var/log/consoles")
         fleet.play("migrate", instance="web", target_host="kvm2").ok()

@@ -6,23 +6,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import resource
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _image_header, _journal, _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _defining,
+    _domain_edit,
+    _domain_facts,
+    _domain_xml,
+    _image_header,
+    _incoming,
+    _journal,
+    _qemu_img,
+    _receiving,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.mutation import mutated, ours
 
+FULL = os.environ.get("KVMFLEET_FUZZ") == "full"
+IMAGES, DEFINITIONS = (10_000, 1_000) if FULL else (250, 100)
+SECONDS = 2.0
+"""For one of them, of up to four programs each, on a machine that does much else."""
+MEMORY_KIB = 1024**2
 HEADER = 112  # bytes of a qcow2 header of version 3
 DOCUMENTS = st.recursive(
     st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9) | st.just("schema_version"), inner)
@@ -127,16 +147,23 @@ def naming(image: bytes, path: str) -> bytearray:
     return content
 
 
-def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path) -> None:
+def most_memory() -> int:
+    """KiB of this process and of those that it started, at most."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path, state: StateDir) -> None:
     """Neither qemu-img nor we crash, hang, or read a file that a header names outside of the image directories."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
     os.utime(secret, (1e9, 1e9))
     chance = random.Random(1)  # noqa: S311 - no secret
     victim = images / "victim.qcow2"
+    journal, record = _journal.Journal(state), {"uuid": "m-1", "image_directories": [str(images)], "disks": [disk(str(victim), virtual_size=2**20)]}
+    part = _incoming.part_path(record, str(victim))
     began = time.monotonic()
     answers: set[str] = set()
-    for number in range(250):
+    for number in range(IMAGES):
         content = bytearray(chance.choice(corpus).read_bytes())
         for _change in range(chance.randint(1, 4)):
             content[chance.randrange(HEADER)] = chance.choice((0, 1, 2, 0x7F, 0x80, 0xFF, chance.randrange(256)))
@@ -145,22 +172,74 @@ def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path) -> Non
         if number % 7 == 0:
             del content[chance.randrange(len(content)) :]
         victim.write_bytes(content)
+        # As a destination gets it: in place of what was planned, under its temporary name.
+        os.link(victim, part)
         for call in (
             lambda: _qemu_img.chain(str(victim), "qcow2", [str(images)]),
             lambda: _qemu_img.check(str(victim), "qcow2"),
+            lambda: _receiving._adapt(journal, record, record["disks"][0], {}, None),
         ):
             try:
                 call()
                 answers.add("read")
             except KvmfleetError as exc:
                 answers.add(exc.code)
+        os.unlink(part)
         try:
             _image_header.backing_name(str(victim))
         except OSError:
             answers.add("unreadable")
-    assert time.monotonic() - began < 120
+    print(f"{IMAGES} images in {time.monotonic() - began:.0f} s, at most {most_memory()} KiB")
+    assert time.monotonic() - began < IMAGES * SECONDS
+    assert most_memory() < MEMORY_KIB
     assert {"read", "qemu_img_failed", "backing_outside_directories", "image_has_data_file"} <= answers, answers
     assert os.stat(secret).st_atime == 1e9
     assert secret.read_text() == "secret"
     if os.stat(secret).st_atime == 1e9:
         pytest.skip("the file system of the temporary files does not note an access, so nothing is proven about the secret")
+
+
+def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir, images: Path) -> None:
+    """What libvirt takes of them is read as a source does; all are judged and tried as a destination does, which opens none of the files that they name."""
+    opened: set[str] = set()
+    watching = False
+    began, taken, tried = time.monotonic(), 0, 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[0], str):
+            opened.add(arguments[0])
+
+    sys.addaudithook(watch)
+    try:
+        for seed in range(DEFINITIONS):
+            chance = random.Random(seed)  # noqa: S311 - no secret
+            text = mutated(definitions[chance.choice(sorted(definitions))], chance)
+            root = ours(lambda text=text: _domain_xml.parse(text))
+            if root is None:
+                continue
+            found = ours(lambda root=root: _domain_xml.disks(root)) or ()
+            disks = [disk(one.path, one.target, format=one.format) for one in found if one.path]
+            told = plan(root.findtext("name"), root.findtext("uuid"), disks, nvram=root.findtext("os/nvram"))
+            record = {**told, "uuid": "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd", "private": {"domain_xml": text}}
+            watching = True
+            adapted = ours(lambda record=record: _receiving._definition(record))
+            if adapted is not None:
+                tried += 1
+                ours(lambda adapted=adapted, record=record: _defining.try_out(qemu, adapted, record["uuid"]))
+            watching = False
+            with contextlib.suppress(libvirt.libvirtError):
+                # By its schema only: libvirt 9.0 writes beside its memory for some of the others.
+                domain = qemu.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+                taken += 1
+                ours(lambda domain=domain: _domain_facts.domain_facts(domain, state, image_directories=[str(images)]))
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+    finally:
+        watching = False
+    print(f"{DEFINITIONS} definitions in {time.monotonic() - began:.0f} s, {taken} taken by libvirt, {tried} judged sound, at most {most_memory()} KiB")
+    assert taken >= DEFINITIONS // 50
+    assert tried > DEFINITIONS // 50
+    assert time.monotonic() - began < DEFINITIONS * SECONDS
+    assert most_memory() < MEMORY_KIB
+    assert qemu.listAllDomains() == []
+    named = {one.path for text in definitions.values() for one in _domain_xml.disks(_domain_xml.parse(text)) if one.path}
+    assert not {path for path in opened if path in named or path.startswith(("/etc/shadow", "/srv"))}
