@@ -24,7 +24,9 @@ options:
     elements: str
     required: true
   result:
-    description: Whether C(kvmfleet_migration), the result of the job before, tells what was not given.
+    description:
+      - Whether C(kvmfleet_migration), the result of the job before, tells what was not given.
+      - A result about another instance than the one that the caller names tells nothing.
     type: bool
     default: false
 """
@@ -50,7 +52,7 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import WORDS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import NOTHING, WORDS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 _display = Display()
@@ -76,13 +78,19 @@ class LookupModule(LookupBase):
         callers = self.is_the_callers(word, variables)
         short = self._templar.template(variables[word]) if callers else None
         unmistakable = self._templar.template(variables[known.unmistakable]) if known.unmistakable in variables else None
-        result = self._templar.template(variables["kvmfleet_migration"]) if from_result and "kvmfleet_migration" in variables else None
         if word in variables and not callers and read.is_blank(unmistakable):
             _display.warning(
                 f"The inventory has a variable '{word}', which is not taken for what was asked for. Whoever means it gives it with -e {word}=... or as "
                 f"{known.unmistakable}."
             )
-        return read.asked(word, short, unmistakable, result.get(word) if isinstance(result, dict) else None)
+        return read.asked(word, short, unmistakable, self._of_the_job_before(word, variables) if from_result else None)
+
+    def _of_the_job_before(self, word: str, variables: dict[str, Any]) -> Any:
+        """What its result says, unless that is about another instance than the caller names."""
+        result = self._templar.template(variables["kvmfleet_migration"]) if "kvmfleet_migration" in variables else None
+        if not isinstance(result, dict) or (word != "instance" and self.asked("instance", variables) not in (NOTHING, result.get("instance"))):
+            return None
+        return result.get(word)
 
     def is_the_callers(self, name: str, variables: dict[str, Any]) -> bool:
         """Whether the variable, where there is one, comes from the caller and not from the inventory or from gathered facts."""

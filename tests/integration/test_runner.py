@@ -40,3 +40,16 @@ def test_the_artifacts_of_a_resize_name_what_is_confirmed_or_reverted(fleet: Fle
     assert artifacts["kvmfleet_migration"]["status"] == f"{step}ed".replace("ee", "e")
     assert guest.hosts == [host]
     assert guest.defined == fleet.flavors[flavor]
+
+
+def test_a_workflow_settles_no_operation_but_its_own(fleet: Fleet, guests: Guests) -> None:
+    """A resize finds nothing to do, since an earlier one gave the guest that flavor; when it is denied, the earlier one stays as it is."""
+    guest = guests.create("web", "kvm1", start=False)
+    earlier = run_job(fleet, "resize", instance="web", flavor="medium", resize_allow_resize_to_same_host=False)["kvmfleet_migration"]
+    answers = {"instance": "web", "flavor": "medium"}  # the variables of a workflow reach each of its nodes
+    artifacts = run_job(fleet, "migrate", **answers, target_host="kvm2")
+    assert artifacts["kvmfleet_migration"]["status"] == "nothing_to_do"
+    run_job(fleet, "revert", **answers, **artifacts)
+    assert (guest.hosts, guest.defined) == (["kvm2"], fleet.flavors["medium"])
+    run_job(fleet, "confirm", **answers, kvmfleet_migration=earlier)
+    assert guest.defined == fleet.flavors["medium"]
