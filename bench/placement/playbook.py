@@ -135,6 +135,7 @@ def _domain(source: Mapping[str, Any]) -> dict[str, Any]:
         "virt_type": "kvm",
         "emulator": "/usr/bin/qemu-system-x86_64",
         "refusals": [],
+        "snapshots": [],
         "interfaces": [],
         "firmware": {},
         "agent": {"connected": True},

@@ -142,6 +142,10 @@ def _variables_below(directories: Sequence[str]) -> Sequence[str]:
     return [NVRAM_DIRECTORY, *directories]
 
 
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and _is_path(value[0]) and value[1] in _qemu_img.FORMATS and _is_integer(value[2])
+
+
 _A_PATH = "an absolute path of a file, without '.', '..' and characters that cannot be printed"
 ID = Field("an identifier of letters, digits and '-'", _text(_ID))
 UUID = Field("a UUID in lower case", _text(_UUID))
@@ -184,7 +188,7 @@ _DISK: Table = {
     "volume": Null(FILE_NAME),
     "path": IMAGE,
     "format": FORMAT,
-    "chain": Each(Field("path, format and size of a layer", lambda value: _is_layer(value)), _qemu_img.MAX_DEPTH),
+    "chain": Each(Field("path, format and size of a layer", _is_layer), _qemu_img.MAX_DEPTH),
     "allocated_bytes": COUNT,
     "virtual_size": COUNT,
     "encrypted": Absent(FLAG),
@@ -300,10 +304,6 @@ DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT
 DIGEST: Mapping[str, Table] = {"size": COUNT, "segment_size": COUNT, "segments": Each(SHA256, 2**18), "sha256": SHA256}
 FAILED: Mapping[str, Table] = {"error": TEXT}
 """The document that stands in for a digest that the other host could not make."""
-
-
-def _is_layer(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and _is_path(value[0]) and value[1] in _qemu_img.FORMATS and _is_integer(value[2])
 
 
 def plan(record: Mapping[str, Any], requirements: Mapping[str, Any] | None = None, probes: Mapping[str, Any] | None = None) -> None:

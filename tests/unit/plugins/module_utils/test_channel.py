@@ -180,7 +180,7 @@ def test_connections_that_read_nothing_do_not_keep_the_export_open(server, key, 
     """Any user of the host can make one to a port of its loopback, which is where a tunnel ends, and say what he likes."""
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=1.5, transport=transport)
     with contextlib.ExitStack() as stack:
-        silent, talking = (stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2))
+        silent, talking = map(stack.enter_context, map(socket.create_connection, [("127.0.0.1", port)] * 2))
         talking.sendall(b"\0" * 1000)
         deadline = time.monotonic() + 10
         while os.path.exists(server.directory):

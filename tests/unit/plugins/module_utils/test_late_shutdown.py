@@ -52,6 +52,15 @@ def web1(qemu: libvirt.virConnect, images: Path) -> Callable[..., libvirt.virDom
     return boot
 
 
+def fails_with(error: BaseException | type[BaseException]) -> Callable[..., None]:
+    """A call that does."""
+
+    def call(*arguments: Any) -> None:
+        raise error
+
+    return call
+
+
 def disk(images: Path) -> str:
     return f"{images}/web1.raw"
 
@@ -120,7 +129,7 @@ def test_one_that_has_gone_off_when_the_undo_comes_is_started(
     operation = Operation("source", qemu, journal, domain, images)
     with monkeypatch.context() as patch:
         patch.setattr(_late_shutdown, "let_go_off", lambda state, domain: domain.shutdown() and None)
-        patch.setattr(_libvirt, "request_shutdown", lambda domain, modes: (_ for _ in ()).throw(Died))
+        patch.setattr(_libvirt, "request_shutdown", fails_with(Died))
         with pytest.raises(Died):
             operation.stop(PATIENT)
     booted.wait_for(lambda: not domain.isActive())
@@ -212,7 +221,7 @@ def test_where_libvirt_cannot_restart_it_the_operation_ends_after_a_long_patienc
 ) -> None:
     domain = web1(seconds=booted.NEVER)
     operation = Operation("source", qemu, journal, domain, images)
-    monkeypatch.setattr(_libvirt, "set_on_poweroff", lambda domain, action: (_ for _ in ()).throw(libvirt.libvirtError("no")))
+    monkeypatch.setattr(_libvirt, "set_on_poweroff", fails_with(libvirt.libvirtError("no")))
     with pytest.raises(KvmfleetError):
         operation.stop(IMPATIENT)
     monkeypatch.setattr(_late_shutdown, "PATIENCE", 0.0)
