@@ -95,17 +95,17 @@ def play_and_strike(fleet: Fleet, task: Task, strike: Callable[[], None], playbo
     return playing.wait()
 
 
-def play_and_meddle(fleet: Fleet, task: Task, meddle: Callable[[], None], playbook: str, **extra: Any) -> Run:
-    """Run a playbook and let something happen right before one of its tasks, whatever comes of it."""
+def play_and_meddle(fleet: Fleet, before: str | int, meddle: Callable[[], None], playbook: str, **extra: Any) -> Run:
+    """Run a playbook and let something happen right before the task of that name or number, whatever comes of it."""
     here, go_on = fleet.directory / "at-the-task", fleet.directory / "go-on"
     here.unlink(missing_ok=True)
     go_on.unlink(missing_ok=True)
     wait = shlex.join(["sh", "-c", f"touch {here}; until [ -e {go_on} ]; do sleep 0.05; done"])
-    with environment(KVMFLEET_MEDDLE_BEFORE=str(task.number), KVMFLEET_MEDDLE_WITH=wait):
+    with environment(KVMFLEET_MEDDLE_BEFORE=str(before), KVMFLEET_MEDDLE_WITH=wait):
         playing = fleet.start(playbook, **extra)
-    eventually(lambda: here.exists() or playing.process.poll() is not None, f"the run comes to {task.name}", 180)
+    eventually(lambda: here.exists() or playing.process.poll() is not None, f"the run comes to {before}", 180)
     try:
-        assert here.exists(), f"the run did not come to {task.name}: {playing.output}"
+        assert here.exists(), f"the run did not come to {before}: {playing.output}"
         meddle()
     finally:
         go_on.touch()
