@@ -376,22 +376,19 @@ class HungForAWhile(Hung):
         self.timer.join()
 
 
-HANDS: dict[str, type[Hand]] = {
-    "snapshot": Snapshot,
-    "known snapshot": KnownSnapshot,
-    "detached": Detached,
-    "attached elsewhere": AttachedElsewhere,
-    "clone": Clone,
-    "sealed clone": SealedClone,
-    "switched off": SwitchedOff,
-    "shut down": ShutDown,
-    "crashed": Crashed,
-    "paused": Paused,
-    "started": Started,
-    "slow shutdown": SlowShutdown,
-    "agent gone": AgentGone,
-    "foreign job": ForeignJob,
-    "source hung": Hung,
-    "destination hung": HungDestination,
-    "source hung for a while": HungForAWhile,
+# Acts that come to the same are tried in turn.
+HANDS: dict[str, tuple[type[Hand], ...]] = {
+    "snapshot": (Snapshot, KnownSnapshot),
+    "detached": (Detached,),
+    "attached elsewhere": (AttachedElsewhere,),
+    "clone": (Clone,),
+    "sealed clone": (SealedClone,),
+    "switched off": (SwitchedOff, ShutDown, Crashed),
+    "paused": (Paused,),
+    "started": (Started,),
+    "slow shutdown": (SlowShutdown,),
+    "agent gone": (AgentGone,),
+    "foreign job": (ForeignJob,),
+    "source hung": (Hung, HungForAWhile),
+    "destination hung": (HungDestination,),
 }
