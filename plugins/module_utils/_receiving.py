@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from typing import Any
 
 from . import (
     _claims,
     _console_logs,
     _defining,
+    _disk_use,
     _domain_edit,
     _domain_xml,
     _flavor_disks,
@@ -202,13 +204,16 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
 
     :param discard_started: a person has decided that the copy here is not needed, though the guest may have run on it.
     :returns: whether a domain had to be undefined.
-    :raises KvmfleetError: `guest_has_run`; `foreign_definition`; `disk_in_use_by`; those of `_power.stop`.
+    :raises KvmfleetError: `guest_has_run`; `foreign_definition`; `disk_in_use_by`; `disk_covered`; those of `_power.stop`.
     """
     _require_not_run(conn, record, discard_started)
     if record["status"] in ("finished", "confirming", "reverting"):
         if record["status"] != "reverting":
             # A revert removes them in the end; now the guest still runs here, and later nothing may keep it from going on at its source.
-            DiskUses(conn, journal.state).require_unused(_published(record)[0], operation=record["uuid"], guest=record["instance_uuid"])
+            own = _published(record)[0]
+            DiskUses(conn, journal.state).require_unused(own, operation=record["uuid"], guest=record["instance_uuid"])
+            if not discard_started:
+                _require_uncovered(conn, record, own)
         record = journal.update(record, status="reverting", step="reverting")
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
@@ -277,6 +282,28 @@ def _published(record: dict[str, Any]) -> tuple[list[str], list[str]]:
             if os.lstat(path).st_ino == inode:
                 (others if path in media else own).append(path)
     return own, others
+
+
+def _require_uncovered(conn: Any, record: dict[str, Any], own: Iterable[str]) -> None:
+    """The guest writes to the files of this operation, not to what somebody has laid over them: a snapshot would lose what it lies on.
+
+    :raises KvmfleetError: `disk_covered`.
+    """
+    domain = _libvirt.find_domain(conn, record["instance_uuid"])
+    for disk in writable(record) if domain is not None else ():
+        for xml in (_libvirt.inactive_xml(domain, secure=False), _libvirt.live_xml(domain)):
+            place = _disk_use.place(conn, xml, disk["target"])
+            if disk["path"] in own and place is not None and os.path.realpath(place) != os.path.realpath(disk["path"]):
+                raise KvmfleetError(
+                    "disk_covered",
+                    f"Disk {disk['target']} of {domain.name()} is {place}, which somebody has laid over {disk['path']} or put in its place. A revert would "
+                    f"remove that file from under it, so nothing was done. If it lies over it, merge it (virsh blockcommit {domain.name()} {disk['target']} "
+                    f"--active --pivot --wait --top {place} --base {disk['path']}), and delete what libvirt knows of such a snapshot (virsh snapshot-delete "
+                    "--metadata); then repeat.",
+                    path=disk["path"],
+                    have=place,
+                    need=disk["path"],
+                )
 
 
 def confirm(journal: Journal, record: dict[str, Any]) -> bool:

@@ -235,3 +235,20 @@ def test_opening_an_image_its_owner_and_its_label_are_no_write(images: Path, qem
     domain.destroy()
     os.chown(path, 1, 1)
     assert _run_evidence.stamps([path]) == before
+
+
+def test_a_revert_does_not_take_a_disk_from_under_a_snapshot(
+    qemu: libvirt.virConnect, journal: Journal, web1: libvirt.virDomain, images: Path, tmp_path: Path
+) -> None:
+    """One that a backup has laid over it at the destination, and will merge."""
+    copy = Copy("destination", qemu, journal, web1, images)
+    copy.complete()
+    over = tmp_path / "web1.nightly"
+    disk = f"<disk name='vda' snapshot='external' type='file'><driver type='qcow2'/><source file='{over}'/></disk>"
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+    copy.domain.snapshotCreateXML(f"<domainsnapshot><name>nightly</name><disks>{disk}</disks></domainsnapshot>", flags)
+    with pytest.raises(KvmfleetError, match=f"{over}.*--base {copy.path}") as caught:
+        _receiving.undefine(qemu, journal, copy.record, CUT)
+    assert caught.value.code == "disk_covered"
+    assert (copy.record["status"], copy.domain.isActive(), os.path.exists(copy.path)) == ("finished", True, True)
+    copy.domain.destroy()
