@@ -18,13 +18,17 @@ SPECS = {"quota:cpu_shares": "512"}
 
 
 def record(text: str, tuning: dict[str, Any] | None, specs: dict[str, str], **changes: Any) -> dict[str, Any]:
+    root = _domain_xml.parse(text)
+    disks = [disk for disk in _domain_xml.disks(root) if disk.path]
     return {
         "uuid": "m-1",
+        "instance_name": root.findtext("name"),
+        "instance_uuid": root.findtext("uuid"),
         "source_host": "kvm1",
         "availability_zone": None,
         "private": {"domain_xml": text},
-        "disks": [],
-        "nvram": None,
+        "disks": [{"target": disk.target, "kind": "media", "path": disk.path, "format": disk.format, "pool": None, "volume": None} for disk in disks],
+        "nvram": _domain_xml.firmware(root).nvram,
         "new_flavor": {"name": "m1", "vcpus": 4, "ram": 4096, "extra_specs": specs},
         "tuning": tuning,
         **changes,
