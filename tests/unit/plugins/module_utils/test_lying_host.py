@@ -449,7 +449,7 @@ def test_every_field_that_travels_is_judged(fleet: Fleet) -> None:
     sealed = {**fleet.manifest(record), "secrets": [{"uuid": GUEST, "xml": "<secret/>", "value": "eA=="}], "tpm": {"tpm2": "eA=="}}
     sealed["snapshots"] = [{"name": "one", "xml": "<domainsnapshot/>", "current": True}]
     documents = {
-        "plan": (told, _handed.PLAN, lambda value: _handed.plan(value)),
+        "plan": (told, _handed.PLAN, _handed.plan),
         "requirements": (needed, _handed.REQUIREMENTS, lambda value: _handed.plan(fleet.plan(), value)),
         "manifest": (sealed, _handed.SEALED, lambda value: _handed.document("manifest", value, _handed.SEALED)),
     }
