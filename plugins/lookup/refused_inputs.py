@@ -66,7 +66,7 @@ class LookupModule(LookupBase):
 
     def _of_role(self, role: str, variables: dict[str, Any]) -> Iterator[str]:
         fleet = _host(variables) if role == "prepare_host" else _first_of_the_fleet(variables)
-        for name in ROLES[role]:
+        for name in (*ROLES[role], "kvmfleet_become"):
             try:
                 read.given(name, self._templar.template(variables[name]) if name in variables else None, fleet.get(INPUTS[name].fleet))
             except ValidationError as error:

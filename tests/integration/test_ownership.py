@@ -18,7 +18,7 @@ from support.lab import IMAGES, Host, Lab
 
 STORE = f"{IMAGES}/_base"
 THERE = {"instance": "web", "target_host": "kvm2", **QUICK}
-QEMU = "libvirt-qemu:kvm"
+QEMU = "libvirt-qemu:libvirt-qemu"
 
 
 @contextlib.contextmanager

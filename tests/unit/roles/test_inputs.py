@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted([*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("roles/*/defaults/*.yml")])
 EXPRESSIONS = ("when", "until", "failed_when", "changed_when", "that")
 READERS = ("kvmfleet.compute.given",)
+# Evaluated for every task in a process of its own, each of which would have to load the reader first: a third of a second.
+BECOME = "{{ kvmfleet_become | default(true) | string | trim | lower not in ['false', 'no', 'off', '0', 'n', 'f'] }}"
 # Kinds of values by the types that the specification of an option may have for them.
 TYPES = {
     kinds.flag: {"bool"},
@@ -92,8 +94,14 @@ def strings(value: Any, key: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from strings(item, key)
-    elif isinstance(value, str):
+    elif isinstance(value, str) and (key, value) != ("become", BECOME):
         yield "{{ " + value + " }}" if key in EXPRESSIONS else value
+
+
+@pytest.mark.parametrize("given", [None, "", " ", True, False, 0, 1, "0", "1", "no", " No ", "off", "F", "yes", "true", "False", "y"])
+def test_what_is_read_for_every_task_is_read_as_by_the_reader(given: Any) -> None:
+    read = jinja2.Environment().from_string(BECOME).render(kvmfleet_become=given)  # noqa: S701
+    assert read == str(True if kinds.is_blank(given) else kinds.flag("kvmfleet_become", given))
 
 
 def read_in(node: nodes.Node) -> Iterator[str]:
