@@ -108,6 +108,8 @@ ANSWERS = {
     "firmware variables": Lie("domain_info", ("domain", "firmware", "nvram"), PLANTED, ("nvram", PLANTED, "lies outside")),
     "a console log": Lie("domain_info", ("domain", "console_logs"), [{"path": PLANTED, "append": True}], ("console_logs[0].path", PLANTED, "lies outside")),
     "a smaller disk": Lie("domain_info", ("domain", "disks", 0, "virtual_size"), 2**20, ("by the plan vda has 1048576",)),
+    "a size that is a word": Lie("domain_info", ("domain", "disks", 0, "virtual_size"), "large", ("domain.disks[0].virtual_size", "a number")),
+    "no firmware at all": Lie("domain_info", ("domain", "firmware"), None, ("domain.firmware", "a value")),
     "a base image by a detour": Lie("domain_info", ("domain", "disks", 0, "chain", 1, "identity", "sha256"), NOWHERE, ("sha256", "hexadecimal")),
     "a base image elsewhere": Lie("domain_info", ("domain", "disks", 0, "chain", 1, "path"), UNREAD),
     "another bridge": Lie("domain_info", ("domain", "interfaces", 0, "source"), "br-secret", ("br-secret",)),

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a host as far as planning reads them, checked once.
+"""The facts of a host as far as planning reads them, and what it answers about a guest, checked once.
 
-They may be old, of another release, or from a host that is not what it was. Where they cannot be read, nobody knows what the host
+Facts may be old, of another release, or from a host that is not what it was. Where they cannot be read, nobody knows what the host
 holds, so it counts as one that does not answer: then nothing is begun, and what is open waits.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._handed import HOST, ID, Field
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, mapping, number, sequence, strings
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence, strings
 
 Check = Callable[[str, Any], object]
 
@@ -32,6 +32,18 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not None}
 
 
+def check_guest(domain: Mapping[str, Any]) -> None:
+    """Whether a host can have answered this about a guest, in the form in which planning reads it. What the values may be is for `_handed` to say.
+
+    :param domain: what the module domain_info tells.
+    :raises ValidationError: for the first field that cannot be so.
+    """
+    _there("domain.", domain, "machine", "emulator")
+    _check("domain.", domain, _GUEST)
+    if not domain["refusals"]:  # else some may lack what could not be read
+        _check("domain.", domain, {"disks": _each_file, "boot_files": _each_file})
+
+
 def _check(where: str, value: Any, fields: Mapping[str, Check]) -> None:
     given = mapping(where.rstrip("."), value)
     for name, check in fields.items():
@@ -40,6 +52,11 @@ def _check(where: str, value: Any, fields: Mapping[str, Check]) -> None:
 
 def _text(field: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
+        raise ValidationError(field, value, "a string")
+
+
+def _any_text(field: str, value: Any) -> None:
+    if not isinstance(value, str):
         raise ValidationError(field, value, "a string")
 
 
@@ -73,12 +90,47 @@ def _a(fields: Mapping[str, Check]) -> Check:
     return lambda field, value: _check(f"{field}.", value, fields)
 
 
-def _each(fields: Mapping[str, Check]) -> Check:
+def _there(where: str, value: Mapping[str, Any], *names: str) -> None:
+    """What may be null has to be told as well."""
+    for name in names:
+        if name not in value:
+            raise ValidationError(f"{where}{name}", None, "a value, or null")
+
+
+def _each(fields: Mapping[str, Check], *there: str) -> Check:
     def check(field: str, value: Any) -> None:
         for index, item in enumerate(sequence(field, value)):
             _check(f"{field}[{index}].", item, fields)
+            _there(f"{field}[{index}].", item, *there)
 
     return check
+
+
+def _flag(field: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValidationError(field, value, "true or false")
+
+
+def _not_null(check: Check) -> Check:
+    def checked_value(field: str, value: Any) -> None:
+        if value is None:
+            raise ValidationError(field, value, "a value")
+        check(field, value)
+
+    return checked_value
+
+
+def _whole(least: int) -> Check:
+    return lambda field, value: integer(field, value, least)
+
+
+def _each_file(field: str, value: Any) -> None:
+    """Disks and boot files: an empty drive has no more to tell, one in network storage tells where."""
+    for index, item in enumerate(sequence(field, value)):
+        if item["path"]:
+            _check(f"{field}[{index}].", item, _FILE)
+            for depth, layer in enumerate(item["chain"][1:], 1):
+                _check(f"{field}[{index}].chain[{depth}].", layer, {"identity": _a(_IDENTITY)})
 
 
 def _names(field: str, value: Any) -> None:
@@ -114,4 +166,31 @@ _HOST: dict[str, Check] = {
     "claims": _each({"instance_name": _text, "instance_uuid": _text}),
     "migrations": _each(_RECORD),
     "forced_migrations": _each({**_RECORD, "forced": _a({"lost_host": _text})}),
+}
+
+_IDENTITY: dict[str, Check] = {"sha256": _text, "size_bytes": _number}
+_LAYER: dict[str, Check] = {"path": _text, "format": _text, "virtual_size": _number, "snapshots": strings}
+_FILE: dict[str, Check] = {"path": _text, "format": _text, "virtual_size": _number, "allocated_bytes": _number, "chain": _not_null(_each(_LAYER))}
+_DISK: dict[str, Check] = {
+    **dict.fromkeys(("target", "device"), _text),
+    **dict.fromkeys(("path", "pool", "volume", "source_type", "bus", "role"), _or_null(_any_text)),
+    **dict.fromkeys(("readonly", "root"), _flag),
+    "network": _or_null(_a({"protocol": _text})),
+}
+_GUEST: dict[str, Check] = {
+    **dict.fromkeys(("state", "xml_digest", "arch", "virt_type"), _text),
+    **dict.fromkeys(("machine", "emulator"), _or_null(_any_text)),
+    "persistent": _flag,
+    "flavor": _a({"vcpus": _whole(1), "ram": _whole(1), "disk": _whole(0), "extra_specs": mapping}),
+    "disks": _not_null(_each(_DISK, "path")),
+    "boot_files": _each(_DISK, "path"),
+    "interfaces": _not_null(_each({"type": _text, **dict.fromkeys(("source", "mac"), _or_null(_any_text)), "mtu": _or_null(_number)}, "source", "mac")),
+    "firmware": _not_null(_a(dict.fromkeys(("kind", "loader", "nvram", "nvram_template"), _or_null(_any_text)))),
+    "refusals": _not_null(_each({"code": _any_text, "reason": _any_text})),
+    "agent": _a({"connected": _flag}),
+    "cpu": _or_null(_a({"mode": _or_null(_any_text)})),
+    "snapshots": _each({"name": _text}),
+    "free_targets": strings,
+    "secrets": _each({"by": _text}),
+    "references": _each(dict.fromkeys(("kind", "name", "answer", "reason"), _any_text)),
 }

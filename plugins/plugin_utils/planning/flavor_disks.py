@@ -57,7 +57,7 @@ def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, mov
     grown = _growth(name, ephemeral, new)
     remade = swap is not None and (moving or swap["virtual_size"] != new["swap"] * MIB)
     left_behind = (swap["target"],) if remade else ()
-    targets = iter(domain.get("free_targets", ()))
+    targets = iter(domain.get("free_targets") or ())
     made = []
     if new["ephemeral"] and ephemeral is None:
         made.append(_made(name, domain, "ephemeral", new, _next_target(name, domain, targets, "ephemeral", new)))
@@ -76,8 +76,8 @@ def require_no_snapshots(name: str, domain: Mapping[str, Any], decided: Changes)
     :raises Refusal: `disk_has_snapshots`.
     """
     left = [disk for disk in domain["disks"] if disk["target"] in decided.left_behind]
-    held = {snapshot["name"] for snapshot in domain.get("snapshots", ())} if left else set()
-    held.update(snapshot for disk in left for layer in disk["chain"][:1] for snapshot in layer.get("snapshots", ()))
+    held = {snapshot["name"] for snapshot in domain.get("snapshots") or ()} if left else set()
+    held.update(snapshot for disk in left for layer in disk["chain"][:1] for snapshot in layer.get("snapshots") or ())
     if held:
         raise Refusal(
             "disk_has_snapshots",

@@ -16,6 +16,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import _handed
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
+    facts,
     flavor_disks,
     guest,
     mapping,
@@ -72,6 +73,10 @@ def plan_migration(
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
+    try:
+        facts.check_guest(domain)
+    except ValidationError as exc:
+        raise _impossible(host, entry["name"], str(exc), field=exc.field) from exc
     old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
     resizing = request["flavor"] is not None
     keeps_disk = resizing and (not request["flavor"]["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
@@ -170,7 +175,11 @@ def _require_possible(host: str, record: dict[str, Any], requirements: dict[str,
         for needed in requirements.values():
             _handed.plan(record, needed)
     except KvmfleetError as exc:
-        raise Refusal(exc.code, f"{host} tells of {record['instance_name']!r} what cannot be; nothing was changed. {exc.message}", **exc.details) from exc
+        raise _impossible(host, record["instance_name"], exc.message, **exc.details) from exc
+
+
+def _impossible(host: str, name: str, reason: str, **details: Any) -> Refusal:
+    return Refusal("handed_value", f"{host} tells of {name!r} what cannot be; nothing was changed. {reason}", **details)
 
 
 def flavor_field(flavor: dict[str, Any]) -> str:
@@ -251,9 +260,9 @@ def _record(
         "flavor_disks": disks.known,
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,
-        "console_logs": domain.get("console_logs", []),
-        "owners": domain.get("owners", {}),
-        "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets", ())],
+        "console_logs": domain.get("console_logs") or [],
+        "owners": domain.get("owners") or {},
+        "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets") or ()],
     }
 
 
@@ -330,9 +339,9 @@ def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, root_size: int
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
         "secure_boot": domain.get("secure_boot"),
         "tpm": domain.get("tpm"),
-        "cpu": cpu if cpu and cpu["mode"] else None,
+        "cpu": cpu if cpu and cpu.get("mode") else None,
         "cpu_shares": domain.get("cpu_shares"),
-        "nwfilters": sorted({reference["name"] for reference in domain.get("references", []) if reference["kind"] == "nwfilter"}),
+        "nwfilters": sorted({reference["name"] for reference in domain.get("references") or () if reference["kind"] == "nwfilter"}),
         "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
         "growth_bytes": growth + (flavor_disks.bytes_to_come(domain, flavor) if flavor else 0),
         "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],

@@ -62,13 +62,13 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
 
 def _unable(domain: Mapping[str, Any]) -> str | None:
     """A layer needs a file below it, hides the snapshots in it, and is not encrypted."""
-    if domain["snapshots"]:
+    if domain.get("snapshots"):
         return f"it has snapshots ({len(domain['snapshots'])}), which a layer would hide"
     for disk in domain["disks"]:
         if disk.get("encrypted") and disk["path"]:
             return f"disk {disk['target']} is encrypted, and a layer would hold in the clear what the guest writes"
-        if disk["device"] == "disk" and not disk["readonly"] and not disk.get("network") and disk["source_type"] != "file":
-            return f"disk {disk['target']} is of the type {disk['source_type']}, which is not layered while the guest runs"
+        if disk["device"] == "disk" and not disk["readonly"] and not disk.get("network") and disk.get("source_type") != "file":
+            return f"disk {disk['target']} is of the type {disk.get('source_type')}, which is not layered while the guest runs"
     return None
 
 

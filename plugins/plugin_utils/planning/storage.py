@@ -25,7 +25,7 @@ def needs(domain: Mapping[str, Any], source: Mapping[str, Any], changes: flavor_
 
 def files(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The disks that are files here, and the files that the guest boots from; empty drives are left out."""
-    return [disk for disk in (*domain["disks"], *domain.get("boot_files", ())) if disk["path"]]
+    return [disk for disk in (*domain["disks"], *(domain.get("boot_files") or ())) if disk["path"]]
 
 
 def place(

@@ -185,6 +185,72 @@ class TestPlan:
         assert (hosts, guest) == before
 
 
+def places(value, way=()):
+    """Each key and index within a document."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*way, key)
+        yield from places(inner, (*way, key))
+
+
+def told(guest):
+    """All that a host may tell of a guest which planning reads, with a network disk, a boot file and a reference of each kind."""
+    file = {**guest["disks"][0], "source_type": "file", "bus": "virtio", "pool": None, "volume": None, "role": None, "encrypted": False}
+    drive = {"source_type": "file", "target": "sda", "device": "cdrom", "readonly": True, "root": False, "path": None}
+    rbd = {"target": "vdb", "protocol": "rbd", "name": "p/web1", "hosts": [{"name": "mon", "port": 6789}], "files": ["/etc/ceph/ceph.conf"]}
+    return {
+        **guest,
+        "disks": [file, {**drive, "bus": "sata"}, {**drive, "target": "vdb", "device": "disk", "readonly": False, "network": rbd, "virtual_size": GIB}],
+        "boot_files": [{**file, "target": "kernel", "root": False, "format": "raw", "chain": file["chain"][:1]}],
+        "interfaces": [{**guest["interfaces"][0], "mtu": 1500}, {"type": "network", "source": "default", "mac": "52:54:00:00:00:02", "mtu": None}],
+        "console_logs": [{"path": "/var/log/libvirt/qemu/web1.log", "append": True}],
+        "snapshots": [{"name": "one", "current": True, "external": False}],
+        "secrets": [{"uuid": "s-1", "usage_type": "ceph", "usage": "web", "by": "uuid", "needed_by": ["disk vdb"], "missing": None, "withheld": None}],
+        "references": [{"kind": "bridge", "name": "br0", "answer": "keep", "reason": "it must be there", "element": "x"}],
+        "owners": {
+            "vda": {"uid": 0, "gid": 0, "mode": 384, "user": "root", "group": "root", "label": None, "given": True, "relabel": True, "of_qemu": [False, False]}
+        },
+        "cpu": {"mode": "custom", "model": "Haswell", "features": ["aes"]},
+        "cpu_shares": 1024,
+        "host_cpus": {"cpus": [0], "nodes": [0]},
+        "pinned_cpus": [1],
+        "huge_pages": None,
+        "tpm": {"model": "tpm-crb", "version": "2.0"},
+        "secure_boot": False,
+        "free_targets": ["vdc", "vdd"],
+    }
+
+
+class TestWhatAHostTellsOfItsGuest:
+    """A host may lie, be of another release, or have a broken disk: whatever it tells is an answer or a refusal that names it, never an exception."""
+
+    @pytest.mark.parametrize("request_", [{"migrate": True, "target_host": "kvm2"}, {"allow_resize_to_same_host": False, "grow_filesystem": True}, {}])
+    def test_every_value_that_cannot_be_is_refused(self, request_):
+        true = told(domain())
+        planned(guest=copy.deepcopy(true), precopy={"mode": "auto"}, **request_)
+        for place in places(true):
+            for lie in (None, "x", [], {}, -1, True, ["x"], {"x": 1}, ...):
+                guest = copy.deepcopy(true)
+                *way, last = place
+                inner = guest
+                for key in way:
+                    inner = inner[key]
+                if lie is ...:
+                    del inner[last]
+                else:
+                    inner[last] = lie
+                try:
+                    plan(guest=guest, precopy={"mode": "auto"}, **request_)
+                except Exception as exc:
+                    pytest.fail(f"{place} = {lie!r}: {exc!r}")
+
+    def test_the_field_is_named(self):
+        guest = domain()
+        guest["disks"][0]["virtual_size"] = "large"
+        error = refused(guest=guest)
+        assert error["code"] == "handed_value"
+        assert "kvm1 tells of 'web1' what cannot be; nothing was changed. domain.disks[0].virtual_size: expected a number >= 0" in error["message"]
+
+
 def of_two_gib(guest):
     guest["disks"][0]["virtual_size"] = 2 * 2**30
     guest["disks"][0]["chain"][0]["virtual_size"] = 2 * 2**30
@@ -290,7 +356,7 @@ class TestRefusals:
                 "host_cpus",
             ),
             ({"numa_cells": []}, {"huge_pages": {"page_kib": 2048, "memory_mb": 512, "nodes": None}}, "huge_pages"),
-            ({"nwfilters": []}, {"references": [{"kind": "nwfilter", "name": "clean-traffic"}]}, "network"),
+            ({"nwfilters": []}, {"references": [{"kind": "nwfilter", "name": "clean-traffic", "answer": "keep", "reason": "it must be there"}]}, "network"),
             ({"tpm": {"backends": []}}, {"tpm": {"model": "tpm-crb", "version": "2.0"}}, "tpm"),
             (
                 {"cpu": {"virt_type": "kvm", "model": "Nehalem", "models": ["Nehalem"], "features": ["sse4.2"]}},
