@@ -121,7 +121,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     Where an older one does not know what a newer one has added by itself, it is noted that the guest is to be defined without that.
 
     :param bases: sha256 of a base image -> its path on this host.
-    :raises KvmfleetError: `definition_not_taken`, `qemu_cannot_open`.
+    :raises KvmfleetError: `definition_refused`, `definition_not_taken`, `qemu_cannot_open`.
     """
     _handed.require_here(record)
     with Client(journal.state, record["uuid"], **channel) as client:
@@ -133,8 +133,9 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
 
     try:
         taken(document["domain_xml"])
-    except KvmfleetError:
-        if not document["portable_xml"]:
+    except KvmfleetError as exc:
+        # What was judged to be none of the plan is refused, whatever else its source offers.
+        if exc.code != "definition_not_taken" or not document["portable_xml"]:
             raise
         taken(document["portable_xml"])
         journal.update(record, private={"portable_xml": document["portable_xml"]}, note="defined without what the source's libvirt adds by itself")

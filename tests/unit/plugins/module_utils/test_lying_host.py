@@ -414,6 +414,18 @@ def test_every_definition_that_is_not_that_of_the_plan_is_refused(fleet: Fleet, 
     fleet.judge(record)
 
 
+def test_a_definition_that_is_refused_is_not_replaced_by_another_one(fleet: Fleet) -> None:
+    """The portable one is for a libvirt that does not know all of the other, and not for a source that tries two."""
+    record = fleet.claim(fleet.plan(), fleet.requirements())
+    channel = {"address": "127.0.0.1", "port": fleet.port, "key": fleet.key, "stall_timeout": 5}
+    refused = fleet.definition().replace("</devices>", "<filesystem type='mount'><source dir='/'/><target dir='host'/></filesystem></devices>")
+    fleet.server.offer_document(DEFINITION, {"domain_xml": refused, "portable_xml": fleet.definition()})
+    with pytest.raises(KvmfleetError) as caught:
+        _receiving.try_definition(fleet.conn, fleet.journal, record, channel=channel, bases={})
+    assert caught.value.code == "definition_refused"
+    fleet.judge(record)
+
+
 def test_there_is_a_variant_for_each_definition(fleet: Fleet) -> None:
     assert len(in_definition(fleet)) == VARIANTS
 
