@@ -52,6 +52,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _HOST = "kvmfleet_host"
+_WHEN = ("run", "gathered_at", "gathered_by")
+"""What tells in which run the host was asked, so that it is down in that run and not one that nobody asked."""
 
 
 def _fleet_facts(hostvars: Mapping[str, Any], names: Sequence[str], fact: str = "kvmfleet_host") -> list[Any]:
@@ -73,7 +75,8 @@ def _own(name: str, facts: Any) -> Any:
     if called == name:
         return facts
     reason = f"its facts are those of {called!r}: two hosts with one name, facts of another inventory, or a host that lies"
-    return {"host": name, "up": False, "reachable": True, "down_reason": reason}
+    when = {key: facts[key] for key in _WHEN if key in facts} if isinstance(facts, Mapping) else {}
+    return {**when, "host": name, "up": False, "reachable": True, "down_reason": reason}
 
 
 def _where_ansible_keeps_facts(hostvars: Mapping[str, Any]) -> list[Callable[[str], Any]]:

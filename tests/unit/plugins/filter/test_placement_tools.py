@@ -86,10 +86,11 @@ def test_fleet_facts_come_from_hostvars_where_ansible_keeps_them_elsewhere() -> 
 
 
 def test_the_facts_of_a_host_that_calls_itself_another_one_do_not_count() -> None:
-    told = {"host": "kvm1", "up": True}
+    told = {"host": "kvm1", "up": True, "run": "this one"}
     variables = HostVars({"kvm1": {"kvmfleet_host": told}, "kvm2": {"kvmfleet_host": told}, "kvm3": {"kvmfleet_host": 7}})
     variables._variable_manager = None
     first, *others = fleet_facts(variables, ["kvm1", "kvm2", "kvm3"])
-    assert first == {"host": "kvm1", "up": True}
+    assert first == told
     assert [(facts["host"], facts["up"]) for facts in others] == [("kvm2", False), ("kvm3", False)]
     assert "its facts are those of 'kvm1'" in others[0]["down_reason"]
+    assert [facts.get("run") for facts in others] == ["this one", None], "it was asked in this run, so it does not keep the run from going on without it"
