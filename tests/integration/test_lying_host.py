@@ -267,11 +267,13 @@ def test_the_worst_lies_come_to_nothing(fleet: Fleet, subject: Subject) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_lies_in_answers_come_to_nothing(fleet: Fleet, subject: Subject) -> None:
     tell_all(subject, fleet, ANSWERS)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("document", ["definition", "manifest"])
 def test_lies_in_the_channel_come_to_nothing(fleet: Fleet, subject: Subject, document: str) -> None:
     lies = {what: offered(document, what) for what in DEFINITIONS}
