@@ -65,7 +65,7 @@ def test_a_guest_that_shuts_down_late_runs_when_the_run_has_ended_and_afterwards
 
 
 def test_the_same_command_after_an_interruption_in_the_copy_moves_the_guest(lab: Lab, guests: Guests, fleet: Fleet) -> None:
-    """It goes back first, which boots the guest, and waits until that hears a request to shut down."""
+    """The module that copies may outlive its controller, and then the move ends as it began. Or it goes back first, and waits for the guest to boot."""
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write(24))
     with slow_link(lab["kvm2"]):
@@ -74,7 +74,9 @@ def test_the_same_command_after_an_interruption_in_the_copy_moves_the_guest(lab:
         os.killpg(playing.process.pid, signal.SIGINT)
         playing.process.wait()
     moved = fleet.play("resize", **MOVE).ok().migration
-    assert (moved["destination"], moved["stopped_by"], moved["agent_answered"]) == ("kvm2", "agent", True)
+    assert moved["status"] == "finished"
+    if "stopped_by" in moved:  # it was stopped a second time
+        assert (moved["stopped_by"], moved["agent_answered"]) == ("agent", True)
     assert subject.runs_once_with_its_data() == "kvm2"
     fleet.play("revert", **SETTLE).ok()
     subject.as_before()
