@@ -14,6 +14,7 @@ from typing import Any
 
 _MAGIC = b"QFI\xfb"
 _HEADER = 20
+_BACKING_FORMAT = b"\xe2\x79\x2a\xca"  # the extension of the header that tells it
 _MAX_NAME = 1023
 _MAX_OFFSET = 2**63
 _MAX_FILES = 1000
@@ -43,6 +44,21 @@ def backing_name(path: str, device: bool = False) -> str | None:
         return os.fsdecode(os.pread(stream.fileno(), min(length, _MAX_NAME), offset))
 
 
+def _told_raw(path: str) -> bool:
+    """Whether the header of a qcow2 image says that its backing file is raw."""
+    with open(path, "rb", buffering=0) as stream:
+        header = os.pread(stream.fileno(), 4096, 0)
+    at = int.from_bytes(header[100:104], "big") if header[4:8] == b"\0\0\0\3" else 72
+    while 72 <= at <= len(header) - 8:
+        kind, length = header[at : at + 4], int.from_bytes(header[at + 4 : at + 8], "big")
+        if kind == _BACKING_FORMAT:
+            return header[at + 8 : at + 8 + length] == b"raw"
+        if kind == bytes(4):
+            break
+        at += 8 + -(-length // 8) * 8
+    return False
+
+
 def walk(top: str, known: Container[str] = ()) -> tuple[list[tuple[str, str]], list[tuple[str, OSError]]]:
     """Go from an image to its backing file, to that one's, and so on.
 
@@ -62,7 +78,8 @@ def walk(top: str, known: Container[str] = ()) -> tuple[list[tuple[str, str]], l
             continue
         if backing is not None:
             named.append((path, backing))
-            waiting += below(path, backing)
+            if not _told_raw(path):  # raw stands on nothing, and what a guest names so is none of our business
+                waiting += below(path, backing)
     if waiting:
         unreadable.append((top, OSError(f"more than {_MAX_FILES} layers")))
     return named, unreadable
