@@ -25,7 +25,7 @@ from ._names import if_there
 from ._state_dir import StateDir, sync_directory
 
 BUSY = "a fetch or a look that runs now"
-_NAME = re.compile(r"^([0-9a-f]{64})\.(qcow2|raw)(?:(?:\.([0-9a-f]{8}))?\.part)?$")
+_NAME = re.compile(r"^([0-9a-f]{64})(?:\.[0-9a-f]{8})?\.(qcow2|raw)(?:(?:\.([0-9a-f]{8}))?\.part)?$")
 BUSY_ELSEWHERE = "a fetch of another host, which shares this directory, within the last day"
 _DAY = 24 * 3600.0
 _TIME_GRAIN = 2.0  # seconds, of the coarsest filesystem

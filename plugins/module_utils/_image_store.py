@@ -35,7 +35,7 @@ def lock_name(sha256: str) -> str:
 class ImageStore:
     """Finds and fetches base images.
 
-    :param images_path: fetched images lie in `_base/SHA256.FORMAT` below it.
+    :param images_path: fetched images lie in `_base/SHA256.FORMAT` below it, or beside that where another file has the name.
     :param directories: searched for images, all levels; symlinks are not followed.
     :param writable: paths that guests of this host write to; such a file is never a base, whatever it contains now.
     """
@@ -51,22 +51,11 @@ class ImageStore:
         with self._locked(base):
             return self._find(base)
 
-    def refuse_impostor(self, base: dict[str, Any]) -> None:
-        """Refuse if another file bears the base's name here: somebody expects that name to mean this content.
-
-        :raises KvmfleetError: `base_differs`.
-        """
+    def namesake(self, base: dict[str, Any]) -> str | None:
+        """The path of the base where that is a file of other content here. It is left alone: ours bears the name of its content. Nothing is waited for."""
         path = base["path"]
-        if os.path.lexists(path):
-            found = self._what_is(path, base["format"])
-            raise KvmfleetError(
-                "base_differs",
-                f"{path} on this host is not the base image of the guest: {found['what']}, the guest needs {base['sha256']}. Rename it (no "
-                "guest here may lose its own base by that) or put the right image there; the guest was not touched.",
-                path=path,
-                have=found,
-                need={key: base[key] for key in ("sha256", "format", "virtual_size")},
-            )
+        there = self._is_ours(path) and os.path.lexists(path)
+        return path if there and not (self._may_be(path, base) and self._has_content(path, base)) else None
 
     def fetch(self, base: dict[str, Any], fill: Callable[[str, int], int]) -> tuple[str, int]:
         """Fetch the base unless it came meanwhile; one fetch a host, others wait for it and find it. Hosts that share the store fetch apart from each other.
@@ -78,7 +67,7 @@ class ImageStore:
         """
         directory = os.path.join(self.images_path, STORE)
         _whole_file.make_directory(directory, 0o755)
-        path = os.path.join(directory, f"{base['sha256']}.{base['format']}")
+        path = self._names(base)[0]
         with self._locked(base):
             found = self._find(base)
             if found is not None:
@@ -98,7 +87,7 @@ class ImageStore:
                 self._prove(part, _identity.combined(content, base["backing"]), base, below)
                 # Read-only for everyone: no tool may commit an overlay into a file that other guests stand on.
                 _whole_file.complete(part, _READ_ONLY)
-                path = self._name(part, path, base)
+                path = self._name(part, base)
             except BaseException as exc:
                 with contextlib.suppress(FileNotFoundError):
                     if getattr(exc, "code", BROKE) in _KEPT:
@@ -109,19 +98,31 @@ class ImageStore:
             _identity.remember(self.state, path, content, base["backing"])
         return path, sent
 
-    def _name(self, part: str, path: str, base: dict[str, Any]) -> str:
+    def _names(self, base: dict[str, Any]) -> list[str]:
+        """What an image may be called in the store: by its content, and where that name is taken by anything else, with the digits of this host as well."""
+        names = [f"{base['sha256']}.{base['format']}", f"{base['sha256']}.{self.state.identity()}.{base['format']}"]
+        return [os.path.join(self.images_path, STORE, name) for name in names]
+
+    def _name(self, part: str, base: dict[str, Any]) -> str:
         """Give a complete image its name. Another host that shares the store may have been faster, and guests may stand on its file already."""
-        try:
-            _whole_file.publish(part, path)
-        except KvmfleetError as exc:
-            if exc.code != "path_taken":
-                raise
-            if not self._has_content(path, base):
-                raise KvmfleetError(
-                    "base_differs", f"{path} does not contain what its name says. Move it away, unless a guest stands on it.", path=path, need=base["sha256"]
-                ) from None
-            _guest_files.remove_unfinished([part])
-        return path
+        names = self._names(base)
+        for path in names:
+            try:
+                _whole_file.publish(part, path)
+            except KvmfleetError as exc:
+                if exc.code != "path_taken":
+                    raise
+                if not self._has_content(path, base):
+                    continue
+                _guest_files.remove_unfinished([part])
+            return path
+        raise KvmfleetError(
+            "base_differs",
+            f"Neither {names[0]} nor {names[1]} contains what its name says. Move away the one that no guest stands on (virsh domblklist, qemu-img info), and "
+            "repeat; the guest was not touched.",
+            path=names[0],
+            need=base["sha256"],
+        )
 
     def _below(self, base: dict[str, Any]) -> str | None:
         """Where the image that a layer stands on is here."""
@@ -135,15 +136,6 @@ class ImageStore:
                 need=base["backing"]["sha256"],
             )
         return path
-
-    def _what_is(self, path: str, image_format: str) -> dict[str, Any]:
-        if not os.path.isfile(path) or os.path.islink(path):
-            return {"what": "it is not a regular file"}
-        try:
-            found = _identity.identity(self.state, path, image_format, self.directories)
-        except KvmfleetError as exc:
-            return {"what": exc.message.rstrip(".")}
-        return {**found, "what": f"its sha256 is {found['sha256']}"}
 
     def _locked(self, base: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
         return self.state.lock(lock_name(base["sha256"]), timeout=_LOCK_TIMEOUT)
@@ -178,7 +170,7 @@ class ImageStore:
             )
 
     def _candidates(self, base: dict[str, Any]) -> Iterator[str]:
-        likely = [os.path.join(self.images_path, STORE, f"{base['sha256']}.{base['format']}"), base["path"]]
+        likely = [*self._names(base), base["path"]]
         for path in likely:
             if self._may_be(path, base):
                 yield path
@@ -190,13 +182,16 @@ class ImageStore:
                         yield path
 
     def _may_be(self, path: str, base: dict[str, Any]) -> bool:
-        if path.endswith(PART_SUFFIX) or not any(path.startswith(directory.rstrip("/") + "/") for directory in self.directories):
+        if path.endswith(PART_SUFFIX) or not self._is_ours(path):
             return False
         try:
             status = os.lstat(path)
         except OSError:
             return False  # gone since it was listed
         return stat.S_ISREG(status.st_mode) and status.st_size == base["size_bytes"]
+
+    def _is_ours(self, path: str) -> bool:
+        return any(path.startswith(directory.rstrip("/") + "/") for directory in self.directories)
 
     def _has_content(self, path: str, base: dict[str, Any]) -> bool:
         try:

@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Looks for a base image by SHA-256, format and virtual size, whatever its name, and fetches it through a channel or from an image store if the host
     lacks it.
-  - A file of the same path with other content is refused, never replaced and never used. What was fetched is proven by its content before it is used.
+  - A file of the same path with other content is left alone, never replaced and never used, and RV(namesake) names it. What was fetched is proven by its
+    content before it is used.
   - One process of a host fetches an image; others that look for it wait and find it.
 options:
   sha256:
@@ -34,7 +35,7 @@ options:
     type: int
     required: true
   path:
-    description: Where the source of the operation has it. A first place to look, and the name that must not be taken by other content.
+    description: Where the source of the operation has it. A first place to look.
     type: path
     required: true
   backing:
@@ -161,6 +162,10 @@ bytes_transferred:
   description: Bytes of data that travelled for it. V(0) if it was there or another process fetched it.
   type: int
   returned: success
+namesake:
+  description: O(path), where that is a file of other content on this host. It was left alone. V(null) otherwise.
+  type: str
+  returned: success
 local_address:
   description: Address from which this host reaches O(source_address). V(null) without that, and where it has no way there.
   type: str
@@ -175,8 +180,8 @@ no_way:
   returned: success
 error_code:
   description:
-    - V(host_hangs), V(base_differs) if a file of the same path has other content, or what was fetched has, V(base_missing) if this host lacks O(backing),
-      V(copy_failed), V(copy_stalled), V(no_space), V(no_route), V(invalid_directory) or V(not_owner).
+    - V(host_hangs), V(base_differs) if what was fetched has other content, or both names in the store are taken by such, V(base_missing) if this host lacks
+      O(backing), V(copy_failed), V(copy_stalled), V(no_space), V(no_route), V(invalid_directory) or V(not_owner).
     - From O(url), V(download_broke) if it can go on later, else V(download_refused), and V(invalid_value) for what is no URL.
   type: str
   returned: failure
@@ -247,12 +252,11 @@ def provide(params, state, check_mode):
     with _libvirt.connect(params["uri"]) as conn:
         store = _image_store.ImageStore(state, params["images_path"], params["image_directories"], _libvirt.writable_paths(conn))
     path, sent = store.look(base), 0
-    if path is None:
-        store.refuse_impostor(base)
     wanted = path is None and (params["address"] is not None or params["url"] is not None)
     if wanted and not check_mode:
         path, sent = fetch(params, state, store, base)
-    return {"changed": wanted, "held": path is not None, "path": path, "bytes_transferred": sent}
+    namesake = None if path == base["path"] else store.namesake(base)
+    return {"changed": wanted, "held": path is not None, "path": path, "bytes_transferred": sent, "namesake": namesake}
 
 
 def main():

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _image_store
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _identity, _image_store
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import ImageStore
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
@@ -237,15 +237,61 @@ def test_two_hosts_that_share_the_store_do_not_destroy_each_others_fetch(
 
 
 def test_an_image_of_other_content_under_the_name_is_not_replaced(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
-    """Guests may stand on it, whatever has become of it."""
+    """Guests may stand on it, whatever has become of it. Ours gets a name beside it, and is found by that."""
     (images / "_base").mkdir()
-    path = images / "_base" / f"{base['sha256']}.{base['format']}"
-    path.write_bytes(b"spoilt")
-    with pytest.raises(KvmfleetError, match="does not contain what its name says") as caught:
+    spoilt = images / "_base" / f"{base['sha256']}.{base['format']}"
+    spoilt.write_bytes(b"spoilt")
+    path, sent = store.fetch(base, copy_of(content, []))
+    assert (os.path.basename(path), sent) == (f"{base['sha256']}.{store.state.identity()}.{base['format']}", base["size_bytes"])
+    assert (spoilt.read_bytes(), Path(path).read_bytes()) == (b"spoilt", content.read_bytes())
+    assert (store.look(base), store.fetch(base, copy_of(content, []))) == (path, (path, 0))
+    assert [(image.sha256, image.partial, image.fetched_by) for image in _eviction._images(f"{images}/_base", {})] == [(base["sha256"], False, None)] * 2
+
+
+def test_two_images_of_other_content_under_the_names_are_not_replaced(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
+    names = [f"{base['sha256']}{digits}.{base['format']}" for digits in ("", f".{store.state.identity()}")]
+    (images / "_base").mkdir()
+    for name in names:
+        (images / "_base" / name).write_bytes(b"spoilt")
+    with pytest.raises(KvmfleetError, match="contains what its name says") as caught:
         store.fetch(base, copy_of(content, []))
     assert caught.value.code == "base_differs"
-    assert path.read_bytes() == b"spoilt"
-    assert in_store(images) == [path.name]
+    assert in_store(images) == sorted(names)
+    assert [(images / "_base" / name).read_bytes() for name in names] == [b"spoilt"] * 2
+
+
+@pytest.mark.parametrize("other", ["of another size", "of the same size", "a link", "a directory", "written to"])
+def test_a_base_of_the_same_name_with_other_content_keeps_no_guest(
+    state: Any, base: dict[str, Any], content: Path, images: Path, tmp_path: Path, other: str
+) -> None:
+    """Ours comes to the store under the name of its content, and the file of that name stays what it is."""
+    named = images / "base.img"
+    base["path"] = str(named)
+    spoilt = bytearray(content.read_bytes())
+    spoilt[-1] ^= 1
+    if other == "a link":
+        named.symlink_to(tmp_path)
+    elif other == "a directory":
+        named.mkdir()
+    elif other == "written to":
+        named.write_bytes(content.read_bytes())
+    else:
+        named.write_bytes(bytes(spoilt) + (b"more" if other == "of another size" else b""))
+    store = ImageStore(state, str(images), [str(images)], {str(named)} if other == "written to" else set())
+    before = os.lstat(named)
+    assert store.look(base) is None
+    path, _sent = store.fetch(base, copy_of(content, []))
+    assert path == f"{images}/_base/{base['sha256']}.{base['format']}"
+    assert store.namesake(base) == (None if other == "written to" else str(named))
+    assert (os.lstat(named).st_ino, os.lstat(named).st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_bears_the_name_elsewhere_or_is_the_base_itself_is_no_namesake(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
+    """Nothing is looked at where this host keeps no images."""
+    assert store.namesake({**base, "path": "/etc/passwd"}) is None
+    assert store.namesake({**base, "path": f"{images}/base.img"}) is None
+    (images / "base.img").write_bytes(content.read_bytes())
+    assert store.namesake({**base, "path": f"{images}/base.img"}) is None
 
 
 def test_every_user_gets_to_a_base_whatever_the_umask_is(store: ImageStore, base: dict[str, Any], content: Path, images: Path) -> None:
