@@ -90,6 +90,15 @@ def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str],
     raise KvmfleetError("disk_not_found", f"The definition has no disk {target} in a file.", target=target)
 
 
+def empty_drive(root: ET.Element, target: str) -> None:
+    """Let nothing be in the drive `target`; what is no drive for media is left alone."""
+    for disk in root.findall("devices/disk"):
+        name, source = disk.find("target"), disk.find("source")
+        if name is not None and name.get("dev") == target and source is not None and disk.get("device") in ("cdrom", "floppy"):
+            disk.set("type", "file")
+            _domain_tree.remove(disk, source)
+
+
 def map_names(root: ET.Element, mappings: Mapping[str, Mapping[str, str]]) -> None:
     """Let the definition name bridges, networks, emulators and firmware as this host calls them.
 

@@ -28,6 +28,7 @@ from . import (
     _huge_pages,
     _identity,
     _libvirt,
+    _media,
     _names,
     _networks,
     _pools,
@@ -127,7 +128,7 @@ def domain_facts(
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
     reasons = [
         *unfit,
-        *_refusals(domain.connect(), facts, root, live),
+        *_refusals(domain.connect(), facts, root, live, image_directories),
         *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _libvirt.block_jobs(domain)),
         *_used_by_others(DiskUses(domain.connect(), state), facts),
         *_console_logs.refusals(facts["console_logs"], image_directories),
@@ -179,7 +180,7 @@ def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
     return found
 
 
-def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element) -> Iterator[tuple[str, str]]:
+def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:
     if not facts["persistent"]:
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
@@ -196,12 +197,15 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         yield "no_root_disk", "The domain has no writable disk that could be its root disk."
     for reference in facts["references"]:
         if reference["answer"] == _references.REFUSE:
-            target = next((f"Disk {disk['target']}, " for disk in facts["disks"] if disk["path"] == reference["name"]), "")
-            yield f"unsupported_{reference['kind']}", f"{target}{reference['name']}: {reference['reason']} ({reference['element']})."
+            disk = next((disk for disk in facts["disks"] if disk["path"] == reference["name"]), None)
+            code, target = f"unsupported_{reference['kind']}", f"Disk {disk['target']}, " if disk else ""
+            way_out = _media.way_out(facts["name"], disk, code, directories) if disk else ""
+            yield code, f"{target}{reference['name']}: {reference['reason']} ({reference['element']}).{way_out}"
     yield from _secrets.refusals(facts["secrets"], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
     for disk in facts["disks"] + facts["boot_files"]:
         if "error" in disk:
-            yield disk["error"]["code"], f"{'File' if disk['device'] == _BOOT_FILE else 'Disk'} {disk['target']}: {disk['error']['message']}"
+            code, what = disk["error"]["code"], "File" if disk["device"] == _BOOT_FILE else "Disk"
+            yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories)}"
         yield from _image_refusals(disk)
     yield from _name_refusals(facts)
     yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
@@ -272,6 +276,8 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
         return facts
     try:
         facts["path"] = _path(conn, disk)
+        if _media.is_left_out(disk, facts["path"]):
+            return {**facts, **dict.fromkeys(("path", "pool", "volume")), "left_out": facts["path"]}
         layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
         top = layers[0]
         size = _qemu_img.luks_size(top.path, force_share=active) if disk.encrypted and disk.format == "raw" else top.virtual_size
@@ -280,6 +286,9 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
             layer["identity"] = identity
     except KvmfleetError as exc:
         facts["error"] = {"code": exc.code, "message": exc.message}
+        if exc.code == "image_outside_directories" and not os.path.lexists(facts["path"]):
+            # Where it should lie is of no use to somebody who has to find out that it is gone.
+            facts["error"] = {"code": "image_missing", "message": f"{facts['path']} does not exist."}
     except OSError as exc:
         facts["error"] = {"code": "image_unreadable", "message": f"{facts['path']} cannot be read: {exc}."}
     else:

@@ -58,6 +58,7 @@ class Disk:
     boot_order: int | None
     is_root: bool
     encrypted: bool = False
+    startup_policy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -405,6 +406,7 @@ def _disk(element: ET.Element, is_root: bool) -> Disk:
         boot_order=None if order is None else integer(order, "boot order"),
         is_root=is_root,
         encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
+        startup_policy=_attribute(element, "source", "startupPolicy"),
     )
 
 

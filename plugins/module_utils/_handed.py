@@ -234,6 +234,7 @@ PLAN: Mapping[str, Table] = {
     "disks": Each(_DISK, _MOST_FILES),
     "new_disks": Absent(Each(_NEW_DISK, _MOST_FILES)),
     "dropped_disks": Absent(Each(TARGET, _MOST_FILES)),
+    "left_out": Absent(Each(TARGET, _MOST_FILES)),
     "flavor_disks": Absent(Null(Named(_one_of("ephemeral", "swap"), {"target": TARGET, "name": FILE_NAME}))),
     "nvram": Null(VARIABLES),
     "tpm": Absent(FLAG),

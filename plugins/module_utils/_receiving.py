@@ -491,6 +491,8 @@ def _adapted(record: dict[str, Any]) -> ET.Element:
             _domain_edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
         else:
             _domain_edit.set_disk_source(root, disk["target"], disk["path"])
+    for target in record.get("left_out", ()):
+        _domain_edit.empty_drive(root, target)
     if record["nvram"] and _domain_xml.firmware(root).nvram:
         _domain_edit.set_nvram(root, record["nvram"])
     _domain_edit.map_names(root, record.get("mappings", {}))

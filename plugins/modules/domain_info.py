@@ -243,6 +243,12 @@ domain:
           type: str
           returned: success
           sample: disk
+        left_out:
+          description:
+            - Path of a medium that is gone and without which the guest starts (C(startupPolicy='optional')). A move leaves the drive empty, so that
+              RV(domain.disks[].path) is V(null).
+          type: str
+          returned: for such drives
         source_type:
           description: What the disk lies in.
           type: str

@@ -173,7 +173,7 @@ _LAYER: dict[str, Check] = {"path": _text, "format": _text, "virtual_size": _num
 _FILE: dict[str, Check] = {"path": _text, "format": _text, "virtual_size": _number, "allocated_bytes": _number, "chain": _not_null(_each(_LAYER))}
 _DISK: dict[str, Check] = {
     **dict.fromkeys(("target", "device"), _text),
-    **dict.fromkeys(("path", "pool", "volume", "source_type", "bus", "role"), _or_null(_any_text)),
+    **dict.fromkeys(("path", "pool", "volume", "source_type", "bus", "role", "left_out"), _or_null(_any_text)),
     **dict.fromkeys(("readonly", "root"), _flag),
     "network": _or_null(_a({"protocol": _text})),
 }

@@ -257,6 +257,7 @@ def _record(
         "disks": [_disk(disk, root_size, disks) for disk in storage.files(domain)],
         "new_disks": list(disks.new),
         "dropped_disks": disks.dropped,
+        "left_out": [disk["target"] for disk in domain["disks"] if disk.get("left_out")],
         "flavor_disks": disks.known,
         "nvram": domain["firmware"].get("nvram"),
         "tpm": domain.get("tpm") is not None,

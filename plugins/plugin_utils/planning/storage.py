@@ -12,13 +12,13 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, mapping
 
-COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED = "copied", "layered", "left", "created", "re-created", "removed"
-"""What may become of a disk; created is one that the flavor adds, re-created and removed is a swap disk."""
+COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED, EMPTIED = "copied", "layered", "left", "created", "re-created", "removed", "emptied"
+"""What may become of a disk; created is one that the flavor adds, re-created and removed is a swap disk, emptied a drive whose medium is gone."""
 
 
 def needs(domain: Mapping[str, Any], source: Mapping[str, Any], changes: flavor_disks.Changes = flavor_disks.NONE) -> dict[str, list[str]]:
     """The `pools` and the named `directories` that a host must have for the disks that come to it."""
-    disks = [disk for disk in _disks(domain) if disk["target"] not in changes.left_behind]
+    disks = [disk for disk in _disks(domain) if disk["target"] not in changes.left_behind and not disk.get("left_out")]
     directories = {_directory(disk["path"], source)[0] for disk in disks if disk["path"] and not disk.get("pool")}
     return {"pools": sorted({disk["pool"] for disk in disks if disk.get("pool")}), "directories": sorted(filter(None, directories))}
 
@@ -79,12 +79,15 @@ def _text(answer: Mapping[str, Any], changes: flavor_disks.Changes) -> str:
 
 
 def _disks(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network"))]
+    return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network") or disk.get("left_out"))]
 
 
 def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any], pool: str | None) -> dict[str, Any]:
     if disk.get("network"):
         return {"what": LEFT, "reason": f"{disk['network']['protocol']} storage stays as it is, and a revert does not bring back what it held"}
+    if disk.get("left_out"):
+        gone = f"{disk['left_out']} is gone, and startupPolicy='optional' lets the guest start without"
+        return {"what": LEFT if source["host"] == destination["host"] else EMPTIED, "reason": gone}
     if source["host"] == destination["host"]:
         if disk["readonly"] or disk["device"] != "disk":
             return {"what": LEFT, "reason": "the guest only reads it"}

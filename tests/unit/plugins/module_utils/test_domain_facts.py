@@ -130,7 +130,7 @@ def test_what_belongs_to_the_host_is_a_refusal_with_its_reason(
 def test_a_guest_of_the_test_driver_is_no_guest_to_move(state: StateDir) -> None:
     connection = libvirt.open("test:///default")
     found = domain_facts(_libvirt.find_domain(connection, "test"), state, image_directories=["/var/lib/libvirt/images"])
-    assert codes(found) == ["unsupported_virt_type", "image_outside_directories"]
+    assert codes(found) == ["unsupported_virt_type", "image_missing"]
 
 
 def test_a_guest_that_is_paused_or_saved_is_told_from_one_that_is_off(state: StateDir) -> None:

@@ -1,0 +1,48 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A CD-ROM whose image somebody has deleted, as virt-install --cloud-init leaves it."""
+
+from __future__ import annotations
+
+import re
+
+from support.definition import add_devices
+from support.faults import Subject
+from support.fleet import Fleet
+from support.guest import Guests
+from support.lab import IMAGES, Lab
+
+GONE = f"{IMAGES}/gone.iso"
+
+
+def drive(target: str, source: str) -> str:
+    return f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{source}<target dev='{target}' bus='sata'/><readonly/></disk>"
+
+
+def test_a_medium_that_is_gone(lab: Lab, fleet: Fleet, guests: Guests) -> None:
+    """One that the guest starts without leaves an empty drive; of another one the message has the command, which is all that it takes."""
+    guest, host = guests.create("web", "kvm1", start=False), lab["kvm1"]
+    host.sh(f"truncate -s 1M {GONE}")
+    add_devices(host, "web", drive("sda", f"<source file='{GONE}' startupPolicy='optional'/>"))
+    add_devices(host, "web", drive("sdb", f"<source file='{GONE}'/>"))
+    host.virsh("start", "web")
+    guest.wait()
+    host.sh(f"rm {GONE}")
+    subject = Subject(lab, guest, guest.write())
+
+    error = fleet.play("migrate", instance="web").refused()
+    assert f"Disk sdb: {GONE} does not exist. Take the medium out: " in error
+    (command,) = re.findall(r"virsh change-media .* --config", error)
+    host.sh(command)
+    before = guest.disk_paths
+    assert before == [guest.disk, GONE]
+
+    told = fleet.play("migrate", instance="web").ok().said
+    assert f"sda: emptied ({GONE} is gone, and startupPolicy='optional' lets the guest start without)" in told
+    assert (subject.runs_once_with_its_data(), guest.disk_paths) == ("kvm2", [guest.disk])
+    fleet.play("revert", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), guest.disk_paths) == ("kvm1", before)
+    fleet.play("migrate", instance="web").ok()
+    fleet.play("confirm", instance="web").ok()
+    assert (subject.runs_once_with_its_data(), guest.disk_paths) == ("kvm2", [guest.disk])
