@@ -89,7 +89,8 @@ options:
           - C(arch), C(virt_type), C(machine), C(emulator), C(firmware), C(loader), C(nvram_template), C(secure_boot),
             C(tpm) (C(model), C(version)), C(cpu) (C(mode), C(model), C(features)), C(cpu_shares),
             C(host_cpus) (C(cpus), C(nodes)), C(pinned_cpus) (of its current host),
-            C(huge_pages) (C(page_kib), C(memory_mb), C(nodes)), C(networks), C(bridges), C(nwfilters), C(macs), C(pools),
+            C(huge_pages) (C(page_kib), C(memory_mb), C(nodes)), C(networks), C(bridges), C(nwfilters), C(macs),
+            C(exclusive) (of what else a host can have one, by kind, such as C(tcp_port)), C(pools),
             C(directories), C(overlay_bytes), C(growth_bytes) and C(bases) (C(sha256), C(size_bytes)), all optional.
           - C(named) tells by kind (C(bridges), C(networks), C(pools), C(emulators), C(firmware)) what name of the fleet some of them bear, so that a host may
             call them otherwise in its C(mappings).

@@ -16,9 +16,9 @@ from typing import Any
 
 from . import (
     _claims,
-    _console_logs,
     _dedicated_cpus,
     _domain_xml,
+    _exclusive,
     _handed,
     _host_bindings,
     _host_capabilities,
@@ -33,6 +33,7 @@ from . import (
     _new_files,
     _qemu_access,
     _secrets,
+    _taken,
     _tpm_state,
 )
 from ._capacity import Room, disk_need_mb, room
@@ -77,7 +78,7 @@ def admit(
         _kept.drop(state, *_kept.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
-            reasons += _conflicts(conn, record, requirements)
+            reasons += _conflicts(conn, state, record, requirements)
             here = host_state(conn, state, reserved=reserved, images_path=images_path)
             reasons += _lacks(here, requirements)
             reasons += [
@@ -103,7 +104,8 @@ def admit(
         else:
             record = journal.update(journal.get(record["uuid"]), looks=looks, **({"pins": pins} if pins else {}))
         cpus = {*(pins or ()), *_bound_now(conn, record)}
-        return _claims.write(state, record, record["role"], record["new_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), cpus)
+        size, things = sum(disk["allocated_bytes"] for disk in record["disks"]), _exclusive.wanted(requirements)
+        return _claims.write(state, record, record["role"], record["new_flavor"], size, cpus, things)
 
 
 def _keeping_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -133,7 +135,9 @@ def _group_reasons(instances: Collection[str], record: dict[str, Any], group: di
 def _refuse_for(record: dict[str, Any], reasons: list[dict[str, Any]]) -> None:
     if reasons:
         told = "; ".join(reason["reason"].rstrip(".") for reason in reasons)
-        raise KvmfleetError("claim_refused", f"{record['instance_name']} cannot be taken: {told}.", reasons=reasons)
+        ways = _exclusive.ways_out(dict.fromkeys(reason["kind"] for reason in reasons if "kind" in reason))
+        out = " What can be done: " + "; ".join(f"{number}. {way}" for number, way in enumerate(ways, 1)) + "." if ways else ""
+        raise KvmfleetError("claim_refused", f"{record['instance_name']} cannot be taken: {told}.{out}", reasons=reasons)
 
 
 def _own_cpus(
@@ -176,20 +180,16 @@ def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path
     ]
 
 
-def _conflicts(conn: Any, record: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
+def _conflicts(conn: Any, state: StateDir, record: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
     reasons = []
     for key, what in ((record["instance_uuid"], "UUID"), (record["instance_name"], "name")):
         domain = _libvirt.find_domain(conn, key)
         if domain is not None:
             reasons.append(_reason("already_defined", f"a domain with the {what} {key} is defined here already ({domain.name()}, {domain.UUIDString()})"))
             return reasons
-    wanted, written = set(requirements["macs"]), {log["path"] for log in record.get("console_logs") or ()}
-    for domain in _libvirt.all_domains(conn) if wanted or written else []:
-        root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
-        nics, logs = _domain_xml.interfaces(root), {log["path"] for log in _console_logs.facts(root)}
-        reasons += [_reason("path_taken", f"{path} is a console log of {domain.name()} here") for path in sorted(written & logs)]
-        for mac in sorted(wanted & {nic.mac for nic in nics if nic.mac}):
-            reasons.append(_reason("mac_in_use", f"the MAC address {mac} belongs to {domain.name()} here"))
+    held = _taken.held(_host_bindings.of_guests(conn).held, state.read_all("claims"), without=record["instance_uuid"])
+    for conflict in _exclusive.conflicts(_exclusive.wanted(requirements), held):
+        reasons.append({**_reason(conflict.code, f"on this host, {conflict.described}"), "kind": conflict.thing.kind})
     paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
     if record.get("tpm"):
         paths.append(_tpm_state.directory(record["instance_uuid"]))

@@ -11,9 +11,10 @@ and goes: at the destination before the domain is defined, at the source while t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from . import _exclusive
 from ._capacity import disk_need_mb
 from ._state_dir import StateDir
 
@@ -21,10 +22,19 @@ LOCK = "admission"
 """Held by whoever judges what this host can take, and by whoever takes away what such a judgement may rest on."""
 
 
-def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, Any], size: int, cpus: Iterable[int] = ()) -> dict[str, Any]:
+def write(
+    state: StateDir,
+    record: dict[str, Any],
+    role: str,
+    flavor: dict[str, Any],
+    size: int,
+    cpus: Iterable[int] = (),
+    exclusive: Sequence[_exclusive.Thing] = (),
+) -> dict[str, Any]:
     """Claim the flavor for the migration of `record`.
 
     :param size: real bytes expected on this host's disk; :param cpus: CPUs of this host that are set aside for it alone.
+    :param exclusive: things of which the host can have one, and this guest has or will have it.
     """
     claim = {
         "migration_uuid": record["uuid"],
@@ -36,6 +46,7 @@ def write(state: StateDir, record: dict[str, Any], role: str, flavor: dict[str, 
         "disk_mb": disk_need_mb(flavor["disk"], flavor["ephemeral"], flavor["swap"]),
         "bytes": size,
         "cpus": sorted(cpus),
+        "exclusive": _exclusive.by_kind(exclusive),
         "created_at": time.time(),
     }
     state.write("claims", record["uuid"], claim)

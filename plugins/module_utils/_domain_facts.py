@@ -19,6 +19,7 @@ from . import (
     _domain_edit,
     _domain_pins,
     _domain_xml,
+    _exclusive,
     _flavor_disks,
     _handed,
     _handed_domain,
@@ -114,6 +115,7 @@ def domain_facts(
         "host_cpus": _host_cpus.needed(planned, pins=not dedicated),
         "pinned_cpus": sorted(set(_host_bindings.own_cpus(root))),
         "huge_pages": _huge_pages.needed(planned),
+        "exclusive": _exclusive.by_kind(_exclusive.things(root, lasting=True)),
         "disks": disks,
         "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
         "boot_files": boot_files,
@@ -206,7 +208,7 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if "error" in disk:
             code, what = disk["error"]["code"], "File" if disk["device"] == _BOOT_FILE else "Disk"
             yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories)}"
-        yield from _image_refusals(disk)
+        yield from _image_refusals(disk, facts["state"] != "shutoff")
     yield from _name_refusals(facts)
     yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
 
@@ -238,8 +240,12 @@ def _used_by_others(uses: DiskUses, facts: dict[str, Any]) -> Iterator[tuple[str
         yield "disk_in_use_by", f"{path} is used by {', '.join(dict.fromkeys(use.who for use in found))}. {DETACH}"
 
 
-def _image_refusals(disk: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _image_refusals(disk: dict[str, Any], active: bool) -> Iterator[tuple[str, str]]:
     layers = disk.get("chain", ())
+    # An image with lazy refcounts that a guest writes to is dirty until QEMU closes it.
+    for layer in layers[1:] if active else layers:
+        if layer["dirty"]:
+            yield "image_dirty", f"Disk {disk['target']}: {_qemu_img.DIRTY.format(path=layer['path'])}"
     if len(layers) > 1 and (disk["readonly"] or disk["device"] != "disk"):
         yield (
             "readonly_layers",
@@ -324,6 +330,7 @@ def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
         "file_bytes": layer.file_size,
         "encrypted": layer.encrypted,
         "corrupt": layer.corrupt,
+        "dirty": layer.dirty,
         "snapshots": list(layer.snapshots),
     }
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from . import _console_logs, _content_digest, _qemu_img, _tpm_state
+from . import _console_logs, _content_digest, _exclusive, _qemu_img, _tpm_state
 from ._errors import KvmfleetError, shown
 
 DOCUMENT_LIMIT = 16 * 1024 * 1024
@@ -156,6 +156,7 @@ CHANNEL = Field("a name in the channel", lambda value: value == "nvram" or TARGE
 FILE_NAME = Field("a name of a file without '/'", _is_file_name)
 LABEL = Field("a printable name of 1 to 255 characters", _text(_LABEL))
 MAC = Field("a MAC address", _text(_MAC))
+THING = Field("a printable text of 1 to 4096 characters", lambda value: isinstance(value, str) and 0 < len(value) <= 4096 and value.isprintable())
 HEX = Field("a digest in hexadecimal digits", _text(_HEX))
 SHA256 = Field("a SHA-256 in hexadecimal digits", _text(_SHA256))
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
@@ -256,6 +257,7 @@ REQUIREMENTS: Mapping[str, Table] = {
     "bridges": Each(LABEL),
     "mtus": Absent(Each({"type": LABEL, "source": LABEL, "mtu": COUNT})),
     "macs": Each(MAC),
+    "exclusive": Absent(Named(_one_of(*_exclusive.KINDS), Each(THING))),
     "loader": Null(PROGRAM),
     "nvram_template": Null(PROGRAM),
     "host_cpus": Absent(Null({"cpus": _CPUS, "nodes": _CPUS})),

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from . import _console_logs, _domain_xml, _handed, _references, _secrets, _snapshots
+from . import _console_logs, _domain_xml, _exclusive, _handed, _references, _secrets, _snapshots
 from ._errors import KvmfleetError, shown
 
 VIRT_TYPES = ("kvm", "qemu")
@@ -143,8 +143,11 @@ def _around(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         name = None if source is None else source.get(kind)
         if kind in _PLUGGED and name is not None and name not in need[_PLUGGED[kind]]:
             yield f"it is plugged into the {kind} {shown(name)}, which is none of the plan"
-    macs = [nic.mac for nic in _domain_xml.interfaces(root) if nic.mac]
-    yield from (f"it has the MAC address {shown(mac)}, which is none of the plan" for mac in macs if mac not in need["macs"])
+    planned = set(_exclusive.wanted(need))
+    asked = {*_exclusive.KINDS} if "exclusive" in need else {_exclusive.MAC}  # a plan of an older release tells of these alone
+    for thing in _exclusive.things(root, lasting=True):
+        if thing.kind in asked and thing not in planned:
+            yield f"it has {_exclusive.KINDS[thing.kind].what} {shown(thing.value)}, which is none of the plan"
     firmware = _domain_xml.firmware(root)
     has = {"emulator": root.findtext("devices/emulator"), "loader": firmware.loader, "nvram_template": firmware.nvram_template}
     yield from (f"its {name} is {shown(value)}, not {need[name]}" for name, value in has.items() if value is not None and value != need[name])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the guests of a host have to themselves: MAC addresses, CPUs that a vCPU is bound to, PCI devices."""
+"""What the guests of a host have to themselves: CPUs that a vCPU is bound to, PCI devices, and all of which a host can have one (`_exclusive`)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import _domain_xml, _libvirt
+from . import _domain_xml, _exclusive, _libvirt
 from ._errors import KvmfleetError
 
-# Of those that run, as they run; of all that are defined.
+# Of those that run, as they run; of all that are defined, as they start next.
 _STORED = ("/run/libvirt/qemu", "/etc/libvirt/qemu")
 _PCI_ADDRESS = ("domain", "bus", "slot", "function")
 PciAddress = tuple[int, ...]
@@ -25,33 +25,45 @@ PciAddress = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bindings:
-    """Of all guests together, stopped ones included: they want them back when they start."""
+    """Of all guests together, stopped ones included: they want them back when they start.
 
-    macs: frozenset[str]
+    :param cpus, pci: of a guest that runs, as it runs; :param held: things of which the host can have one, those of its next start too, with its name.
+    """
+
     cpus: frozenset[int]
     pci: frozenset[PciAddress]
+    held: _exclusive.Held
+
+    @property
+    def macs(self) -> frozenset[str]:
+        """MAC addresses."""
+        return frozenset(self.held.get(_exclusive.MAC, ()))
 
 
 def of_guests(connection: Any, directories: Sequence[str] = _STORED, without: str | None = None) -> Bindings:
     """Those of every guest but the one with the UUID `without`.
 
     No call of libvirt lists any of this, and hundreds of guests must not cost a round trip each: their definitions are read from the files
-    in which libvirt keeps them, the first directory that has one counts; a guest that is in none of them is asked about.
+    in which libvirt keeps them, of which the first directory that has one comes first; a guest that is in none of them is asked about.
     """
-    stored = {root.findtext("uuid"): root for directory in reversed(directories) for root in _stored(directory)}
-    return of_definitions(root for root in _definitions(connection, stored) if root.findtext("uuid") != without)
+    stored: dict[str | None, list[ET.Element]] = {}
+    for directory in directories:
+        for root in _stored(directory):
+            stored.setdefault(root.findtext("uuid"), []).append(root)
+    return of_definitions(found for found in _definitions(connection, stored) if found[0].findtext("uuid") != without)
 
 
-def of_definitions(definitions: Iterable[ET.Element]) -> Bindings:
-    """Those of the guests with these definitions."""
-    macs: set[str] = set()
+def of_definitions(guests: Iterable[Sequence[ET.Element]]) -> Bindings:
+    """Those of the guests with these definitions, each as it runs, if it does, and as it starts next."""
     cpus: set[int] = set()
     pci: set[PciAddress] = set()
-    for root in definitions:
-        macs.update(nic.mac for nic in _domain_xml.interfaces(root) if nic.mac)
-        cpus.update(own_cpus(root))
-        pci.update(_passed_through(root))
-    return Bindings(frozenset(macs), frozenset(cpus), frozenset(pci))
+    held: dict[str, dict[str, str]] = {}
+    for definitions in guests:
+        cpus.update(own_cpus(definitions[0]))
+        pci.update(_passed_through(definitions[0]))
+        for root in definitions:
+            _exclusive.hold(held, _exclusive.things(root, lasting=False), root.findtext("name") or "")
+    return Bindings(frozenset(cpus), frozenset(pci), held)
 
 
 def pci_address(numbers: dict[str, str | None]) -> PciAddress | None:
@@ -63,13 +75,11 @@ def pci_address(numbers: dict[str, str | None]) -> PciAddress | None:
         return None
 
 
-def _definitions(connection: Any, stored: Mapping[str | None, ET.Element]) -> Iterator[ET.Element]:
+def _definitions(connection: Any, stored: Mapping[str | None, Sequence[ET.Element]]) -> Iterator[Sequence[ET.Element]]:
     for domain in _libvirt.all_domains(connection):
-        root = stored.get(domain.UUIDString())
-        if root is not None:
-            yield root
-        elif (definition := _libvirt.live_xml_if_there(domain)) is not None:
-            yield _domain_xml.parse(definition)
+        found = stored.get(domain.UUIDString()) or [_domain_xml.parse(definition) for definition in _libvirt.definitions_if_there(domain)]
+        if found:
+            yield found
 
 
 def _stored(directory: str) -> Iterator[ET.Element]:

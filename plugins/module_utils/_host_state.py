@@ -29,6 +29,7 @@ from . import (
     _qemu_img,
     _qemu_user,
     _run_evidence,
+    _taken,
 )
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
@@ -140,6 +141,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         **_host_capabilities.offers(connection, state, capabilities, bound, _claims.cpus(claims)),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "macs": sorted(bound.macs),
+        "exclusive": _taken.told(_taken.held(bound.held, claims)),
         "reserved": asdict(reserved),
         "images_path": images_path,
         "qemu": _qemu_user.facts(connection),

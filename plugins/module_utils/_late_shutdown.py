@@ -28,11 +28,27 @@ _GOING_DOWN = 30.0  # seconds, after which a QEMU that is going down is gone
 
 
 def let_go_off(state: StateDir, domain: Any) -> None:
-    """Before it is asked to shut down: a guest is off when it powers off, whatever an earlier run has set, or its definition says."""
+    """Before it is asked to shut down: a guest is off when it powers off, whatever an earlier run has set, or its definition says.
+
+    :raises KvmfleetError: `poweroff_restarts` where libvirt does not do that; the guest was not asked.
+    """
     state.remove(_KIND, domain.UUIDString())
-    if _libvirt.on_poweroff(domain, live=True) != "destroy":
-        with contextlib.suppress(_libvirt.LibvirtError):
-            _libvirt.set_on_poweroff(domain, "destroy")
+    action = _libvirt.on_poweroff(domain, live=True)
+    if action == "destroy":
+        return
+    try:
+        _libvirt.set_on_poweroff(domain, "destroy")
+    except _libvirt.LibvirtError as exc:
+        if _libvirt.is_active(domain):
+            raise KvmfleetError(
+                "poweroff_restarts",
+                f"Guest {domain.name()} would not stay off: its action for a power-off is {action}, and libvirt does not change that while it runs ({exc}). It "
+                "was not asked to shut down. 1. Let its definition say <on_poweroff>destroy</on_poweroff> (virsh edit), restart it, and repeat; or 2. cut its "
+                "power (virsh destroy) and repeat, which moves it while it is off.",
+                instance=domain.name(),
+                have=action,
+                need="destroy",
+            ) from exc
 
 
 def neutralise(state: StateDir, domain: Any) -> bool:

@@ -614,6 +614,11 @@ def live_xml_if_there(domain: Any) -> str | None:
     return _unless_gone(lambda: live_xml(domain))
 
 
+def definitions_if_there(domain: Any) -> list[str]:
+    """What runs now, if it runs, and the definition of the next boot; nothing where the domain has gone since it was listed."""
+    return _unless_gone(lambda: [live_xml(domain), *([inactive_xml(domain, secure=False)] if is_active(domain) else [])]) or []
+
+
 def all_domains(connection: Any) -> list[Any]:
     """Every domain of the host, running or not."""
     return [domain for domain in connection.listAllDomains(0) if not _is_trial(domain)]

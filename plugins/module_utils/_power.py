@@ -40,7 +40,7 @@ def stop(
     decides: `fail` leaves the guest running, and has libvirt restart it should it follow later; `destroy` cuts its power.
 
     :returns: `was_running`, `method` (agent, acpi, destroy or already_off: the first that was taken), `requested_at`, `off_at` (Unix seconds).
-    :raises KvmfleetError: `shutdown_timeout`, `shutdown_pending`.
+    :raises KvmfleetError: `shutdown_timeout`, `shutdown_pending`, `poweroff_restarts`.
     """
     requested_at = time.time()
     if not _libvirt.is_active(domain):

@@ -23,6 +23,10 @@ from ._errors import KvmfleetError
 
 FORMATS = ("qcow2", "raw")
 MAX_DEPTH = 16
+DIRTY = (
+    "{path} was not closed cleanly, so what its tables count may be wrong (dirty bit). 1. Start the guest and shut it down once, which repairs it; or 2. "
+    "repair it while the guest is off (qemu-img check -r all -f qcow2 {path})."
+)
 
 _KEY = "key"  # what QEMU's tools call the secret of an image
 _GIB = 1024**3
@@ -51,6 +55,7 @@ class Layer:
     data_file: str | None
     encrypted: bool
     corrupt: bool
+    dirty: bool
     snapshots: tuple[str, ...]
     cluster_size: int | None
 
@@ -86,6 +91,7 @@ def info(path: str, fmt: str, force_share: bool = False) -> Layer:
         data_file=specific.get("data-file"),
         encrypted=bool(header.get("encrypted")),
         corrupt=bool(specific.get("corrupt")),
+        dirty=bool(header.get("dirty-flag")),
         snapshots=tuple(snapshot["name"] for snapshot in header.get("snapshots", ())),
         cluster_size=header.get("cluster-size"),
     )

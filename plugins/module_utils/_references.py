@@ -83,6 +83,9 @@ RULES: tuple[Rule, ...] = (
     Rule("launchSecurity", "", "launch_security", REFUSE, "memory encryption is bound to the keys of this host"),
     Rule("sysinfo[@type='fwcfg']/entry", "@file", "firmware_config", REFUSE, NOT_CARRIED),
     Rule("sysinfo", "", "sysinfo", KEEP),
+    # power
+    Rule("on_poweroff", ".", "power_action", KEEP, "set aside for the shutdown of the move, in force at the destination", "restart"),
+    Rule("on_reboot", ".", "power_action", KEEP, "libvirt may be unable to restart a guest that shuts down too late: then the operation stays open", "destroy"),
     # host resources
     Rule("memoryBacking/hugepages/page", "@nodeset", "hugepages", REFUSE, "huge pages for single NUMA cells of the guest cannot be checked"),
     Rule("memoryBacking/hugepages", "", "hugepages", KEEP, "the destination must have as many free huge pages"),

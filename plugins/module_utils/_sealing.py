@@ -17,6 +17,7 @@ from . import (
     _claims,
     _console_logs,
     _domain_xml,
+    _exclusive,
     _firmware_variables,
     _guest_files,
     _host_bindings,
@@ -98,7 +99,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     if _libvirt.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
     _power.require_not_saved(domain)
-    require_unchanged_chains(record)
+    require_unchanged_chains(record, clean=True)
     return journal.update(record, step="stopped", stopped=stopped)
 
 
@@ -219,15 +220,20 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
     return domain
 
 
-def require_unchanged_chains(record: dict[str, Any]) -> None:
-    """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since."""
+def require_unchanged_chains(record: dict[str, Any], *, clean: bool = False) -> None:
+    """Every disk is free, and its header says what it said when the plan was made: a guest or an admin may have rewritten it since.
+
+    :param clean: and that QEMU has closed it cleanly.
+    :raises KvmfleetError: `chain_changed`, `image_corrupt`, `image_dirty`, and those of `_qemu_img.chain`.
+    """
     for disk in record["disks"]:
         layers = () if record.get("folded") else _precopy.layers(record, disk)
         own = [[os.path.realpath(path), "qcow2", disk["virtual_size"]] for path in layers]
         expected = own + disk["chain"]
         path, image_format = expected[0][:2]
         _qemu_img.assert_not_in_use(path, image_format)
-        found = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, image_format, record["image_directories"])]
+        chain = _qemu_img.chain(path, image_format, record["image_directories"])
+        found = [[layer.path, layer.format, layer.virtual_size] for layer in chain]
         if found != expected:
             raise KvmfleetError(
                 "chain_changed",
@@ -235,6 +241,11 @@ def require_unchanged_chains(record: dict[str, Any]) -> None:
                 have=found,
                 need=expected,
             )
+        for layer in chain if clean else ():
+            if layer.corrupt:
+                raise KvmfleetError("image_corrupt", f"{layer.path} is marked corrupt since the guest was stopped.", path=layer.path)
+            if layer.dirty:
+                raise KvmfleetError("image_dirty", f"{disk['target']}: {_qemu_img.DIRTY.format(path=layer.path)}", path=layer.path)
 
 
 def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
@@ -263,8 +274,9 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
         if record.get("tpm"):
             private["tpm"] = _tpm_state.read(record["instance_uuid"])
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), sealed_nvram=bool(record["nvram"]))
-        own_cpus = _host_bindings.own_cpus(_domain_xml.parse(definition))  # a revert brings them back
-        _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus)
+        root = _domain_xml.parse(definition)
+        own_cpus, own_things = _host_bindings.own_cpus(root), _exclusive.things(root, lasting=True)  # a revert brings them back
+        _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus, own_things)
     if domain is not None:
         _undefine_unchanged(conn, record)
     names = {path: sealed for path, sealed in _sealed_names(record).items() if not os.path.lexists(sealed)}

@@ -11,8 +11,10 @@ short_description: Claim capacity of a host for an operation
 version_added: 0.1.0
 description:
   - Checks under the host's own lock, against its live state, that the host can take the instance, and reserves the capacity.
-  - What counts are the rules of RamFilter, CoreFilter and DiskFilter, and whether the host already has such a domain, MAC address or file, and offers
-    the machine type, networks, bridges, firmware, tools and bytes that the instance needs.
+  - What counts are the rules of RamFilter, CoreFilter and DiskFilter, and whether the host already has such a domain or file, and offers the machine
+    type, networks, bridges, firmware, tools and bytes that the instance needs.
+  - Of some things a host can have one, such as a MAC address, a port or a vsock context id. What the instance needs of these nobody may have, neither a
+    guest, nor the host itself, nor another claim.
   - The disks that the flavor adds (C(ephemeral), C(swap)) are made and formatted here, while the guest runs.
   - A claim lasts until the operation is confirmed, reverted or undone. It is released by M(kvmfleet.compute.destination_copy),
     M(kvmfleet.compute.source_copy) or M(kvmfleet.compute.resize_in_place).
@@ -171,7 +173,8 @@ error_code:
   type: str
   returned: failure
 details:
-  description: For V(claim_refused), C(reasons) with C(code), C(reason), C(need) and C(have).
+  description: >-
+    For V(claim_refused), C(reasons) with C(code), C(reason), C(need) and C(have), and C(kind) where it is about a thing of which a host can have one.
   type: dict
   returned: failure
 """

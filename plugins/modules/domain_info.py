@@ -320,7 +320,7 @@ domain:
         chain:
           description: >-
             Layers, the guest-writable one first, each with C(path), C(format), C(virtual_size), C(allocated_bytes), C(file_bytes), C(encrypted),
-            C(corrupt), C(snapshots), and with O(digests) C(identity) (C(sha256), C(format), C(virtual_size), C(size_bytes)) on all but the first.
+            C(corrupt), C(dirty), C(snapshots), and with O(digests) C(identity) (C(sha256), C(format), C(virtual_size), C(size_bytes)) on all but the first.
           type: list
           elements: dict
           returned: if the image could be read
@@ -343,6 +343,12 @@ domain:
       description: Network interfaces with C(mac), C(type), C(source), C(model) and C(mtu) (bytes, of the definition or else of the bridge, or V(null)).
       type: list
       elements: dict
+      returned: success
+    exclusive:
+      description:
+        - What it wants to itself, since a host can have one of it, by kind (C(mac), C(tcp_port), C(udp_port), C(vsock_cid), C(device), C(socket), C(log)).
+        - What libvirt chooses at each start is not listed. A port that is listened at one address only is C(PORT@ADDRESS).
+      type: dict
       returned: success
     firmware:
       description: Firmware with C(kind) (V(bios) or V(uefi)), C(loader), C(loader_format), C(nvram), C(nvram_format) and C(nvram_template).

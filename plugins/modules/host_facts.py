@@ -16,7 +16,7 @@ description:
     P(kvmfleet.compute.select_destinations#filter) decides from.
   - Usage is reserved capacity plus all defined domains (stopped ones too) plus claims of operations. An instance that is defined and claimed is
     charged once, the larger of both.
-  - The usage of all domains is read with one libvirt call, however many there are. What they have to themselves (MAC addresses, CPUs, PCI devices)
+  - The usage of all domains is read with one libvirt call, however many there are. What they have to themselves (MAC addresses, ports, CPUs, PCI devices)
     is read from the files in which libvirt keeps their definitions.
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
@@ -382,6 +382,13 @@ ansible_facts:
           description: MAC addresses of all domains.
           type: list
           elements: str
+          returned: success
+        exclusive:
+          description:
+            - Of what else a host can have one, who has it, by kind (C(tcp_port), C(udp_port), C(vsock_cid), C(device), C(socket), C(log)) and value, such as
+              V({"tcp_port": {"5911": "db2"}}). These are guests, operations of which guests are on their way or sealed here, and the host itself.
+            - The value of a port at which a process of the host listens at one address only is C(PORT@ADDRESS).
+          type: dict
           returned: success
         networks:
           description: Active libvirt networks.

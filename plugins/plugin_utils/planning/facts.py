@@ -139,6 +139,11 @@ def _names(field: str, value: Any) -> None:
             _text(f"{field}.{kind}.{name}", local)
 
 
+def _texts_by_name(field: str, value: Any) -> None:
+    for name, texts in mapping(field, value).items():
+        strings(f"{field}.{name}", texts)
+
+
 _DOMAIN: dict[str, Check] = {"name": _text, "uuid": _text, "state": _text}
 _PROGRESS: dict[str, Check] = {"percent": _number, "bytes_total": _number, "rate": _number, "eta": _or_null(_number)}
 _RECORD: dict[str, Check] = {
@@ -193,4 +198,5 @@ _GUEST: dict[str, Check] = {
     "free_targets": strings,
     "secrets": _each({"by": _text}),
     "references": _each(dict.fromkeys(("kind", "name", "answer", "reason"), _any_text)),
+    "exclusive": _or_null(_texts_by_name),
 }

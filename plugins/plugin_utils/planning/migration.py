@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _handed
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _exclusive, _handed
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
@@ -121,9 +121,8 @@ def plan_migration(
     placement = {**select_destinations(list(fleet.hosts.values()), asked, scheduler), "request": asked}
     if placement["selected"] is None:
         down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
-        raise Refusal(
-            "no_valid_host", f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{down}", placement=placement
-        )
+        message = f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{_ways_out(placement)}{down}"
+        raise Refusal("no_valid_host", message, placement=placement)
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
     changed = disks[not in_place]
@@ -158,6 +157,13 @@ def plan_migration(
         "diff": _diff(host, old, candidates[0], new),
         "grow_filesystem": grow_filesystem,
     }
+
+
+def _ways_out(placement: dict[str, Any]) -> str:
+    """What can be done where a host has what the guest wants to itself."""
+    codes = {reason["code"] for reasons in placement["rejected"].values() for reason in reasons}
+    ways = _exclusive.ways_out(kind for kind, known in _exclusive.KINDS.items() if known.code in codes)
+    return "".join(["\nWhere a host has what the guest wants to itself:", *(f"\n  {number}. {way}" for number, way in enumerate(ways, 1))]) if ways else ""
 
 
 def _without_meaning(request: dict[str, Any]) -> str:
@@ -319,6 +325,7 @@ def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[st
         "bridges": sorted({nic["source"] for nic in interfaces if nic["type"] == "bridge" and nic["source"]}),
         "mtus": [{key: nic[key] for key in ("type", "source", "mtu")} for nic in interfaces if nic["source"] and nic.get("mtu")],
         "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
+        "exclusive": domain.get("exclusive") or {},
         "loader": mapping.of(translation, "firmware", domain["firmware"].get("loader")),
         "nvram_template": mapping.of(translation, "firmware", domain["firmware"].get("nvram_template")),
         "host_cpus": domain.get("host_cpus"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._exclusive import KINDS as KINDS_OF_THINGS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
     ValidationError,
     boolean,
@@ -19,6 +20,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
     sequence,
 )
 
+EXCLUSIVE = tuple(KINDS_OF_THINGS)
+"""Kinds of things of which a host can have one."""
 KINDS = ("bridges", "networks", "pools", "emulators", "firmware")
 """Of things that a host may call otherwise than another."""
 
@@ -72,6 +75,7 @@ class Requirements:
     bridges: tuple[str, ...]
     nwfilters: tuple[str, ...]
     macs: tuple[str, ...]
+    exclusive: Mapping[str, tuple[str, ...]]
     pools: tuple[str, ...]
     directories: tuple[str, ...]
     named: Mapping[str, Mapping[str, str]]
@@ -104,6 +108,10 @@ def _named(path: str, value: object) -> dict[str, dict[str, str]]:
         kind: {str(local): _text(f"{path}.{kind}.{local}", name) or str(local) for local, name in mapping(f"{path}.{kind}", names).items()}
         for kind, names in given.items()
     }
+
+
+def _exclusive(path: str, value: object) -> dict[str, tuple[str, ...]]:
+    return {kind: _texts(f"{path}.{kind}", texts) for kind, texts in known_mapping(path, value, EXCLUSIVE).items()}
 
 
 def _bytes(path: str, value: object) -> int:
@@ -182,6 +190,7 @@ _READERS = {
     "bridges": _texts,
     "nwfilters": _texts,
     "macs": _texts,
+    "exclusive": _exclusive,
     "pools": _texts,
     "directories": _texts,
     "named": _named,

@@ -2,16 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another guest by the same name."""
+"""Another guest by the same name, or with something of which the host can have one."""
 
 from __future__ import annotations
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _exclusive
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import mapping
 
 
 class ConflictFilter(Filter):
-    """No other domain of the host has the guest's name, UUID or one of its MAC addresses; the current host is meant to have them."""
+    """No other domain of the host has the guest's name or UUID, and nobody there has what it wants to itself; the current host is meant to have them.
+
+    The fact `exclusive` tells of guests, of claims and of the host itself; facts of an older release tell only the MAC addresses of guests.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        requirements = context.request.requirements
+        self.wanted = _exclusive.wanted({"macs": requirements.macs, "exclusive": requirements.exclusive})
 
     def applies(self) -> bool:
         instance = self.context.request.instance
@@ -27,5 +38,12 @@ class ConflictFilter(Filter):
                 return self.reject("already_defined", f"defines a domain with the UUID {uuid} already ({domain.get('name')})", uuid)
             if name and domain.get("name") == name:
                 return self.reject("already_defined", f"defines a domain called {name} already ({domain.get('uuid')})", name)
-        macs = sorted(set(self.context.request.requirements.macs).intersection(host.texts("macs") or ()))
-        return self.reject("mac_in_use", f"has a guest with the MAC address {', '.join(macs)}", ", ".join(macs)) if macs else None
+        found = _exclusive.conflicts(self.wanted, self._held(host)) if self.wanted else []
+        if not found:
+            return None
+        same = [conflict for conflict in found if conflict.code == found[0].code]
+        return self.reject(found[0].code, "; ".join(conflict.described for conflict in found), ", ".join(conflict.thing.value for conflict in same))
+
+    def _held(self, host: HostState) -> _exclusive.Held:
+        told = {kind: mapping(f"{host.path}.exclusive.{kind}", held) for kind, held in (host.mapping("exclusive") or {}).items()}
+        return {**told, _exclusive.MAC: dict.fromkeys(map(str.lower, host.texts("macs") or ()), "a guest")}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,18 @@ def test_the_digest_of_the_definition_changes_with_it(facts: Callable[..., dict[
     assert facts()["xml_digest"] == before
     guest.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "other", None, None, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     assert facts()["xml_digest"] != before
+
+
+def test_an_image_that_was_not_closed_cleanly_is_a_refusal_with_its_way_out(facts: Callable[..., dict[str, Any]], images: Path, qemu_img: QemuImg) -> None:
+    """Its own, and one below; until it is repaired as the message says."""
+    for name in ("web01", "base"):
+        qemu_img(f"amend -q -f qcow2 -o lazy_refcounts=on {name}.qcow2")
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 64k", "-c", "sigraise 9", f"{images}/{name}.qcow2"], check=False, capture_output=True)
+        found = facts()
+        assert codes(found) == ["image_dirty"]
+        assert f"2. repair it while the guest is off (qemu-img check -r all -f qcow2 {images}/{name}.qcow2)" in found["refusals"][0]["reason"]
+        qemu_img(f"check -q -r all -f qcow2 {name}.qcow2")
+        assert codes(facts()) == []
 
 
 def test_hostile_and_missing_images_are_refusals_of_the_guest(facts: Callable[..., dict[str, Any]], images: Path, qemu_img: QemuImg) -> None:

@@ -452,7 +452,7 @@ class TestSealed:
     def test_what_is_there_already_is_refused_by_the_claim(self, qemu: Any, record: dict[str, Any], nvram: Path) -> None:
         """Left by a guest that was undefined with --keep-nvram, say."""
         given = {**record, "instance_uuid": str(uuid.uuid4()), "instance_name": "web2", "disks": [], "nvram": f"{nvram}/web_VARS.fd"}
-        reasons = _admission._conflicts(qemu, given, {"macs": []})
+        reasons = _admission._conflicts(qemu, StateDir(str(nvram / "state")), given, {"macs": []})
         assert [(reason["code"], reason["reason"]) for reason in reasons] == [("path_taken", f"{nvram}/web_VARS.fd exists here already")]
 
 

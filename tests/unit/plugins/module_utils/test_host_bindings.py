@@ -26,7 +26,7 @@ def guest(number: int, more: str = "") -> str:
 
 
 def of_definitions(*definitions: str) -> _host_bindings.Bindings:
-    return _host_bindings.of_definitions(map(parse, definitions))
+    return _host_bindings.of_definitions([parse(definition)] for definition in definitions)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_guest_that_vanishes_meanwhile_is_left_out(qemu: libvirt.virConnect) -
 
 
 def test_definitions_come_from_the_files_of_libvirt(qemu: libvirt.virConnect, tmp_path: Path) -> None:
-    """The one that runs before the one that is defined; a guest without a readable file is asked about, a file without its guest left alone."""
+    """What runs and what is defined, in one go; a guest without a readable file is asked about, a file without its guest left alone."""
     running, defined = tmp_path / "run", tmp_path / "etc"
     uuids = [f"0f5d8f9c-2c1e-4f0a-9d35-00000000000{number}" for number in range(4)]
     for directory in (running, defined):
@@ -97,4 +97,4 @@ def test_definitions_come_from_the_files_of_libvirt(qemu: libvirt.virConnect, tm
     (defined / "g2.xml").write_text(guest(8, f"<uuid>{uuids[2]}</uuid>")[:-20])
     (defined / "g3.xml").write_text(guest(9, f"<uuid>{uuids[3]}</uuid>"))
     found = _host_bindings.of_guests(qemu, (str(running), str(defined)))
-    assert found.macs == {"52:54:00:ab:00:06", "52:54:00:ab:00:07", "52:54:00:ab:00:02"}
+    assert found.macs == {"52:54:00:ab:00:05", "52:54:00:ab:00:06", "52:54:00:ab:00:07", "52:54:00:ab:00:02"}

@@ -69,6 +69,6 @@ def test_a_guest_with_a_mutated_definition_does_not_hide_the_host(definitions: d
         chance = random.Random(seed)  # noqa: S311 - no secret
         root = ours(lambda chance=chance: _domain_xml.parse(mutated(definitions[chance.choice(sorted(definitions))], chance)))
         if root is not None:
-            bound = _host_bindings.of_definitions([root, _domain_xml.parse(SOUND)])
+            bound = _host_bindings.of_definitions([[root], [_domain_xml.parse(SOUND)]])
             assert 3 in bound.cpus
             assert "52:54:00:00:00:01" in bound.macs

@@ -197,6 +197,18 @@ def test_a_guest_that_its_definition_restarts_can_be_stopped_and_is_restarted_as
     assert (domain.isActive(), booted.boots(disk(images))) == (False, 1)
 
 
+def test_a_guest_that_its_definition_restarts_is_not_asked_where_libvirt_does_not_set_that_aside(
+    web1: Callable[..., libvirt.virDomain], state: StateDir, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would boot again at each request, until the time is over."""
+    domain = web1("<on_poweroff>restart</on_poweroff>", seconds=0.0)
+    monkeypatch.setattr(_libvirt, "set_on_poweroff", fails_with(libvirt.libvirtError("not with -no-reboot")))
+    with pytest.raises(KvmfleetError, match=r"was not asked to shut down\. 1\. .*; or 2\. ") as caught:
+        _power.stop(domain, state, **IMPATIENT)
+    time.sleep(1)
+    assert (caught.value.code, domain.isActive(), booted.boots(disk(images))) == ("poweroff_restarts", True, 1)
+
+
 def test_where_libvirt_cannot_restart_it_the_operation_stays_open_until_it_has_gone_off(
     web1: Callable[..., libvirt.virDomain], qemu: libvirt.virConnect, journal: Journal, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
