@@ -42,10 +42,12 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.kvmfleet.compute.plugins.lookup import asked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import INPUTS, ROLES, WORDS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.own_variables import own_names
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 
@@ -73,6 +75,18 @@ class LookupModule(LookupBase):
                 yield str(error)
             except AnsibleError as error:
                 yield _reason(error)
+        if role == "migrate":
+            yield from self._of_connections(variables)
+
+    def _of_connections(self, variables: dict[str, Any]) -> Iterator[str]:
+        """Templates that the lookup `own_variables` cannot help, since nothing that is set afterwards goes before an extra variable."""
+        given = {name: value for name, value in load_extra_vars(self._loader).items() if name.startswith("ansible_")}
+        for name in own_names({**variables, **given}) if given else ():
+            if name in given:
+                yield (
+                    f"{name}: expected a value, got a template as an extra variable: with inventory_hostname or hostvars it would mean another thing for each "
+                    "task that one host does for another; give it in the inventory, to the group 'compute'."
+                )
 
 
 def _reason(error: BaseException) -> str:
