@@ -19,7 +19,7 @@ options:
     description: V(words) for the extra variables of the playbooks, or the name of a role for its options.
     type: list
     elements: str
-    choices: [words, migrate, resize, prepare_host]
+    choices: [words, migrate, resize, prepare_host, awx]
     required: true
 """
 

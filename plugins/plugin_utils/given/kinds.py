@@ -65,6 +65,11 @@ def domain_name(field: str, value: Any) -> str:
     return check_domain_name(field, _word(value))
 
 
+def texts(field: str, value: Any) -> list[str]:
+    """Words for people, or names that may have spaces."""
+    return [text(f"{field}[{index}]", item) for index, item in enumerate(_items(field, value, "a list of texts"))]
+
+
 def names(field: str, value: Any) -> list[str]:
     """Names of hosts."""
     return [name(f"{field}[{index}]", item) for index, item in enumerate(_items(field, value, "a list of names"))]

@@ -174,8 +174,33 @@ PREPARE_HOST = {
     "prepare_host_check_base_images": Input(kinds.flag, True),
 }
 
-ROLES = {"migrate": MIGRATE, "resize": RESIZE, "prepare_host": PREPARE_HOST}
-INPUTS = {**HOST, **FLEET, **MIGRATE, **RESIZE, **PREPARE_HOST}
+AWX = {
+    "awx_state": Input(kinds.one_of("present", "absent"), "present"),
+    "awx_name": Input(kinds.text, "kvmfleet"),
+    "awx_organization": Input(kinds.text),
+    "awx_galaxy_credentials": Input(kinds.texts, ()),
+    "awx_collection_in_image": Input(kinds.flag, False),
+    "awx_project_url": Input(kinds.text),
+    "awx_project_branch": Input(kinds.text),
+    "awx_project_credential": Input(kinds.text),
+    "awx_inventory": Input(kinds.text),
+    "awx_inventory_path": Input(kinds.text, "inventory.yml"),
+    "awx_credential": Input(kinds.text),
+    "awx_execution_environment": Input(kinds.text),
+    "awx_execution_environment_image": Input(kinds.text),
+    "awx_registry_credential": Input(kinds.text),
+    "awx_instance_groups": Input(kinds.texts, ()),
+    "awx_forks": Input(kinds.whole(1), 50),
+    "awx_flavors": Input(kinds.names, ()),
+    "awx_zones": Input(kinds.names, ()),
+    "awx_approval_timeout": Input(kinds.whole(0), 86400),
+    "awx_schedules": Input(kinds.options, {}),
+    "awx_teams": Input(kinds.options, {"requesters": "kvmfleet requesters", "approvers": "kvmfleet approvers", "operators": "kvmfleet operators"}),
+    "awx_notification": Input(kinds.options, {}),
+}
+
+ROLES = {"migrate": MIGRATE, "resize": RESIZE, "prepare_host": PREPARE_HOST, "awx": AWX}
+INPUTS = {**HOST, **FLEET, **MIGRATE, **RESIZE, **PREPARE_HOST, **AWX}
 
 WORDS = {
     "instance": Word("kvmfleet_instance", kinds.domain_name),
