@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import _disk_use, _domain_edit, _domain_xml, _guest_files, _libvirt, _qemu_img
-from ._disk_use import DiskUses
+from ._disk_use import DiskUses, Use
 from ._errors import KvmfleetError
 
 _SETTLE = 10.0  # seconds until what libvirt says of a disk is what QEMU has done
@@ -38,6 +38,7 @@ def tops(conn: Any, uses: DiskUses, record: dict[str, Any], stacks: Iterable[Sta
     domain = _libvirt.find_domain(conn, record["instance_uuid"])
     found = {}
     for stack in stacks:
+        _require_of_no_other(uses, record, stack)
         top = _lying_free(stack) if domain is None else _of_guest(conn, domain, stack)
         # One above the top is what a killed module has left of a round: nothing yet.
         for path in filter(os.path.lexists, stack.layers[stack.layers.index(top) :] if top is not None else ()):
@@ -138,18 +139,29 @@ def _covered(domain: Any, stack: Stack, places: Sequence[str | None]) -> Kvmflee
     )
 
 
+def _require_of_no_other(uses: DiskUses, record: dict[str, Any], stack: Stack) -> None:
+    """No other guest is on the layers. That is asked first: a disk that another one got shall not be advised to be given back while that one runs on it."""
+    _refuse_users(stack, uses.of(filter(os.path.lexists, stack.layers), operation=record["uuid"], guest=record["instance_uuid"]))
+
+
 def _require_uncovered(uses: DiskUses, record: dict[str, Any], stack: Stack, top: str | None, domain: Any) -> None:
     """Nobody but the guest is on the layers, and the guest only if it is on top of them."""
     own_process = top is not None and domain is not None and _libvirt.is_active(domain)
     found = uses.of(filter(os.path.lexists, stack.layers), operation=record["uuid"], processes=not own_process)
-    who = [use for uses_of in found.values() for use in uses_of if top is None or use.guest != record["instance_uuid"] or use.kind not in ("runs", "defined")]
-    if who:
-        names = list(dict.fromkeys(use.who for use in who))
+    own = {"runs", "defined"} if top is not None else set()
+    _refuse_users(stack, {path: [use for use in of_path if use.guest != record["instance_uuid"] or use.kind not in own] for path, of_path in found.items()})
+
+
+def _refuse_users(stack: Stack, found: dict[str, list[Use]]) -> None:
+    """:raises KvmfleetError: `layer_covered`, naming them, unless there are none."""
+    used = {path: uses for path, uses in found.items() if uses}
+    if used:
+        names = list(dict.fromkeys(use.who for uses in used.values() for use in uses))
         raise KvmfleetError(
             "layer_covered",
-            f"{', '.join(found)}: a layer of this operation over {stack.disk['path']} is used by {', '.join(names)}. Nothing was merged or removed. Detach it "
+            f"{', '.join(used)}: a layer of this operation over {stack.disk['path']} is used by {', '.join(names)}. Nothing was merged or removed. Detach it "
             "there, or merge and delete what lies over it or names it (virsh blockcommit, virsh snapshot-delete), and repeat.",
-            path=next(iter(found)),
+            path=next(iter(used)),
             used_by=names,
         )
 

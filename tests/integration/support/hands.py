@@ -341,14 +341,11 @@ class Hung(Hand):
 
     needs = "any"
     deaf = True
-    where = "kvm1"
-
-    @property
-    def words(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (self.where,)
+    words = ("kvm1",)
 
     def do(self) -> None:
-        self.host = self.lab[self.where]
+        (where,) = self.words
+        self.host = self.lab[where]
         self._signal("STOP")
 
     def undo(self) -> None:
@@ -361,7 +358,7 @@ class Hung(Hand):
 class HungDestination(Hung):
     """The other one."""
 
-    where = "kvm2"
+    words = ("kvm2",)
 
 
 class HungForAWhile(Hung):

@@ -182,15 +182,27 @@ def test_what_libvirt_knows_of_a_snapshot_keeps_the_layer_that_it_needs(host: Ho
     assert (host.files, host.places()) == (["web1.qcow2"], {"web1.qcow2"})
 
 
-def test_a_disk_that_was_detached_is_not_taken_for_merged(host: Host) -> None:
-    layer = host.resize_in_place()
+def detach(host: Host, layer: str) -> None:
     host.web1.detachDeviceFlags(
         f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{layer}'/><target dev='vda' bus='virtio'/></disk>",
         libvirt.VIR_DOMAIN_AFFECT_CONFIG,
     )
+
+
+def test_a_disk_that_was_detached_is_not_taken_for_merged(host: Host) -> None:
+    layer = host.resize_in_place()
+    detach(host, layer)
     refused("layer_covered", host.confirm_in_place, "missing in the definition", f"virsh attach-disk web1 {layer} vda")
     assert host.files == ["web1.qcow2", "web1.qcow2.resize-U"]
     assert host.record["status"] == "finished"
+
+
+def test_nobody_is_told_to_attach_a_layer_that_another_guest_has_got(host: Host) -> None:
+    layer = host.resize_in_place()
+    detach(host, layer)
+    host.guest("db1", {"vdb": layer})
+    error = refused("layer_covered", host.confirm_in_place, "guest db1 (disk vdb)")
+    assert "attach-disk" not in str(error)
 
 
 @pytest.mark.parametrize("end", ["confirm_in_place", "restore_in_place"])
