@@ -19,6 +19,7 @@ from . import (
     _dedicated_cpus,
     _domain_xml,
     _exclusive,
+    _guest_directories,
     _handed,
     _host_bindings,
     _host_capabilities,
@@ -39,7 +40,7 @@ from . import (
 from ._capacity import Room, disk_need_mb, room
 from ._errors import KvmfleetError
 from ._host_state import Reserved, host_state, usage
-from ._incoming import all_files, exports, shortage_for, shortages
+from ._incoming import all_files, shortage_for, shortages
 from ._journal import Journal
 from ._state_dir import StateDir
 
@@ -70,7 +71,7 @@ def admit(
     state = journal.state
     if record["role"] == "destination":
         # Nothing is looked at or tried in a place that this host does not give to guests.
-        _refuse_for(record, [_reason(code, reason) for code, reason in _handed.reasons_here(record)])
+        _refuse_for(record, _handed_reasons(record))
     # Everybody else who claims here waits for the lock: what others may let us wait for is asked before it.
     network_disks = list(_network_disks.reasons(requirements.get("network_disks", ()))) if record["role"] == "destination" else []
     looks, unopenable = _qemu_access.looks(conn, record)
@@ -95,11 +96,12 @@ def admit(
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)
-        reasons += _name_reasons(record)
-        reasons += [dict(_reason("qemu_cannot_open", obstacle.reason), have=obstacle.have, need=obstacle.need, path=path) for path, obstacle in unopenable]
+        reasons += _access_reasons(unopenable)
+        directories = _guest_directories.to_make(conn, state, record) if record["role"] == "destination" else {}
+        reasons += _name_reasons(record, _guest_directories.outermost(path for path, one in directories.items() if one["inode"] is None))
         _refuse_for(record, reasons)
         if record["role"] == "destination":
-            record = journal.update(journal.begin(record), step="admitted", pins=pins, looks=looks)
+            record = journal.update(journal.begin(dict(record, made_directories=directories)), step="admitted", pins=pins, looks=looks)
             _kept.adopt(state, record)
         else:
             record = journal.update(journal.get(record["uuid"]), looks=looks, **({"pins": pins} if pins else {}))
@@ -223,9 +225,7 @@ def _lacks(facts: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str
 
 
 def _disk_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
-    needed = {os.path.dirname(path) for path in (*exports(record).values(), *(log["path"] for log in record.get("console_logs", ())))}
-    missing = sorted(directory for directory in needed if not os.path.isdir(directory))
-    reasons = [_reason("directory_missing", f"the directory {path} does not exist here") for path in missing]
+    reasons = [_reason(code, reason) for code, reason in _guest_directories.reasons(record)]
     short = shortages(journal, record)
     if short and _kept.make_room(journal.state, but=record["instance_uuid"]):
         short = shortages(journal, record)
@@ -240,10 +240,41 @@ def _new_file_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
     return reasons + [_reason("tool_missing", f"{tool} is not installed here") for tool in _new_files.missing_tools(record)]
 
 
-def _name_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Whether the filesystems here take the names that the operation gives to files beside those of the guest."""
+def require_places(record: dict[str, Any]) -> None:
+    """The files of the record may lie where they are to lie, and the directories that this host has for guests are there.
+
+    :raises KvmfleetError: `claim_refused`.
+    """
+    _refuse_for(record, _handed_reasons(record))
+    _refuse_for(record, [_reason(code, reason) for code, reason in _guest_directories.reasons(record)])
+
+
+def _handed_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_reason(code, reason) for code, reason in _handed.reasons_here(record)]
+
+
+def make_directories(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
+    """Make the directories of an operation that was admitted, and try what could not be tried without them.
+
+    :returns: the record.
+    :raises KvmfleetError: `claim_refused`, and those of `_guest_directories.make`; the claim has to be given back then.
+    """
+    record = _guest_directories.make(journal, record)
+    if not record.get("made_directories"):
+        return record
+    looks, unopenable = _qemu_access.looks(conn, record)
+    _refuse_for(record, _access_reasons(unopenable))
+    return journal.update(record, looks=looks)
+
+
+def _access_reasons(unopenable: Sequence[tuple[str, _qemu_access.Obstacle]]) -> list[dict[str, Any]]:
+    return [dict(_reason("qemu_cannot_open", obstacle.reason), have=obstacle.have, need=obstacle.need, path=path) for path, obstacle in unopenable]
+
+
+def _name_reasons(record: dict[str, Any], directories: Sequence[str]) -> list[dict[str, Any]]:
+    """Whether the filesystems here take the names that the operation gives to files and directories beside those of the guest."""
     paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + [log["path"] for log in record.get("console_logs", ())]
-    found = filter(None, map(_names.too_long, dict.fromkeys([*paths, *filter(None, [record["nvram"]])])))
+    found = filter(None, map(_names.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
     return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 
 

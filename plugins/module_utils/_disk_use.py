@@ -100,6 +100,16 @@ class DiskUses:
                 found[path].append(Use("process", "a process that has it open as an image (see lsof)"))
         return {path: list(dict.fromkeys(uses)) for path, uses in found.items() if uses}
 
+    def within(self, directories: Iterable[str], *, operation: str) -> set[str]:
+        """Those of the directories in which anything but the operation names a file, whether that exists or not: what is below needs what is above."""
+        real = {directory: os.path.realpath(directory) for directory in directories}
+        if not real:
+            return set()
+        named = {path for path, use in self._read() if use.operation != operation}
+        named.update(found["path"] for pool in _libvirt.all_pools(self._connection) if (found := _pools.facts(pool))["path"])
+        places = {os.path.realpath(path) + os.sep for path in named}
+        return {directory for directory, place in real.items() if any(path.startswith(place + os.sep) for path in places)}
+
     def _read(self) -> Iterator[tuple[str, Use]]:
         """Every file that is named, and who names it, and every file that cannot be read, and who stands on it.
 
@@ -190,6 +200,7 @@ def _of_record(record: dict[str, Any]) -> Iterator[str]:
             yield from (layer[0] for layer in disk.get("chain", ()))
     if record.get("nvram"):
         yield record["nvram"]
+    yield from (log["path"] for log in record.get("console_logs") or ())
     yield from record.get("inodes", ())
 
 

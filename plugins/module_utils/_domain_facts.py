@@ -21,6 +21,7 @@ from . import (
     _domain_xml,
     _exclusive,
     _flavor_disks,
+    _guest_directories,
     _handed,
     _handed_domain,
     _host_bindings,
@@ -36,6 +37,7 @@ from . import (
     _power,
     _qemu_access,
     _qemu_img,
+    _qemu_user,
     _references,
     _secrets,
     _snapshots,
@@ -139,8 +141,19 @@ def domain_facts(
     names = {disk["target"]: disk["path"] for disk in (*disks, *boot_files) if disk["path"] and "network" not in disk}
     names.update({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})
     facts["owners"] = _qemu_access.owners(domain.connect(), root, names, active)
+    process = _qemu_user.running_as(_qemu_user.of_host(domain.connect()), _qemu_user.labels(root, None)[0])
+    facts["directories"] = _guest_directories.facts(process, _places(facts, names, image_directories))
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
+
+
+def _places(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each file of the guest outside of storage pools, and the directories that the host has for such."""
+    in_pools = {disk["path"] for disk in facts["disks"] if disk["pool"]}
+    for name, path in names.items():
+        if path not in in_pools:
+            yield path, _handed.variables_below(directories) if name == "nvram" else directories
+    yield from ((log["path"], _handed.logs_below(directories)) for log in facts["console_logs"])
 
 
 def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET.Element, list[tuple[str, str]]]:
@@ -209,6 +222,13 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
             code, what = disk["error"]["code"], "File" if disk["device"] == _BOOT_FILE else "Disk"
             yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories)}"
         yield from _image_refusals(disk, facts["state"] != "shutoff")
+    nvram = facts["firmware"]["nvram"]
+    if nvram and not _handed.may_lie(nvram, _handed.variables_below(directories)):
+        yield (
+            "image_outside_directories",
+            f"The firmware variables {nvram} lie in none of the directories {', '.join(_handed.variables_below(directories))}, or behind a link there: add "
+            "their directory to kvmfleet_image_directories on all hosts, or move them and say so in the definition (virsh edit, <nvram>).",
+        )
     yield from _name_refusals(facts)
     yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
 

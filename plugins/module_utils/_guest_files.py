@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from . import _whole_file
 from ._disk_use import DETACH, DiskUses
 from ._errors import KvmfleetError
-from ._names import if_there
+from ._names import PROBE, if_there
 
 
 def remove(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str = DETACH, code: str = "disk_in_use_by") -> bool:
@@ -51,9 +51,33 @@ def remove_unfinished(paths: Iterable[str]) -> None:
             _whole_file.remove(path)
 
 
+def remove_directories(uses: DiskUses, inodes: Mapping[str, int], *, operation: str) -> None:
+    """Remove the directories that are empty and are the ones that are meant, but for those in which anything but the operation has a file or may get one.
+
+    :param inodes: of each directory the inode.
+    """
+    there = {path: inode for path, inode in inodes.items() if os.path.isdir(path)}
+    needed = uses.within(there, operation=operation)
+    remove_empty({path: inode for path, inode in there.items() if path not in needed})
+
+
+def remove_empty(inodes: Mapping[str, int]) -> None:
+    """Remove directories that only operations know, as far as they are empty; what a look that died has left in one is nothing."""
+    for path in sorted(inodes, key=len, reverse=True):
+        with if_there():
+            if os.lstat(path).st_ino == inodes[path] and not os.path.islink(path):
+                remove_unfinished(os.path.join(path, name) for name in os.listdir(path) if name.startswith(PROBE))
+                _whole_file.remove_directory(path, inodes[path])
+
+
 def rename_unfinished(old: str, new: str) -> None:
     """Give a file that never was a guest's another name that only operations know."""
     _whole_file.replace(old, new)
+
+
+def name_unfinished(old: str, new: str) -> None:
+    """Give a file or directory that never was a guest's a name in the same directory; FileExistsError where something bears that."""
+    _whole_file.rename(old, new)
 
 
 def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: str | None = None) -> None:

@@ -134,11 +134,13 @@ def _is_state_path(value: Any) -> bool:
     return _is_path("/" + value) if isinstance(value, str) else False
 
 
-def _logs_below(directories: Sequence[str]) -> Sequence[str]:
+def logs_below(directories: Sequence[str]) -> Sequence[str]:
+    """Where logs of guests may lie on a host with these directories of images."""
     return [_console_logs.DIRECTORY, *directories]
 
 
-def _variables_below(directories: Sequence[str]) -> Sequence[str]:
+def variables_below(directories: Sequence[str]) -> Sequence[str]:
+    """The same for firmware variables."""
     return [NVRAM_DIRECTORY, *directories]
 
 
@@ -161,6 +163,8 @@ HEX = Field("a digest in hexadecimal digits", _text(_HEX))
 SHA256 = Field("a SHA-256 in hexadecimal digits", _text(_SHA256))
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 COUNT = Field("a whole number from 0", _is_integer)
+OWNER = Field("the number of a user or group", lambda value: _is_integer(value, 0, 2**32 - 2))
+MODE = Field("the mode of a file", lambda value: _is_integer(value, 0, 0o7777))
 PORT = Field("a TCP port", lambda value: _is_integer(value, 1, 65535))
 BASE64 = Field("Base64", _is_base64)
 STATE_PATH = Field("a relative path without detours", _is_state_path)
@@ -168,8 +172,8 @@ FORMAT = _one_of(*_qemu_img.FORMATS)
 SOURCE_PATH = Field(_A_PATH, _is_path)
 """Of a file of the other host, which is compared and never opened here."""
 IMAGE = Field(_A_PATH, _is_path, lambda directories: directories)
-VARIABLES = Field(_A_PATH, _is_path, _variables_below)
-LOG = Field(_A_PATH, _is_path, _logs_below)
+VARIABLES = Field(_A_PATH, _is_path, variables_below)
+LOG = Field(_A_PATH, _is_path, logs_below)
 PROGRAM = Field(_A_PATH, _is_path)
 """Of a file that this host has already and that `_handed_domain` judges."""
 TEXT = Field("a text", lambda value: isinstance(value, str) and len(value) <= DOCUMENT_LIMIT)
@@ -210,11 +214,13 @@ _NEW_DISK: Table = {
     "beside": TARGET,
 }
 _OWNER: Table = {
-    **dict.fromkeys(("uid", "gid", "mode"), COUNT),
+    **dict.fromkeys(("uid", "gid"), OWNER),
+    "mode": MODE,
     **dict.fromkeys(("user", "group", "label"), Null(LABEL)),
     **dict.fromkeys(("given", "relabel"), FLAG),
     "of_qemu": Each(FLAG, 2),
 }
+_DIRECTORY: Table = {**dict.fromkeys(("uid", "gid"), OWNER), "mode": MODE, **dict.fromkeys(("user", "group"), Null(LABEL)), "of_qemu": Each(FLAG, 2)}
 _SECRET: Table = {
     "uuid": Null(ID),
     "usage_type": Null(LABEL),
@@ -241,6 +247,7 @@ PLAN: Mapping[str, Table] = {
     "tpm": Absent(FLAG),
     "console_logs": Absent(Each({"path": LOG, "append": FLAG}, _MOST_FILES)),
     "owners": Absent(Named(CHANNEL, _OWNER, _MOST_FILES)),
+    "directories": Absent(Named(SOURCE_PATH, _DIRECTORY, _MOST_FILES)),
     "secrets": Absent(Each(_SECRET, _MOST_FILES)),
     "tuning": Absent(OURS),
     "availability_zone": Absent(OURS),
@@ -344,19 +351,29 @@ def reasons_here(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for base in (base for disk in record["disks"] for base in disk["bases"]):
         if not SHA256.check(base["sha256"]):
             yield "handed_value", str(_invalid("sha256 of a base image", base["sha256"], SHA256.expected))
-    told = {name: value for name, value in record.items() if name in PLAN}
-    for field, value, known in _values("", told, {name: PLAN[name] for name in told}):
-        if known.below is not None:
-            try:
-                _qemu_img.check_path(value, known.below(record["image_directories"]))
-            except KvmfleetError as exc:
-                yield exc.code, f"{field}: {exc.message}"
+    for field, value, below in _places(record):
+        try:
+            _qemu_img.check_path(value, below)
+        except KvmfleetError as exc:
+            yield exc.code, f"{field}: {exc.message}"
     # On storage that both hosts share the base is not fetched, so it has to be in a directory of images as well.
     for base in (base for disk in record["disks"] if disk.get("shared") for base in disk["bases"]):
         try:
             _qemu_img.check_path(base["path"], record["image_directories"])
         except KvmfleetError as exc:
             yield exc.code, exc.message
+
+
+def files(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """The path of each file of a record on this host, and the directories below one of which it has to lie."""
+    return ((path, below) for _field, path, below in _places(record))
+
+
+def _places(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[str]]]:
+    told = {name: value for name, value in record.items() if name in PLAN}
+    for field, value, known in _values("", told, {name: PLAN[name] for name in told}):
+        if known.below is not None:
+            yield field, value, known.below(record["image_directories"])
 
 
 def require_here(record: Mapping[str, Any]) -> None:

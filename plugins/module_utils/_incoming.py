@@ -124,11 +124,11 @@ def _promised(journal: Journal, but: str | None = None) -> Counter[int]:
 
 
 def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int, tuple[str, int]]:
-    """Device of a filesystem -> a directory on it, and the bytes that are still to be written there; directories that do not exist are left out."""
+    """Device of a filesystem -> a directory on it, and the bytes that are still to be written there or below."""
     planned = {disk["target"]: disk["allocated_bytes"] for disk in record["disks"]}
     found: dict[int, tuple[str, int]] = {}
     for name, path in exports(record).items():
-        directory = os.path.dirname(path)
+        directory = _names.standing(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             device = os.stat(directory).st_dev
             # A layer is merged into what is there before it is removed.

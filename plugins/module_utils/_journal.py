@@ -31,7 +31,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "error": frozenset(),
 }
 PRIVATE = ("private",)
-_DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published", "requirements")
+_DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published", "requirements", "directories", "own_directories", "made_directories")
 _HISTORY_LIMIT = 200
 _AT_ONCE = 1.0  # seconds that a look takes at most on a busy host
 _TELLING_BYTES = 8 * 1024 * 1024

@@ -15,7 +15,7 @@ import os
 import time
 from typing import Any
 
-from . import _guest_files, _whole_file
+from . import _guest_directories, _guest_files, _whole_file
 from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writable
 from ._names import if_there
 from ._state_dir import StateDir
@@ -36,6 +36,7 @@ def keep(state: StateDir, record: dict[str, Any], seconds: float) -> None:
         return
     now = time.time()
     document = {"instance_uuid": record["instance_uuid"], "instance_name": record["instance_name"], "files": sorted(worthwhile)}
+    document["made_directories"] = record.get("made_directories") or {}
     state.write(_KIND, record["instance_uuid"], {**document, "kept_at": now, "expires_at": now + seconds})
     for kept, part in worthwhile.items():
         _guest_files.rename_unfinished(part, kept)
@@ -65,6 +66,7 @@ def drop(state: StateDir, *instance_uuids: str) -> bool:
     documents = [document for instance_uuid in instance_uuids if (document := state.read(_KIND, instance_uuid))]
     for document in documents:
         _guest_files.remove_unfinished(document["files"])
+        _guest_directories.drop(state, {path: one["inode"] for path, one in document.get("made_directories", {}).items()})
         state.remove(_KIND, document["instance_uuid"])
     return bool(documents)
 
@@ -81,8 +83,8 @@ def make_room(state: StateDir, but: str | None = None) -> bool:
 
 def listed(state: StateDir) -> list[dict[str, Any]]:
     """`instance_uuid`, `instance_name`, `files`, `bytes`, `kept_at` and `expires_at` of what is kept here."""
-    documents = state.read_all(_KIND)
-    return [{**{key: value for key, value in one.items() if key != "schema_version"}, "bytes": sum(map(allocated, one["files"]))} for one in documents]
+    told = ("instance_uuid", "instance_name", "files", "kept_at", "expires_at")
+    return [{**{key: one[key] for key in told}, "bytes": sum(map(allocated, one["files"]))} for one in state.read_all(_KIND)]
 
 
 def bytes_on(state: StateDir, device: int) -> int:

@@ -32,6 +32,8 @@ RESIZE = ".resize-{uuid}"
 """A layer over a disk that was resized in place, and the firmware variables of before."""
 OTHER_MEDIUM = ".{uuid}"
 """A medium whose name is taken at the destination, before its extension."""
+PROBE = ".kvmfleet-probe-"
+"""What a file is called, before random digits, that is only made to see who can read it."""
 NEW = ".new"
 """A file that is being written, until it is whole; also one that bears a suffix already."""
 
@@ -62,14 +64,21 @@ def beside(path: str, suffix: str, record: Mapping[str, Any], number: int = 0) -
 
 
 def too_long(path: str) -> Name | None:
-    """Whether an operation could not give all its names beside a path. A directory that is not there takes what it likes."""
+    """Whether an operation could not give all its names beside a path. A directory that is not there is as the one that it would lie in."""
     directory, name = os.path.split(os.fsencode(path))
     with contextlib.suppress(OSError):
         for what, need, limit in (("name", len(name), "PC_NAME_MAX"), ("path", len(directory) + 1 + len(name) + 1, "PC_PATH_MAX")):
-            have = os.pathconf(directory, limit)
+            have = os.pathconf(standing(os.fsdecode(directory)), limit)
             if need + LONGEST > have > 0:
                 return Name(path, what, need + LONGEST, have)
     return None
+
+
+def standing(directory: str) -> str:
+    """The directory itself, or the innermost one on the way to it that is there: the filesystem on which it would be made."""
+    while not os.path.isdir(directory) and os.path.dirname(directory) != directory:
+        directory = os.path.dirname(directory)
+    return directory
 
 
 @contextlib.contextmanager

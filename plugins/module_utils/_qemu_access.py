@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import grp
 import json
 import os
-import pwd
 import secrets
 import select
 import signal
@@ -30,10 +28,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _guest_files, _qemu_user, _whole_file
+from . import _guest_files, _names, _qemu_user, _whole_file
 from ._errors import KvmfleetError
 from ._incoming import exports
-from ._shared_storage import PREFIX
 from ._whole_file import Look
 
 _REMEMBERED = "trusted.libvirt.security.dac"
@@ -173,16 +170,7 @@ def _wanted(process: _qemu_user.Process, owner: Mapping[str, Any], given: bool) 
     of_qemu = owner.get("of_qemu", (False, False))
     if owner["given"] and not given:
         of_qemu = (True, True)  # as libvirt at the source made it at each start
-    uid = process.uid if of_qemu[0] else _number(owner["user"], owner["uid"], lambda name: pwd.getpwnam(name).pw_uid)
-    gid = process.gid if of_qemu[1] else _number(owner["group"], owner["gid"], lambda name: grp.getgrnam(name).gr_gid)
-    return Look(uid, gid, owner["mode"] & 0o666)  # what another host sends is no program here
-
-
-def _number(name: str | None, number: int, find: Any) -> int:
-    if name is not None:
-        with contextlib.suppress(KeyError):
-            return int(find(name))
-    return number
+    return Look(*_qemu_user.numbers(process, owner, of_qemu), owner["mode"] & 0o666)  # what another host sends is no program here
 
 
 def _settle(directory: str, process: _qemu_user.Process, given: bool, wanted: Look, writes: bool) -> Look | Obstacle:
@@ -198,7 +186,7 @@ def _settle(directory: str, process: _qemu_user.Process, given: bool, wanted: Lo
 
 
 def _probe(directory: str, process: _qemu_user.Process, given: bool, look: Look, writes: bool) -> Look | Obstacle:
-    path = os.path.join(directory, PREFIX + secrets.token_hex(16))
+    path = os.path.join(directory, _names.PROBE + secrets.token_hex(16))
     made = contextlib.ExitStack()
     try:
         descriptor = made.enter_context(_whole_file.make(path)).fileno()

@@ -13,6 +13,7 @@ import pwd
 import re
 import urllib.parse
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +86,23 @@ def ids(label: str) -> tuple[int, int]:
     """User and group of a label such as `+64055:+108` or `libvirt-qemu:kvm`: names go first, unless there is a plus sign."""
     user, _colon, group = label.partition(":")
     return _id(user, lambda name: pwd.getpwnam(name).pw_uid), _id(group or user, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def numbers(process: Process, owner: Mapping[str, Any], of_qemu: Sequence[bool]) -> tuple[int, int]:
+    """User and group here of what belongs to `owner` on another host: the ones of QEMU where they are that there, else by name, and then by number.
+
+    :param owner: `uid`, `gid`, and the names `user` and `group`, None where there are none.
+    """
+    uid = process.uid if of_qemu[0] else _number(owner["user"], owner["uid"], lambda name: pwd.getpwnam(name).pw_uid)
+    gid = process.gid if of_qemu[1] else _number(owner["group"], owner["gid"], lambda name: grp.getgrnam(name).gr_gid)
+    return uid, gid
+
+
+def _number(name: str | None, number: int, find: Any) -> int:
+    if name is not None:
+        with contextlib.suppress(KeyError):
+            return int(find(name))
+    return number
 
 
 def _id(text: str, find: Any) -> int:

@@ -20,6 +20,7 @@ from . import (
     _domain_edit,
     _domain_xml,
     _flavor_disks,
+    _guest_directories,
     _guest_files,
     _handed,
     _handed_domain,
@@ -72,7 +73,7 @@ def receive(
     resumed = record["step"] not in UNCOPIED
     if not resumed:
         _handed.require_here(record)
-        record = journal.update(record, status="migrating", step="receiving")
+        record = _guest_directories.make(journal, journal.update(record, status="migrating", step="receiving"))
         with Client(journal.state, record["uuid"], **channel) as client:
             manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.SEALED)
             _require_own(manifest, record, exports(record))
@@ -150,7 +151,7 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
     """
     timings = {"began_at": time.time()}
     _handed.require_here(record)
-    record = journal.update(record, step="precopying")
+    record = _guest_directories.make(journal, journal.update(record, step="precopying"))
     with Client(journal.state, record["uuid"], **channel) as client:
         manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.MANIFEST)
         disks = {disk["target"]: disk["path"] for disk in (writable if record.get("rounds") else travelling)(record)}
@@ -266,6 +267,7 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
     if record.get("tpm") and "private" in record:
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
     _console_logs.remove(uses, record)
+    _guest_directories.remove_made(uses, journal, record)
     _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])

@@ -19,6 +19,7 @@ from . import (
     _domain_xml,
     _exclusive,
     _firmware_variables,
+    _guest_directories,
     _guest_files,
     _host_bindings,
     _late_shutdown,
@@ -176,6 +177,7 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     if record["nvram"] and not record.get("sealed_nvram"):
         # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
         _guest_files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
+    _guest_directories.remove(uses, journal, record, record.get("own_directories") or {})
     if record.get("tpm"):
         _tpm_state.remove(record["instance_uuid"], record["uuid"])
     _secrets.release(conn, journal, record, record.get("carried_secrets", ()))

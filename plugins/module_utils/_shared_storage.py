@@ -15,10 +15,10 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from . import _guest_files, _whole_file
+from . import _guest_files, _names, _whole_file
 from ._errors import KvmfleetError
 
-PREFIX = ".kvmfleet-probe-"
+PREFIX = _names.PROBE
 
 
 def draw(directories: Iterable[str]) -> dict[str, dict[str, str]]:

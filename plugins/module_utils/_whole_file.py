@@ -26,6 +26,8 @@ from ._errors import KvmfleetError
 from ._names import NEW as NEW_SUFFIX
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, errno.EPERM, errno.EACCES, errno.EROFS})
+"""Why a directory cannot be removed that is not wanted any more; none of that is worth keeping an operation open for."""
 _BLOCK = 64 * 1024
 _ZERO = bytes(_BLOCK)
 _LABELS = "security."
@@ -223,6 +225,47 @@ def make_directory(path: str, mode: int) -> None:
     except FileExistsError:
         return
     os.chmod(path, mode)
+
+
+def make_directories(path: str, looks: Mapping[str, Look]) -> dict[str, int]:
+    """Make a directory under a temporary name, and those below it.
+
+    :param looks: of each, by its path below this one, which itself is `.`.
+    :returns: their inodes, by the same.
+    """
+    inodes = {}
+    with contextlib.ExitStack() as opened_ones:
+        made: dict[str, int] = {}
+        for name in sorted(looks, key=lambda name: (name != ".", name.count("/"))):
+            whole = os.path.normpath(os.path.join(path, name))
+            where = opened_ones.enter_context(directory(os.path.dirname(whole))) if name == "." else made[os.path.dirname(name) or "."]
+            with _about(whole):
+                os.mkdir(os.path.basename(whole), 0o700, dir_fd=where)
+                made[name] = os.open(os.path.basename(whole), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
+                opened_ones.callback(os.close, made[name])
+                inodes[name] = os.fstat(made[name]).st_ino
+        for name, descriptor in reversed(made.items()):
+            with _about(os.path.join(path, name)):
+                _dress(descriptor, looks[name])
+                os.fsync(descriptor)
+    sync_directory(os.path.dirname(path))
+    return inodes
+
+
+def remove_directory(path: str, inode: int) -> bool:
+    """Remove a directory if it is this one and empty; whether it was. A link in its place, and a mount, stay."""
+    with _about(path), _place(path) as (where, name):
+        status = os.stat(name, dir_fd=where, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode) or status.st_ino != inode:
+            return False
+        try:
+            os.rmdir(name, dir_fd=where)
+        except OSError as exc:
+            if exc.errno not in _STAYS:
+                raise
+            return False
+        os.fsync(where)
+    return True
 
 
 def sync_directory(path: str) -> None:

@@ -15,7 +15,8 @@ description:
     type, networks, bridges, firmware, tools and bytes that the instance needs.
   - Of some things a host can have one, such as a MAC address, a port or a vsock context id. What the instance needs of these nobody may have, neither a
     guest, nor the host itself, nor another claim.
-  - The disks that the flavor adds (C(ephemeral), C(swap)) are made and formatted here, while the guest runs.
+  - The disks that the flavor adds (C(ephemeral), C(swap)) are made and formatted here, while the guest runs, and so are directories of the guest below
+    those that the host has for images, with owner and mode as at the source.
   - A claim lasts until the operation is confirmed, reverted or undone. It is released by M(kvmfleet.compute.destination_copy),
     M(kvmfleet.compute.source_copy) or M(kvmfleet.compute.resize_in_place).
 options:
@@ -153,6 +154,17 @@ secrets:
   type: list
   elements: str
   returned: when not in check mode
+directories:
+  description:
+    - The directories that were made here for files of the instance. In check mode those that would be made, each with owner and mode.
+  type: list
+  elements: str
+  returned: success
+namesakes:
+  description: Files here that bear the name of a base image of the instance and have other content. They are left alone.
+  type: list
+  elements: str
+  returned: in check mode
 local_address:
   description: Address from which this host reaches O(source_address). V(null) without that, and where it has no way there.
   type: str
@@ -184,7 +196,9 @@ import os
 from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _admission,
     _cpu_set,
+    _guest_directories,
     _handed,
+    _image_store,
     _libvirt,
     _names,
     _new_files,
@@ -260,8 +274,11 @@ def new_record(conn, params):
         answers = {answer["target"]: answer for answer in params["storage"]}
         disks = [here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks]
         new = [beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
+    files = [*((disk["path"], one["path"]) for disk in disks for one in plan["disks"] if one["target"] == disk["target"])]
+    files += [(path, path) for path in (plan["nvram"], *(log["path"] for log in plan.get("console_logs", ()))) if path]
     return dict(
         plan,
+        directories=_guest_directories.called_here(plan.get("directories", {}), files),
         probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
         uuid=params["migration_uuid"],
         owner=params["owner"],
@@ -278,25 +295,39 @@ def new_record(conn, params):
 
 
 def make_new_files(conn, journal, params):
-    """Make the disks that the flavor adds, now that the capacity for them is claimed; without them the claim is given back."""
+    """Make directories and the disks that the flavor adds, now that the capacity for them is claimed; without them the claim is given back."""
     with journal.working(params["migration_uuid"], params["owner"]) as record:
         try:
+            record = _admission.make_directories(conn, journal, record)
             _new_files.make(journal, record)
+            return record
         except (KvmfleetError, OSError) as exc:
             if params["role"] == "destination":
                 _receiving.withdraw(conn, journal, record, status="error", error=str(exc))
             raise
 
 
+def foreseen(conn, journal, record, images_path):
+    """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
+    _admission.require_places(record)
+    store = _image_store.ImageStore(journal.state, images_path, record["image_directories"], _libvirt.writable_paths(conn))
+    bases = {base["sha256"]: base for disk in record["disks"] if not disk.get("shared") for base in disk["bases"]}
+    return {
+        "changed": True,
+        "directories": _guest_directories.described(_guest_directories.to_make(conn, journal.state, record)),
+        "namesakes": sorted(filter(None, map(store.namesake, bases.values()))),
+    }
+
+
 def main():
     def act(module):
         params = module.params
         journal = Journal(StateDir(params["state_path"]), params["lease"])
-        if module.check_mode:
-            return {"changed": True}
-        way = found_way(params["source_address"])
+        way = {} if module.check_mode else found_way(params["source_address"])
         with _libvirt.connect(params["uri"]) as conn:
             record = new_record(conn, params)
+            if module.check_mode:
+                return foreseen(conn, journal, record, params["images_path"])
             claim = _admission.admit(
                 conn,
                 journal,
@@ -310,8 +341,7 @@ def main():
                 key=params["key"],
             )
             lacking = _secrets.lacking(conn, record.get("secrets", ()))
-            if record["new_disks"]:
-                make_new_files(conn, journal, params)
+            made = make_new_files(conn, journal, params).get("made_directories", {})
         _shared_storage.write(record["probes"])
         # The source looks for them in the directories as it calls them.
         there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
@@ -322,6 +352,7 @@ def main():
             "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
             "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
             "secrets": lacking,
+            "directories": sorted(made),
             **way,
         }
 

@@ -153,7 +153,7 @@ error_code:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _retention, _secrets, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _guest_directories, _libvirt, _retention, _secrets, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, may_be_needed, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
@@ -173,19 +173,18 @@ def begin(module, journal):
     moves = params["role"] == "source"
     probes = _shared_storage.draw(map(os.path.dirname, paths)) if moves else {}
     proofs = prove_secrets(params) if moves and params["key"] and params["plan"].get("secrets") else {}
-    record = journal.begin(
-        dict(
-            params["plan"],
-            probes=probes,
-            uuid=params["migration_uuid"],
-            owner=params["owner"],
-            role=params["role"],
-            destination_host=params["plan"]["source_host"] if params["role"] == "in_place" else None,
-            image_directories=params["image_directories"],
-            requested_by=params["requested_by"],
-            reason=params["reason"],
-        )
+    record = dict(
+        params["plan"],
+        probes=probes,
+        uuid=params["migration_uuid"],
+        owner=params["owner"],
+        role=params["role"],
+        destination_host=params["plan"]["source_host"] if params["role"] == "in_place" else None,
+        image_directories=params["image_directories"],
+        requested_by=params["requested_by"],
+        reason=params["reason"],
     )
+    record = journal.begin(dict(record, own_directories=_guest_directories.own(journal.state, record) if moves else {}))
     _shared_storage.write(probes)
     return dict(result, migration=summary(record), probes=probes, secret_proofs=proofs)
 

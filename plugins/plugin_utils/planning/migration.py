@@ -269,6 +269,7 @@ def _record(
         "tpm": domain.get("tpm") is not None,
         "console_logs": domain.get("console_logs") or [],
         "owners": domain.get("owners") or {},
+        "directories": domain.get("directories") or {},
         "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets") or ()],
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-NAMING = ("rename", "replace", "link", "unlink")
+NAMING = ("rename", "replace", "link", "unlink", "rmdir")
 CALLS = (*NAMING, "fsync", "ftruncate", "fchmod", "fchown", "mkdir")
 
 

@@ -87,7 +87,9 @@ class Fleet:
         """What is true."""
         disks = [disk(f"{self.images}/web.qcow2", virtual_size=MIB), disk(f"{self.images}/web.iso", "sda", kind="media", format="raw", virtual_size=512)]
         logs = [{"path": f"{self.images}/web.log", "append": True}]
-        return plan("web", GUEST, disks, nvram=f"{self.images}/web_VARS.fd", console_logs=logs)
+        owner = {"uid": 0, "gid": 0, "user": "root", "group": "root", "mode": 0o755, "of_qemu": [False, False]}
+        directories = {f"{self.images}/web": owner}
+        return plan("web", GUEST, disks, nvram=f"{self.images}/web_VARS.fd", console_logs=logs, directories=directories)
 
     def requirements(self) -> dict[str, Any]:
         empty = dict.fromkeys(("machine", "nvram_template", "host_cpus", "huge_pages", "dedicated"))
@@ -487,6 +489,7 @@ def test_every_path_of_a_plan_is_compared_with_the_directories_of_this_host(flee
     assert sorted(here) == ["console_logs[].path", "disks[].path", "new_disks[].path", "nvram"]
     # What is left are paths of the other host, which are compared with those that it tells and never opened.
     assert sorted(place for place, known in _handed.fields(_handed.PLAN) if known is _handed.SOURCE_PATH) == [
+        "directories{}",
         "disks[].base.backing.path",
         "disks[].base.path",
         "disks[].bases[].backing.path",

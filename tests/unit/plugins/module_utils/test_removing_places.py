@@ -44,7 +44,7 @@ ROOMS = {
 CALLS = {
     "os": {"unlink", "remove", "removedirs", "rename", "renames", "replace", "link", "rmdir", "truncate", "ftruncate"},
     "shutil": {"rmtree", "move"},
-    "_whole_file": {"remove", "rename", "replace"},
+    "_whole_file": {"remove", "remove_directory", "rename", "replace"},
 }
 METHODS = {"blockCommit", "blockJobAbort", "blockCopy", "blockRebase", "blockPull", "blockResize", "managedSaveRemove", "wipe", "wipePattern"}
 MERGING = {"begin_commit", "pivot"}
