@@ -14,7 +14,7 @@ from ansible_collections.kvmfleet.compute.plugins.action import destination_copy
 class ActionModule(destination_copy.ActionModule):
     """As for the disks of a guest, which come the same way."""
 
-    def _copies(self) -> bool:
+    def _takes_long(self) -> bool:
         return any(self._task.args.get(way) is not None for way in ("address", "url"))
 
     def _what(self) -> str:

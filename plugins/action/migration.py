@@ -2,17 +2,36 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the modules of an operation (meta/runtime.yml). A lost connection is a failure of the task, since Ansible ends a play without its rescue otherwise."""
+"""Runs the modules of an operation (meta/runtime.yml). A lost connection is a failure of the task, since Ansible ends a play without its rescue otherwise.
+
+While a module runs that may take long, it says now and then how far that is. One that is done before the interval costs no further round trip.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
+import os
+import select
+import shlex
+import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.liveness import keep_asking
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
+
+_STATE_PATH = "/var/lib/kvmfleet"
+_INTERVAL = 10.0
+_WAITING = ("idle", "taken_over")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_display = Display()
 
 
 class ActionModule(ActionBase):
@@ -28,10 +47,85 @@ class ActionModule(ActionBase):
         return result
 
     def _run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        interval = float(self._task.args.get("progress_interval", _INTERVAL))
         try:
-            answer = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+            with self._told(interval) if self._takes_long() and interval > 0 else contextlib.nullcontext():
+                answer = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
             # One clock for what several hosts answer, which nobody sets.
             return {**answer, "received_at": time.monotonic()}
         except AnsibleConnectionFailure as exc:
             host = self._task.delegate_to or task_vars.get("inventory_hostname")
             return {"failed": True, "error_code": "host_unreachable", "msg": f"{host} is unreachable: {exc.message}"}
+
+    def _takes_long(self) -> bool:
+        """Whether the module may have to wait for another run."""
+        return self._task.args.get("state") in _WAITING
+
+    def _line(self, progress: dict[str, Any] | None, seconds: float) -> str | None:
+        """What to say after so many seconds, with the document of the copy that runs on the host, if one does."""
+        far = f", which copies: {copy_progress(progress)}" if progress else ""
+        return f"waits for the run that works on it{far} ({seconds:.0f} of at most {float(self._task.args.get('wait', 0)):.0f} s)"
+
+    @contextlib.contextmanager
+    def _told(self, interval: float) -> Iterator[None]:
+        """Say every `interval` seconds how far it is, from a process of its own.
+
+        Not from a thread: a worker of Ansible is forked while its parent holds the lock of the terminal, which nothing but the main thread gets after
+        that. With ansible-runner, a thread that came there would hold up the whole job for ever.
+        """
+        ended, end = os.pipe()
+        teller = os.fork()
+        if not teller:
+            try:
+                os.close(end)
+                for number in _ENDING:
+                    signal.signal(number, signal.SIG_DFL)
+                _display.verbosity = 0  # whatever is said may be cut short by the end; only `_say` may not
+                self._beside()._tell(ended, interval)
+            finally:
+                os._exit(0)
+        os.close(ended)
+        try:
+            yield
+        finally:
+            os.close(end)
+            os.kill(teller, signal.SIGTERM)  # it may wait for a host that does not answer
+            os.waitpid(teller, 0)
+
+    def _beside(self) -> ActionModule:
+        """This action on a connection whose state is not that of the one which is busy; ssh multiplexes both."""
+        other = copy.copy(self)
+        other._connection = copy.copy(self._connection)
+        if self._connection.become:
+            other._connection.set_become_plugin(copy.copy(self._connection.become))
+        return other
+
+    def _tell(self, ended: int, interval: float) -> None:
+        arguments = self._task.args
+        path = os.path.join(str(arguments.get("state_path", _STATE_PATH)), "exports", f"{arguments.get('migration_uuid')}.peer", "progress.json")
+        began = time.monotonic()
+        while not select.select([ended], [], [], interval)[0]:
+            try:
+                answer = self._low_level_execute_command(f"cat {shlex.quote(path)}")
+                progress = json.loads(answer["stdout"]) if answer["rc"] == 0 else None
+            except (AnsibleError, ValueError, RecursionError):
+                continue  # the module's own connection says what is wrong with the host
+            line = self._line(progress, time.monotonic() - began)
+            if line:
+                _say(f"{self._task.delegate_to or 'destination'}: {line}")
+
+
+def _say(line: str) -> None:
+    """Hand a line to the process of the playbook, as `Display.display` does in a worker, and whole.
+
+    What stands in for `Display.display`, as that of ansible-runner does, would write to the terminal around that.
+    """
+    queue = getattr(_display, "_final_q", None)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # all workers share the lock of the queue
+    try:
+        if queue is None:
+            _display.display(line)
+        else:
+            queue.send_display("display", line)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -38,7 +38,7 @@ notes:
     AUDIT = r"""
 options:
   requested_by:
-    description: Who asks, for the audit trail, as C(user) and C(job).
+    description: Who asks, for the audit trail, as C(user), C(job), C(schedule) and C(workflow_job).
     type: dict
     default: {}
   reason:

@@ -40,8 +40,9 @@ _value:
     operations:
       description:
         - One mapping for each operation, oldest first, with C(migration_uuid), C(instance_name), C(instance_uuid), C(migration_type), C(source),
-          C(destination), C(in_place), C(status), C(began_at), C(ended_at) (V(null) while it is open), C(requested_by) (C(user), C(job)), C(reason),
-          C(error), C(forced) (the host that was given up as lost, by whom and why, or V(null)) and C(steps).
+          C(destination), C(in_place), C(status), C(began_at), C(ended_at) (V(null) while it is open), C(requested_by) (C(user), C(job), C(schedule),
+          C(workflow_job)), C(reason), C(settled_by) (the same of the latest run that confirmed, reverted or recovered it, or V(null)), C(error),
+          C(forced) (the host that was given up as lost, by whom and why, or V(null)) and C(steps).
         - Each of the C(steps) has C(at), C(host), C(status), C(step) and, where there is one, C(note), C(by) and C(reason). Times are seconds since the
           epoch by the clock of their host.
       type: list

@@ -11,10 +11,12 @@ of both hosts and what their libvirt says. Statuses are those of Nova's migratio
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import _watchdog
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -35,6 +37,7 @@ _DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published"
 _HISTORY_LIMIT = 200
 _AT_ONCE = 1.0  # seconds that a look takes at most on a busy host
 _TELLING_BYTES = 8 * 1024 * 1024
+_OWN_PACE = 0.5  # of its limit: what is slower was held up by something else
 
 
 class Journal:
@@ -100,7 +103,8 @@ class Journal:
     def working(self, uuid: str, owner: str, timeout: float = 10.0) -> Iterator[dict[str, Any]]:
         """Work on a record: locked against every other process of this host, and only for the run that owns the operation.
 
-        A run whose operation was taken over (its lease had expired) is refused, so that a controller that was thought dead cannot go on.
+        A run whose operation was taken over (its lease had expired) is refused, so that a controller that was thought dead cannot go on. One that goes
+        meanwhile leaves the operation to others at once.
         """
         with self.state.lock(f"migration-{uuid}", timeout=timeout):
             record = self.get(uuid)
@@ -110,10 +114,27 @@ class Journal:
                     f"Migration {uuid} of {record['instance_name']} has been taken over by another run; this one may not touch it any more.",
                     migration_uuid=uuid,
                 )
-            yield record
+            try:
+                yield record
+            finally:
+                if _watchdog.is_gone():
+                    self._leave(uuid)
+
+    def _leave(self, uuid: str) -> None:
+        """Note that the run of the operation has gone, so that nobody waits for it."""
+        record = self.get(uuid)
+        if record["status"] not in CLOSED:
+            self._write(record, time.time(), note="its run has gone", abandoned=True)
 
     def take_over(
-        self, uuid: str, owner: str, timeout: float, settled: bool = False, by: dict[str, Any] | None = None, reason: str | None = None
+        self,
+        uuid: str,
+        owner: str,
+        timeout: float,
+        settled: bool = False,
+        by: dict[str, Any] | None = None,
+        reason: str | None = None,
+        gone: str | None = None,
     ) -> dict[str, Any]:
         """Become the owner of an operation once its lease has expired and no process of this host works on it.
 
@@ -121,6 +142,7 @@ class Journal:
 
         :param timeout: seconds to wait for both.
         :param settled: the operation is finished at both ends, so that nobody needs the rest of the lease.
+        :param gone: the owner that the other host has seen go, who needs it no more either.
         :param by: who wants it, as `user` and `job`; :param reason: what for. Both are for the audit trail.
         """
 
@@ -129,21 +151,26 @@ class Journal:
             record.update(owner=owner, taken_over_by=who)
             return self._write(record, time.time(), note="taken over", **who)
 
-        return self._once_idle(uuid, owner, timeout, settled, take)
+        return self._once_idle(uuid, owner, timeout, lambda record: settled or record["owner"] == gone, take)
 
-    def await_idle(self, uuid: str, owner: str, timeout: float) -> bool:
+    def await_idle(self, uuid: str, owner: str, timeout: float, gone: str | None = None) -> bool:
         """Return as soon as `take_over` would take the operation, which is left as it is; whether that had to be waited for.
 
         A run that lives renews only the lease of the host on which it works. So it is taken to be dead only when both hosts were found idle together.
         """
         began = time.monotonic()
-        self._once_idle(uuid, owner, timeout, False, lambda record: record)
+        self._once_idle(uuid, owner, timeout, lambda record: record["owner"] == gone, lambda record: record)
         return time.monotonic() - began > _AT_ONCE
 
     def _once_idle(
-        self, uuid: str, owner: str, timeout: float, settled: bool, then: Callable[[dict[str, Any]], dict[str, Any]]
+        self,
+        uuid: str,
+        owner: str,
+        timeout: float,
+        unleased: Callable[[dict[str, Any]], bool],
+        then: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any]:
-        """The record, which is handed to `then`, under the lock, if another run has it and neither its lease nor its lock any more."""
+        """The record, which is handed to `then`, under the lock, if another run has it and neither its lock nor its lease any more, or none is needed."""
         deadline = time.monotonic() + timeout
         seen: dict[float, float] = {}
         while True:
@@ -154,7 +181,7 @@ class Journal:
                     return record
                 since = seen.setdefault(record["lease_until"], time.monotonic())
                 unrenewed = time.monotonic() - since >= record["lease_until"] - record["updated_at"]
-                if settled or unrenewed or record["lease_until"] <= time.time():
+                if unleased(record) or unrenewed or record["lease_until"] <= time.time():
                     return then(record)
             if time.monotonic() >= deadline:
                 raise KvmfleetError(
@@ -186,9 +213,10 @@ class Journal:
             self.state.write("migrations", uuid, record)
             return True
 
-    def _write(self, record: dict[str, Any], now: float, note: str | None, **who: Any) -> dict[str, Any]:
+    def _write(self, record: dict[str, Any], now: float, note: str | None, abandoned: bool = False, **who: Any) -> dict[str, Any]:
         record["updated_at"] = now
-        record["lease_until"] = now + self.lease
+        record["lease_until"] = now + (0.0 if abandoned else self.lease)
+        record["abandoned"] = abandoned
         record["boot_id"] = _boot_id()
         entry = {"at": now, "status": record["status"], "step": record["step"], **who}
         if note:
@@ -211,8 +239,14 @@ def failures_in_a_row(records: Iterable[dict[str, Any]]) -> int:
 
 
 def copy_rates(records: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Source host -> bytes a second of the latest copy from there that was large enough to say something."""
-    told = [record for record in records if record.get("copy_rate") and record.get("bytes_transferred", 0) >= _TELLING_BYTES]
+    """Source host -> bytes a second of the latest copy from there that was large enough, and not so slow by its own limit, to say something."""
+    told = [
+        record
+        for record in records
+        if record.get("copy_rate")
+        and record.get("bytes_transferred", 0) >= _TELLING_BYTES
+        and record["copy_rate"] < _OWN_PACE * (record.get("copy_limit") or math.inf)
+    ]
     return {record["source_host"]: record["copy_rate"] for record in sorted(told, key=lambda record: record["created_at"])}
 
 

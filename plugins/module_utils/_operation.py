@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import _late_shutdown, _libvirt, _module, _retention
+from . import _late_shutdown, _libvirt, _module, _retention, _watchdog
 from ._errors import KvmfleetError
 from ._journal import CLOSED, Journal
 from ._options import HISTORY_ARGS, OPERATION_ARGS
@@ -26,6 +26,7 @@ def run(
     argument_spec: dict[str, Any],
     *,
     changes_nothing: Collection[str] = (),
+    taken_back: Mapping[str, Action] | None = None,
     **kwargs: Any,
 ) -> None:
     """Run the action of the wanted state on the operation's record, unless the record says that it is done; what ended long ago goes with its end.
@@ -35,6 +36,7 @@ def run(
     :param actions: state -> function of the parameters, the libvirt connection, the journal and the record.
     :param done: state -> statuses of the record in which there is nothing (left) to do.
     :param changes_nothing: states that only look.
+    :param taken_back: state -> what undoes it here when its run goes meanwhile, which nobody but this host can have to do with.
     """
 
     def act(module: Any) -> dict[str, Any]:
@@ -48,7 +50,12 @@ def run(
             _late_shutdown.settle(conn, journal.state)
             if params.get("lost_host"):
                 record = journal.give_up(record, params["lost_host"])
-            result = actions[params["state"]](params, conn, journal, record)
+            try:
+                result = actions[params["state"]](params, conn, journal, record)
+            except _watchdog.RunGoneError:
+                if params["state"] in (taken_back or {}):
+                    taken_back[params["state"]](params, conn, journal, journal.get(params["migration_uuid"]))
+                raise
         if journal.get(params["migration_uuid"])["status"] in CLOSED:
             with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal
                 _retention.prune(journal.state, params["history_days"])

@@ -60,6 +60,7 @@ def receive(
     bases: dict[str, str],
     verify: str,
     watch: dict[str, Any],
+    bandwidth_limit: int = 0,
 ) -> dict[str, Any]:
     """Pull the sealed copy, verify, rebase and grow it, define the domain with the new flavor, start it if it ran, watch it.
 
@@ -67,6 +68,7 @@ def receive(
     :param bases: sha256 of a base image -> its path on this host.
     :param verify: `extents` compares digests of the data, `full` reads what was written back from the disk, `none` compares nothing.
     :param watch: keyword arguments of `_power.watch`.
+    :param bandwidth_limit: bytes a second that the channel sends, 0 where it has no limit; to judge later how fast the copy was.
     """
     timings = {"began_at": time.time()}
     _shared_storage.remove(record)
@@ -99,6 +101,7 @@ def receive(
             step="defining",
             published=_run_evidence.stamps(_written_to(record)),
             copy_rate=_rate(record, sum(manifest["files"].values()), timings),
+            copy_limit=bandwidth_limit,
             bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()) - client.spared,
             resumed_bytes=record.get("resumed_bytes", 0) + client.spared,
             copied_by=client.tool,
@@ -144,8 +147,12 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     _qemu_access.require_readable(conn, _domain_xml.parse(document["domain_xml"]), bases.values())
 
 
-def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str) -> dict[str, Any]:
+def receive_round(
+    journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str], verify: str, bandwidth_limit: int = 0
+) -> dict[str, Any]:
     """Pull what the source has frozen under its running guest, verify it, and merge it into what came in earlier rounds.
+
+    :param bandwidth_limit: as for `receive`.
 
     :returns: the `bytes` of data of this round, and the `rate`, in bytes a second, of the fastest round so far.
     """
@@ -167,7 +174,7 @@ def receive_round(journal: Journal, record: dict[str, Any], *, channel: dict[str
         "precopied_bytes": record.get("precopied_bytes", 0) + copied - client.spared,
         "resumed_bytes": record.get("resumed_bytes", 0) + client.spared,
     }
-    record = journal.update(record, copy_rate=_rate(record, copied, timings), note=f"{copied} bytes copied ahead", **changes)
+    record = journal.update(record, copy_rate=_rate(record, copied, timings), copy_limit=bandwidth_limit, note=f"{copied} bytes copied ahead", **changes)
     return {"bytes": copied, "rate": record["copy_rate"]}
 
 

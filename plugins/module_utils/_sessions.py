@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,8 @@ def detach(work: Callable[[], None]) -> None:
         os.waitpid(child, 0)
         return
     try:
+        for number in (signal.SIGHUP, signal.SIGUSR1):  # of the run that it outlives
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         if os.fork():
             os._exit(0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import _libvirt, _power, _proof, _run_evidence
+from . import _libvirt, _power, _proof, _run_evidence, _watchdog
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -43,15 +43,16 @@ def bring_up(journal: Journal, record: dict[str, Any], domain: Any, *, settle: f
 
 
 def _start(journal: Journal, record: dict[str, Any], domain: Any) -> dict[str, Any]:
-    record = journal.update(record, step="starting")
-    try:
-        _power.start(domain)
-    except _libvirt.LibvirtError:
-        # libvirt answers that it has not started it, though QEMU may have opened the files meanwhile.
-        if not _libvirt.is_active(domain):
-            journal.update(record, step="defined", note="libvirt could not start it", published=_run_evidence.stamps(record["published"]))
-        raise
-    return journal.update(record, step="started", started_at=time.time())
+    with _watchdog.finishing():
+        record = journal.update(record, step="starting")
+        try:
+            _power.start(domain)
+        except _libvirt.LibvirtError:
+            # libvirt answers that it has not started it, though QEMU may have opened the files meanwhile.
+            if not _libvirt.is_active(domain):
+                journal.update(record, step="defined", note="libvirt could not start it", published=_run_evidence.stamps(record["published"]))
+            raise
+        return journal.update(record, step="started", started_at=time.time())
 
 
 def _did_not_come_up(journal: Journal, record: dict[str, Any], domain: Any, problem: str, watched: float) -> KvmfleetError:

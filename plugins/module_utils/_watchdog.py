@@ -2,11 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No module waits for ever: a child process does its work, and the module itself waits for that only as long as it gets on.
+"""No module waits for ever: a child process does its work, and the module itself waits for that only as long as it gets on, and as somebody wants it.
 
 A call into libvirt or the kernel cannot be interrupted from within. So the child is killed, with all that it started, and is dead when the module
 says so: nothing acts afterwards for an operation that others may have taken over. Where the kernel does not let it die, it keeps the lock of the
 operation, so that nobody can take that over.
+
+The run that wanted the work is gone when nobody is left who could read the answer: sshd has closed the module's output (with the connection, and
+with the channel of a run whose ssh lives on for others), or hangs its terminal up. Then the child is told, and ends where it stands, as it may at any
+point; but for the short steps that it finishes first.
 """
 
 from __future__ import annotations
@@ -30,20 +34,33 @@ from ._errors import KvmfleetError
 
 DEFAULT_LIMIT = 60.0
 _TELL_TIMEOUT = 1.0
+_NOTICE_TIMEOUT = 5.0
 _END_TIMEOUT = 5.0
 _FRAME = re.compile(r'File "([^"]*?)([^"/]+)\.py", line \d+ in (\S+)')
 _BINDING = ("libvirt", "libvirt_qemu")
 _OWN = "/plugins/mod"  # modules and module_utils
 _ENTRY = "_module._answer"  # what lies above it is the same for all modules
 _SIGNAL = signal.SIGUSR2
+_GONE = signal.SIGUSR1
+_HANGUP = signal.SIGHUP
+_OUTPUT = 1
 _LONG = 5.0
-_until: mmap.mmap | None = None
-"""In the child: until when it may do nothing, by the monotonic clock, for the module to read."""
+_UNTIL = struct.Struct("d")
+_IS_GONE, _FINISHES = _UNTIL.size, _UNTIL.size + 1
+_shared: mmap.mmap | None = None
+"""In the child, for the module to read: until when it may do nothing, by the monotonic clock; whether it has noticed that its run is gone; and
+whether it finishes a step all the same. Each has its own place, since a signal may come between two of them."""
 _limit = DEFAULT_LIMIT
+_finishing = 0
+_ending = False
 
 
 class DefectError(Exception):
     """The work raised what it should not; the traceback is that of the child."""
+
+
+class RunGoneError(BaseException):
+    """Nobody wants the work any more. No handler of errors takes it for one that belongs to the work."""
 
 
 def run(work: Callable[[], Any], limit: float) -> Any:
@@ -54,16 +71,16 @@ def run(work: Callable[[], Any], limit: float) -> Any:
     """
     if not limit > 0:
         raise KvmfleetError("invalid_value", f"hang_timeout: expected seconds, more than 0, got {limit:g}.", value=limit)
-    until = mmap.mmap(-1, struct.calcsize("d"))
-    with os.fdopen(os.memfd_create("told"), "r+b") as told, contextlib.closing(until):
+    shared = mmap.mmap(-1, _UNTIL.size + 2)
+    with os.fdopen(os.memfd_create("told"), "r+b") as told, contextlib.closing(shared), _deaf_to_hangup():
         reading, writing = os.pipe()
         parent = os.getpid()
         child = os.fork()
         if not child:
-            _work(work, parent, limit, until, told.fileno(), writing)
+            _work(work, parent, limit, shared, told.fileno(), writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
-            said = _listen(child, answer.fileno(), until, limit)
+            said = _listen(child, answer.fileno(), shared, limit)
         if said is None:
             raise _hanging(child, told, limit)
         _gone([child])
@@ -76,58 +93,128 @@ def run(work: Callable[[], Any], limit: float) -> Any:
         raise KvmfleetError(value[0], value[1], **value[2])
     if kind == "defect":
         raise DefectError(value)
+    if kind == "gone":
+        raise KvmfleetError("run_gone", "The run that wanted this has gone, so it was ended. What has become of the operation is in the journal.")
     return value
 
 
 @contextlib.contextmanager
 def patience(more: float = 0.0) -> Iterator[None]:
     """The one call in this block is known to be silent for longer than others: it may do nothing for five times as long, and some seconds more."""
-    if _until is None:
+    if _shared is None:
         yield
         return
-    before = _until[:]
-    _until[:] = struct.pack("d", max(time.monotonic() + _LONG * _limit + more, *struct.unpack("d", before)))
+    before = _shared[: _UNTIL.size]
+    _shared[: _UNTIL.size] = _UNTIL.pack(max(time.monotonic() + _LONG * _limit + more, *_UNTIL.unpack(before)))
     try:
         yield
     finally:
-        _until[:] = before
+        _shared[: _UNTIL.size] = before
 
 
-def _work(work: Callable[[], Any], parent: int, limit: float, until: mmap.mmap, told: int, writing: int) -> None:
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+    """What is done in this block is finished also when the run goes meanwhile; then the work ends behind it.
+
+    It is for what takes a moment, or brings a guest back: elsewhere nothing goes on for long that nobody wants.
+    """
+    _finish(1)
+    try:
+        yield
+    finally:
+        _finish(-1)
+    _end_if_gone()
+
+
+def is_gone() -> bool:
+    """In the child: whether it has been told that its run is gone."""
+    return _shared is not None and bool(_shared[_IS_GONE])
+
+
+def _finish(more: int) -> None:
+    global _finishing
+    _finishing += more
+    if _shared is not None:
+        _shared[_FINISHES] = bool(_finishing)
+
+
+def _notice(_number: int, _frame: Any) -> None:
+    if _shared is not None:
+        _shared[_IS_GONE] = True
+    _end_if_gone()
+
+
+def _end_if_gone() -> None:
+    """End the work, once: what is done then to leave all in order is not interrupted."""
+    global _ending
+    if is_gone() and not _finishing and not _ending:
+        _ending = True
+        raise RunGoneError
+
+
+@contextlib.contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """A terminal that is hung up is noticed by what it does to the output, and the module lives on to see its child end."""
+    before = signal.signal(_HANGUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(_HANGUP, before)
+
+
+def _work(work: Callable[[], Any], parent: int, limit: float, shared: mmap.mmap, told: int, writing: int) -> None:
     """In the child. It never returns, and holds nothing of what the module is waited for by: a child that cannot die keeps no connection open."""
-    global _until, _limit
+    global _shared, _limit, _ending
     try:
         _processes.die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
-        _until, _limit = until, limit
+        _shared, _limit = shared, limit
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         faulthandler.register(_SIGNAL, file=told, all_threads=False, chain=False)
         try:
+            for number in (_GONE, _HANGUP):
+                signal.signal(number, _notice)
             outcome = json.dumps(["result", work()])
         except KvmfleetError as exc:
             outcome = json.dumps(["error", [exc.code, exc.message, exc.details]])
+        except RunGoneError:
+            outcome = json.dumps(["gone", None])
         except BaseException:
             outcome = json.dumps(["defect", traceback.format_exc()])
+        _ending = True
         with os.fdopen(writing, "w", encoding="ascii") as answer:
             answer.write(outcome)
     finally:
         os._exit(0)
 
 
-def _listen(child: int, answer: int, until: mmap.mmap, limit: float) -> bytes | None:
+def _listen(child: int, answer: int, shared: mmap.mmap, limit: float) -> bytes | None:
     """All that the child has to say, empty if it was killed; None if it did nothing for too long."""
-    watch, said = _processes.Watch(child), b""
+    watch, said, told_at = _processes.Watch(child), b"", None
     interval = max(0.1, min(1.0, limit / 10))
+    poll = select.poll()
+    poll.register(answer, select.POLLIN)
+    poll.register(_OUTPUT, 0)  # an error or a hang-up is told all the same, and of a file neither
     while True:
-        if select.select([answer], [], [], interval)[0]:
+        events = dict(poll.poll(1000 * interval))
+        if _OUTPUT in events:
+            poll.unregister(_OUTPUT)
+            if events[_OUTPUT] & (select.POLLERR | select.POLLHUP):
+                told_at = time.monotonic()
+                os.kill(child, _GONE)
+        if answer in events:
             chunk = os.read(answer, 1 << 20)
             if not chunk:
                 return said
             said += chunk
-        elif watch.silence() > limit and time.monotonic() > struct.unpack("d", until[:])[0]:
+            continue
+        if told_at is not None and not (shared[_IS_GONE] or shared[_FINISHES]) and time.monotonic() - told_at > _NOTICE_TIMEOUT:
+            _kill(child)  # it is in a call that cannot be interrupted from within
+            return b'["gone", null]'
+        if watch.silence() > limit and time.monotonic() > _UNTIL.unpack(shared[: _UNTIL.size])[0]:
             return None
 
 

@@ -66,6 +66,10 @@ options:
     type: str
     choices: [extents, full, none]
     default: extents
+  bandwidth_limit:
+    description: Bytes a second that the channel sends at most, V(0) for no limit. It is noted with how fast the copy was, and limits nothing here.
+    type: bytes
+    default: "0"
   progress_interval:
     description: While the copy runs, Ansible says after each of so many seconds how far it is. V(0) says nothing. Shorter copies cost no further round trip.
     type: float
@@ -226,6 +230,10 @@ def channel(params):
     return {key: params[key] for key in ("address", "port", "key", "stall_timeout")}
 
 
+def copying(params):
+    return {key: params[key] for key in ("bases", "verify", "bandwidth_limit")}
+
+
 def reach(params, conn, journal, record):
     reason = unreachable(params["address"], params["port"], params["connect_timeout"])
     return {"changed": False, "reachable": reason is None, "reason": reason}
@@ -237,14 +245,14 @@ def try_definition(params, conn, journal, record):
 
 
 def precopy(params, conn, journal, record):
-    return dict(_receiving.receive_round(journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"]), changed=True)
+    return dict(_receiving.receive_round(journal, record, channel=channel(params), **copying(params)), changed=True)
 
 
 def start(params, conn, journal, record):
     require_same_boot(record)
     if params["key"] is None and record["step"] in _incoming.UNCOPIED:
         raise KvmfleetError("copy_incomplete", f"The copy of {record['instance_name']} is not complete here; it needs a channel, or has to be taken back.")
-    received = _receiving.receive(conn, journal, record, channel=channel(params), bases=params["bases"], verify=params["verify"], watch=watch(params))
+    received = _receiving.receive(conn, journal, record, channel=channel(params), watch=watch(params), **copying(params))
     record = journal.get(record["uuid"])
     told = {key: record.get(key) for key in ("bytes_transferred", "resumed_bytes", "copied_by")}
     return dict(received, changed=True, **told)
@@ -302,6 +310,7 @@ def main():
             bases={"type": "dict", "default": {}},
             stall_timeout={"type": "float", "default": 60.0},
             verify={"type": "str", "choices": ["extents", "full", "none"], "default": "extents"},
+            bandwidth_limit={"type": "bytes", "default": "0"},
             progress_interval={"type": "float", "default": 10.0},  # for the action plugin
             keep_partial={"type": "float", "default": 0},
             discard_started={"type": "bool", "default": False},

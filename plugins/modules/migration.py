@@ -72,6 +72,15 @@ options:
     description: With O(state=taken_over), do not wait for the lease, since the operation is finished at both ends.
     type: bool
     default: false
+  gone:
+    description:
+      - With O(state=idle) and O(state=taken_over), the owner that the other host has seen go (RV(migration) with C(abandoned) and C(owner)). Its lease is not
+        waited for here either.
+    type: str
+  progress_interval:
+    description: While another run is waited for, Ansible says after each of so many seconds how long, and how far its copy is. V(0) says nothing.
+    type: float
+    default: 10.0
 attributes:
   check_mode:
     support: full
@@ -217,13 +226,14 @@ def take_over(module, journal):
     before = journal.get(params["migration_uuid"])
     if module.check_mode or before["owner"] == params["owner"]:
         return {"changed": False, "migration": summary(before)}
-    taken = journal.take_over(before["uuid"], params["owner"], params["wait"], params["settled"], by=params["requested_by"], reason=params["reason"])
+    who = {"by": params["requested_by"], "reason": params["reason"]}
+    taken = journal.take_over(before["uuid"], params["owner"], params["wait"], params["settled"], gone=params["gone"], **who)
     return {"changed": False, "migration": summary(taken)}
 
 
 def await_idle(module, journal):
     params = module.params
-    waited = False if module.check_mode else journal.await_idle(params["migration_uuid"], params["owner"], params["wait"])
+    waited = False if module.check_mode else journal.await_idle(params["migration_uuid"], params["owner"], params["wait"], params["gone"])
     return {"changed": False, "waited": waited, "migration": summary(journal.get(params["migration_uuid"]))}
 
 
@@ -267,6 +277,8 @@ def main():
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             wait={"type": "float", "default": 120.0},
             settled={"type": "bool", "default": False},
+            gone={"type": "str"},
+            progress_interval={"type": "float", "default": 10.0},  # for the action plugin
         ),
         required_if=[
             ("state", "present", ["migration_uuid", "owner", "plan"]),

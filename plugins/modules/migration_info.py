@@ -48,8 +48,9 @@ migrations:
   description:
     - The records without what only recovery needs.
     - C(uuid) is the same at all hosts of an operation. C(status) is confirmed, reverted or error once it has ended, with the C(error) that it ended in.
-    - C(requested_by) has the C(user) and the C(job) that began it, C(reason) what for, and C(taken_over_by) the C(by) and the C(reason) of the latest run that
-      confirmed, reverted or recovered it.
+    - C(requested_by) has the C(user), the C(job), the C(schedule) and the C(workflow_job) that began it, C(reason) what for, and C(taken_over_by) the C(by) and
+      the C(reason) of the latest run that confirmed, reverted or recovered it.
+    - C(abandoned) says that the run which worked on it was seen to go, so that nobody has to wait for it.
     - With O(history), C(history) has each step with the time (C(at), in seconds since the epoch), C(status), C(step), a C(note), and, where a run began to
       act, C(by) and C(reason).
     - While a copy runs, the one of its destination has C(progress) with C(percent), C(bytes_done), C(bytes_total), C(rate) in bytes a second, C(eta) in

@@ -103,7 +103,8 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _power, _run_evidence
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _libvirt, _power, _run_evidence, _watchdog
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
@@ -114,11 +115,19 @@ def resize(params, conn, journal, record):
     return dict(_in_place.resize(conn, journal, record, shutdown=shutdown(params), watch=watch(params)), changed=True)
 
 
+def take_back(params, conn, journal, record):
+    """The run has gone: unless the guest may have written with the new flavor, it runs again with the old one. Otherwise recover goes on from there."""
+    error = "its run went before the guest was started with the new flavor, so this host took it back by itself"
+    if record["status"] not in CLOSED and _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
+        _in_place.restore(conn, journal, record, status="error", shutdown=shutdown(params), error=error)
+
+
 def restore(params, conn, journal, record):
     if params["interrupted"]:
         _run_evidence.require_interrupted(record)
     status = "reverted" if record["status"] in ("finished", "reverting") else "error"
-    changed = _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])
+    with _watchdog.finishing():
+        changed = _in_place.restore(conn, journal, record, status=status, shutdown=shutdown(params), error=params["error"])
     if params["interrupted"]:
         _power.await_agent(conn, record, params["agent_timeout"])
     return {"changed": changed}
@@ -129,6 +138,7 @@ def confirm(params, conn, journal, record):
     return {"changed": _in_place.confirm(conn, journal, record, timeout=params["merge_timeout"], **proof)}
 
 
+TAKEN_BACK = {"finished": take_back}
 ACTIONS = {"finished": resize, "restored": restore, "confirmed": confirm}
 
 
@@ -144,6 +154,7 @@ def main():
             error={"type": "str"},
             merge_timeout={"type": "float", "default": 120.0},
         ),
+        taken_back=TAKEN_BACK,
     )
 
 

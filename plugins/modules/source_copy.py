@@ -158,7 +158,7 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _power, _precopy, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _power, _precopy, _sealing, _watchdog
 from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
@@ -219,12 +219,19 @@ def ask(params, conn, journal, record):
     return {"changed": False}
 
 
+def take_back(params, conn, journal, record):
+    """The run has gone without the answer that the copy is sealed, so it has not begun to start the guest elsewhere, and nobody else may before it."""
+    Server(journal.state, record["uuid"]).close()
+    _sealing.restore(conn, journal, record, status="error", error="its run went before the guest was handed over, so this host took it back by itself")
+
+
 def restore(params, conn, journal, record):
     Server(journal.state, record["uuid"]).close()
-    if record["status"] == "finished":
-        record = journal.update(record, status="reverting", step="reverting")
-    status = "reverted" if record["status"] == "reverting" else "error"
-    changed = _sealing.restore(conn, journal, record, status=status, error=params["error"])
+    with _watchdog.finishing():
+        if record["status"] == "finished":
+            record = journal.update(record, status="reverting", step="reverting")
+        status = "reverted" if record["status"] == "reverting" else "error"
+        changed = _sealing.restore(conn, journal, record, status=status, error=params["error"])
     _power.await_agent(conn, record, params["agent_timeout"])
     return {"changed": changed}
 
@@ -238,6 +245,7 @@ def discard(params, conn, journal, record):
     return {"changed": changed}
 
 
+TAKEN_BACK = {"sealed": take_back}
 ACTIONS = {"frozen": freeze, "sealed": seal, "finished": finish, "restorable": ask, "restored": restore, "absent": discard}
 
 
@@ -258,6 +266,7 @@ def main():
             error={"type": "str"},
         ),
         changes_nothing=("restorable",),
+        taken_back=TAKEN_BACK,
         required_if=[("state", "sealed", ["destination_host"])],
     )
 

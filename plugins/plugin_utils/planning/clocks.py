@@ -27,6 +27,12 @@ def age(fleet: Fleet, record: Mapping[str, Any]) -> float | None:
     return None if now is None else float(now) - float(record["updated_at"])
 
 
+def leased(fleet: Fleet, record: Mapping[str, Any]) -> float | None:
+    """Seconds for which the run that wrote the record still counts as one that works on it; None where its host does not tell the time."""
+    now = fleet.hosts[record["host"]].get("now")
+    return None if now is None else float(record.get("lease_until") or 0) - float(now)
+
+
 def youngest(fleet: Fleet, records: Collection[Mapping[str, Any]]) -> float | None:
     """Seconds since the latest record was written; None where one host does not tell the time."""
     ages = [age(fleet, record) for record in records]

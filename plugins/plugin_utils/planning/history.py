@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
-_OPERATION_COLUMNS = ("began (UTC)", "ended (UTC)", "instance", "type", "from -> to", "status", "by", "reason", "migration_uuid")
+_OPERATION_COLUMNS = ("began (UTC)", "ended (UTC)", "instance", "type", "from -> to", "status", "by", "settled by", "reason", "migration_uuid")
 _STEP_COLUMNS = ("at (UTC)", "host", "status", "step", "note", "by", "reason")
 _ROLES = ("source", "in_place", "destination")
 
@@ -48,7 +48,7 @@ def _operation(records: list[dict[str, Any]]) -> dict[str, Any]:
     records = sorted(records, key=lambda record: _ROLES.index(record["role"]))
     first = records[0]
     is_open = [record for record in records if record["status"] not in CLOSED]
-    by = {key: value for key, value in (first.get("requested_by") or {}).items() if value not in (None, "")}
+    requested_by = {key: value for key, value in (first.get("requested_by") or {}).items() if value not in (None, "")}
     steps = [{"host": record["host"], **entry} for record in records for entry in record.get("history", [])]
     return {
         "migration_uuid": first["uuid"],
@@ -61,8 +61,9 @@ def _operation(records: list[dict[str, Any]]) -> dict[str, Any]:
         "status": max(is_open or records[:1], key=lambda record: record["updated_at"])["status"],
         "began_at": min(record["created_at"] for record in records),
         "ended_at": None if is_open else max(record["updated_at"] for record in records),
-        "requested_by": by,
+        "requested_by": requested_by,
         "reason": first.get("reason") or None,
+        "settled_by": next((record["taken_over_by"].get("by") for record in records if record.get("taken_over_by")), None),
         "error": next((record["error"] for record in records if record.get("error")), None),
         "forced": next((record["forced"] for record in records if record.get("forced")), None),
         "steps": sorted(steps, key=lambda step: step["at"]),
@@ -76,21 +77,25 @@ def _detail(head: str, row: str, operation: Mapping[str, Any]) -> str:
 
 
 def _step_row(step: Mapping[str, Any]) -> tuple[str, ...]:
-    said = (_one_line(step.get("note")), _by(step.get("by")), _one_line(step.get("reason")))
+    said = (_one_line(step.get("note")), by(step.get("by")), _one_line(step.get("reason")))
     return (_utc(step["at"]), step["host"], step["status"], step["step"], *said)
 
 
 def _operation_row(operation: Mapping[str, Any]) -> tuple[str, ...]:
     way = f"{operation['source']} in place" if operation["in_place"] else f"{operation['source']} -> {operation['destination'] or 'undecided'}"
     began, ended = _utc(operation["began_at"]), _utc(operation["ended_at"]) if operation["ended_at"] is not None else "-"
-    who = (_by(operation["requested_by"]) or "-", _one_line(operation["reason"]) or "-")
+    who = (by(operation["requested_by"]) or "-", by(operation["settled_by"]) or "-", _one_line(operation["reason"]) or "-")
     return (began, ended, operation["instance_name"], operation["migration_type"], way, operation["status"], *who, operation["migration_uuid"])
 
 
-def _by(who: Mapping[str, Any] | None) -> str:
+def by(who: Mapping[str, Any] | None) -> str:
+    """Who did something, in words: the user, or the schedule that nobody has to start, the job, and the workflow job of which that is a part."""
     who = who or {}
-    job = f"job {who['job']}" if who.get("job") else ""
-    return ", ".join(filter(None, (_one_line(who.get("user")), job)))
+    parts = [_one_line(who.get("user") or ""), *(f"{_WORDS[key]} {_one_line(who[key])}" for key in _WORDS if who.get(key))]
+    return ", ".join(filter(None, parts))
+
+
+_WORDS = {"schedule": "schedule", "job": "job", "workflow_job": "workflow job"}
 
 
 def _utc(at: float) -> str:

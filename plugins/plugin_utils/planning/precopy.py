@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number
 
@@ -54,8 +55,11 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
         return _answer(False, unable)
     size = sum(disk["allocated_bytes"] for disk in domain["disks"] if disk["path"])
     rate = min(filter(None, (measured or ASSUMED_RATE, options["bandwidth_limit"])))
-    seconds, how = size / rate, "as measured in the latest copy between these hosts" if measured else "assumed, nothing was measured between these hosts yet"
-    what = f"copying {size / _MIB:.0f} MiB takes about {seconds:.1f} s at {rate / _MIB:.0f} MiB/s ({how})"
+    how = "as measured in the latest copy between these hosts" if measured else "assumed, nothing was measured between these hosts yet"
+    if rate != (measured or ASSUMED_RATE):
+        how = "the limit of bandwidth"
+    seconds = size / rate
+    what = f"copying {size / _MIB:.0f} MiB takes about {seconds:.1f} s at {progress.rate(rate, 0)} ({how})"
     longer = seconds > options["threshold"]
     return _answer(longer, f"{what}, {'longer' if longer else 'no longer'} than {options['threshold']:g} s")
 

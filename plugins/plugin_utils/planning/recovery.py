@@ -16,6 +16,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import T
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.history import by
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 VERBS = ("recover", "confirm", "revert")
@@ -33,6 +35,7 @@ def decide(
     :returns: mappings with `action` (none, wait, back, forward, confirm, revert, discard, release), `reason`, `migration_uuid`, `instance_name`,
         `in_place`, `source`, `destination`, `source_open`, `destination_open`, `status`, `updated_at` (Unix seconds, the later of both ends),
         `age` (seconds since then, by the clock of whoever noted it; None where that is not known), `clock` (whose clock was set since, in words, or None),
+        `gone` (the owner that one of its hosts has seen go, else None), `worked_on` (the run that still works on it, in words, else None),
         `settled` (finished at both ends), `stray` (the host that holds a claim whose answer was lost, so that the operation went on with another
         destination; else None), `lost_host` (the host without which it is acted, else None), `survivor` and `settled_as` (the host that ended
         it, or began to, without the other one, which answers again, and the status that it ended with there; else None).
@@ -139,6 +142,8 @@ def _told(fleet: Fleet, group: dict[str, dict[str, Any]], ended: list[dict[str, 
         "updated_at": max(record["updated_at"] for record in records),
         "age": clocks.youngest(fleet, records),
         "clock": clocks.remark(fleet, records),
+        "gone": next((record["owner"] for record in group.values() if record.get("abandoned")), None),
+        "worked_on": _worked_on(fleet, group),
         "settled": {record["status"] for record in group.values()} == {"finished"} and (in_place is not None or len(group) == 2),
         "old_flavor": any_record["old_flavor"],
         "new_flavor": any_record["new_flavor"],
@@ -146,6 +151,19 @@ def _told(fleet: Fleet, group: dict[str, dict[str, Any]], ended: list[dict[str, 
         "survivor": next((record["host"] for record in [*ended, *group.values()] if lost.may_be_back(fleet, record)), None),
         "settled_as": ended[0]["status"] if ended else None,
     }
+
+
+def _worked_on(fleet: Fleet, group: dict[str, dict[str, Any]]) -> str | None:
+    """The run that still works on it, as far as is known, and how far it is; None where nobody has to be waited for."""
+    living = [
+        record for record in group.values() if record["status"] != "finished" and (record.get("progress") or (clocks.leased(fleet, record) or 0) > 0)
+    ]
+    if not living or any(record.get("abandoned") for record in group.values()):
+        return None
+    record = clocks.latest(fleet, living)
+    who = by((record.get("taken_over_by") or {}).get("by") or record.get("requested_by"))
+    progress = next((f", which copies: {copy_progress(each['progress'])}" for each in living if each.get("progress")), "")
+    return f"the run that works on it{f' ({who})' if who else ''}{progress}"
 
 
 def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: list[dict[str, Any]], lost_host: str | None) -> dict[str, Any]:

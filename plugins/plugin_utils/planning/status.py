@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
 _HOST_COLUMNS = ("host", "zone", "vCPUs", "RAM MiB", "disk GiB", "guests", "state")
@@ -58,19 +59,12 @@ def _copying(records: list[dict[str, Any]]) -> str | None:
     return None if progress is None else f"the copy: {copy_progress(progress)}"
 
 
-def copy_progress(progress: Mapping[str, Any]) -> str:
-    """The document of a copy that runs, in words."""
-    left = "" if progress["eta"] is None else f", {progress['eta']:.0f} s left"
-    return f"{progress['percent']:.0f} % of {progress['bytes_total'] / 2**20:.0f} MiB, {progress['rate'] / 2**20:.1f} MiB/s{left}"
-
-
 def _waits_for(fleet: Fleet, decision: Mapping[str, Any], latest: Mapping[str, Any]) -> str:
     if decision["action"] == "none":
         remark = f" ({decision['clock']})" if decision["clock"] else ""
         return f"confirm or revert{remark}" if latest["status"] == "finished" else decision["reason"]
-    now = fleet.hosts[latest["host"]].get("now")
-    if latest["status"] != "finished" and now is not None and (latest.get("lease_until") or 0) > now:
-        return "the run that works on it"
+    if latest["status"] != "finished" and decision["worked_on"]:
+        return _one_line(decision["worked_on"])
     if decision["action"] == "wait":
         return _one_line(decision["reason"])
     return f"recover ({decision['action']}: {_one_line(decision['reason'])})"

@@ -68,7 +68,7 @@ def test_a_running_copy_is_shown_whatever_its_lease_and_on_whichever_record():
     assert line.endswith("the copy: 48 % of 512 MiB, 40.0 MiB/s, 7 s left")
     progress.update(rate=0, eta=None)
     line = migration_line(host("kvm1", record("source", **records[0])), host("kvm2", record("destination", **records[1])))
-    assert line.endswith("the copy: 48 % of 512 MiB, 0.0 MiB/s")
+    assert line.endswith("the copy: 48 % of 512 MiB, 0 KiB/s")
 
 
 def test_sealed_source_waits_for_its_destination():

@@ -20,6 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import (
     CLOSED,
     TRANSITIONS,
     Journal,
+    copy_rates,
     failures_in_a_row,
     may_be_needed,
     public,
@@ -270,3 +271,16 @@ def test_a_success_counts_when_it_came_not_when_it_was_confirmed(journal):
 def test_the_failures_of_a_source_are_not_its_own(journal):
     journal.close(journal.begin(record()), "error")
     assert failures_in_a_row(journal.all()) == 0
+
+
+def test_a_copy_that_its_own_limit_held_up_says_nothing_of_the_network():
+    """The next one may have no limit. One that was far slower than its limit was held up by something else."""
+    copied = {"source_host": "kvm1", "bytes_transferred": 64 * 2**20}
+    free = {**copied, "created_at": 1.0, "copy_rate": 90 * 2**20, "copy_limit": 0}
+    limited = {**copied, "created_at": 2.0, "copy_rate": 480 * 2**10, "copy_limit": 500 * 2**10}
+    slow = {**copied, "created_at": 3.0, "copy_rate": 2 * 2**20, "copy_limit": 100 * 2**20}
+    before = {**copied, "created_at": 0.0, "copy_rate": 7 * 2**20}  # by a release that noted no limit
+    assert copy_rates([limited]) == {}
+    assert copy_rates([free, limited]) == {"kvm1": 90 * 2**20}
+    assert copy_rates([free, limited, slow]) == {"kvm1": 2 * 2**20}
+    assert copy_rates([before, limited]) == {"kvm1": 7 * 2**20}

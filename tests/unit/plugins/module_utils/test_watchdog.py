@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _processes, _watchdog
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.modules.test_facts_modules import run_module
 
@@ -190,3 +193,131 @@ def test_the_work_dies_with_the_module(tmp_path: Path) -> None:
     while not is_dead(int(told.read_text())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+RUN = """
+import sys, time
+sys.path[:0] = {path}
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _watchdog
+def say(word):
+    with open({told!r}, "a") as stream:
+        print(word, file=stream)
+def work():
+    say("began")
+    {work}
+    say("went on")
+try:
+    _watchdog.run(work, {limit})
+except Exception as exc:
+    say(exc.code)
+"""
+WAITS = "time.sleep(30)"
+FINISHES = """
+    with _watchdog.finishing():
+        time.sleep(1.5)
+        say("finished a step")
+    time.sleep(30)
+"""
+LEAVES_IN_ORDER = """
+    try:
+        time.sleep(30)
+    except Exception:
+        say("took it for an error of its own")
+    finally:
+        say("left in order")
+"""
+IN_A_CALL = """
+    import ctypes
+    with _watchdog.patience():
+        ctypes.PyDLL(None).sleep(20)
+"""
+
+
+class Module:
+    """A module that runs, whose output somebody reads."""
+
+    def __init__(self, directory: Path, work: str, limit: float = 60, **options: Any) -> None:
+        self.told = directory / "told"
+        script = RUN.format(path=sys.path, told=str(self.told), work=work.strip(), limit=limit)
+        self.process = subprocess.Popen([sys.executable, "-c", script], **{"stdout": subprocess.PIPE, **options})
+        self.until("began")
+
+    def until(self, word: str, timeout: float = 20) -> float:
+        """Seconds until it has said that, at the end of what it has said."""
+        began = time.monotonic()
+        while not (self.told.exists() and self.told.read_text().endswith(f"{word}\n")):
+            assert time.monotonic() - began < timeout, self.said
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    @property
+    def said(self) -> list[str]:
+        return self.told.read_text().split("\n")[:-1]
+
+
+def test_a_module_whose_run_is_gone_ends_at_once(tmp_path: Path) -> None:
+    """As sshd does it when the connection or its channel has closed: nobody reads what the module says."""
+    module = Module(tmp_path, WAITS)
+    module.process.stdout.close()
+    assert module.until("run_gone") < 3
+    assert module.said == ["began", "run_gone"]
+
+
+def test_a_module_whose_terminal_is_hung_up_ends_at_once(tmp_path: Path) -> None:
+    """As sshd does it without pipelining: the module and all that it started get a signal too."""
+    master, slave = os.openpty()
+    module = Module(tmp_path, LEAVES_IN_ORDER, stdin=slave, stdout=slave, stderr=slave, preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)))
+    os.close(slave)
+    os.close(master)
+    assert module.until("run_gone") < 3
+    assert module.said == ["began", "left in order", "run_gone"]
+
+
+def test_a_short_step_is_finished_before_a_module_ends_whose_run_is_gone(tmp_path: Path) -> None:
+    module = Module(tmp_path, FINISHES)
+    module.process.stdout.close()
+    assert module.until("run_gone") < 6
+    assert module.said == ["began", "finished a step", "run_gone"]
+
+
+def test_a_call_that_cannot_be_interrupted_is_ended_with_its_process(tmp_path: Path) -> None:
+    module = Module(tmp_path, IN_A_CALL)
+    module.process.stdout.close()
+    assert module.until("run_gone") < 10
+    assert module.said == ["began", "run_gone"]
+
+
+@pytest.mark.parametrize("output", ["file", "closed input"])
+def test_a_module_that_somebody_waits_for_is_not_ended(tmp_path: Path, output: str) -> None:
+    """What it is told goes to a file, or its input has ended, which is so with each module that Ansible pipes in."""
+    with (tmp_path / "output").open("w") as stream:
+        options = {"stdout": stream} if output == "file" else {"stdin": subprocess.PIPE}
+        module = Module(tmp_path, "time.sleep(2)", **options)
+        if module.process.stdin:
+            module.process.stdin.close()
+        module.until("went on")
+        assert module.process.wait(10) == 0
+
+
+def test_the_operation_is_left_to_others_at_once_when_the_run_is_gone(tmp_path: Path) -> None:
+    """The lock with the end of the work, and the lease, also at the other end, for the same owner alone."""
+    journal = Journal(StateDir(str(tmp_path / "state")), lease=300)
+    record = {"uuid": "m-1", "instance_uuid": "i-1", "instance_name": "web1", "owner": "gone", "source_host": "kvm1", "destination_host": "kvm2"}
+    journal.begin(record)
+
+    def work() -> None:
+        with journal.working("m-1", "gone"):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.raises(KvmfleetError) as caught:
+        _watchdog.run(work, 60)
+    assert caught.value.code == "run_gone"
+    left = journal.get("m-1")
+    assert (left["abandoned"], left["history"][-1]["note"]) == (True, "its run has gone")
+    assert journal.await_idle("m-1", "next", 0) is False
+    taken = journal.take_over("m-1", "next", 0)
+    assert (taken["owner"], taken["abandoned"]) == ("next", False)
+    with pytest.raises(KvmfleetError, match="is being worked on by another run"):
+        journal.take_over("m-1", "third", 0, gone="somebody else")
+    assert journal.await_idle("m-1", "third", 0, gone="next") is False
+    assert journal.take_over("m-1", "third", 0, gone="next")["owner"] == "third"

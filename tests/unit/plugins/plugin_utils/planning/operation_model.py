@@ -14,6 +14,8 @@ The guest and other people act too, at any point, if the world is told how often
 starts it, or removes its agent. While they may, a guest that runs at the destination may or may not write. A guest that is asked to shut down does so at once,
 or at any later moment (`slow`), however late that is.
 
+A module whose run is gone notices that, and ends where it is, or first takes back what nobody but its host can have to do with (`BY_ITSELF`).
+
 Others also lay hands on the files of the guest (`hands`, see `operation_hands`), or the libvirt of a host stands still (`hung`): whoever asks it is told
 that it is down after a while, and what a module does there meanwhile goes on when the host does, or is ended with the module.
 """
@@ -59,6 +61,7 @@ ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record 
     "release": (),
 }
 DONE, FAILED = "done", "failed"
+BY_ITSELF = {"seal": "restore"}  # what a module does whose run went before it could answer
 STATES = {  # operation -> module and the state that it is asked for
     "freeze": (source_copy, "frozen"), "copy_ahead": (destination_copy, "precopied"),
     "seal": (source_copy, "sealed"), "finish": (source_copy, "finished"), "restore": (source_copy, "restored"), "discard": (source_copy, "absent"),
@@ -497,6 +500,8 @@ def successors(world: World) -> Iterator[World]:
             left, answer = after if isinstance(after, tuple) else (world, after)
             left = left._replace(working=rest.working)
             yield answered(left, waiting, answer == DONE) if waiting else left
+        if waiting is None:
+            yield rest._replace(working=(*rest.working, (role, BY_ITSELF[name], owner))) if name in BY_ITSELF else rest
         if world.faults:
             killed = rest._replace(faults=world.faults - 1)
             yield answered(killed, waiting, False) if waiting else killed

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, source_copy
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning import operation_model
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_hands import CLONE, DETACHED, ELSEWHERE, HANDS, HANG, SNAPSHOT
@@ -150,11 +151,23 @@ def test_the_model_would_notice_a_source_that_is_restored_too_early(monkeypatch)
         explore(world_before(True, "recover", faults=2))
 
 
+def test_the_model_would_notice_a_module_that_takes_back_by_itself_what_has_been_handed_over(monkeypatch):
+    """Its run is gone, but that had begun to start the guest elsewhere."""
+    monkeypatch.setitem(operation_model.BY_ITSELF, "finish", "restore")
+    with pytest.raises(AssertionError, match="both hosts could start the guest"):
+        explore(world_before(True, "recover", faults=1))
+
+
 def test_the_model_would_notice_a_lost_host_whose_copy_is_not_given_up(monkeypatch):
     """Let its journal alone say what becomes of it when it comes back."""
     monkeypatch.setattr(lost_host, "of_a_returned_host", lambda record, forced: None)
     with pytest.raises(AssertionError):
         explore(world_before(True, "revert", faults=0)._replace(to_lose="destination"))
+
+
+def test_the_modules_take_back_by_themselves_what_the_model_takes_back():
+    took_back = {(module, state) for module in (destination_copy, source_copy) for state in getattr(module, "TAKEN_BACK", ())}
+    assert took_back == {operation_model.STATES[name] for name in operation_model.BY_ITSELF}
 
 
 def test_the_roles_call_what_the_model_calls():

@@ -33,6 +33,7 @@ def answer(mode="auto", guest=None, measured=None, threshold=10, bandwidth_limit
         ({"measured": 50 * MIB}, True, "20.0 s at 50 MiB/s"),
         ({"measured": 200 * MIB, "bandwidth_limit": 10 * MIB}, True, "100.0 s at 10 MiB/s"),
         ({"measured": 5 * MIB, "bandwidth_limit": 10 * MIB}, True, "200.0 s at 5 MiB/s"),
+        ({"measured": 5 * MIB, "bandwidth_limit": 500 * 1024}, True, "2048.0 s at 500 KiB/s (the limit of bandwidth)"),
         ({"guest": domain(state="shutoff")}, False, "shutoff"),
         ({"guest": domain(source_type="volume")}, False, "disk vda is of the type volume"),
         ({"guest": domain(snapshots=[{"name": "s"}])}, False, "it has snapshots (1), which a layer would hide"),

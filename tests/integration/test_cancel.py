@@ -1,0 +1,187 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that is cancelled as AWX does it, at each phase: what works on the hosts notices, and the guest runs again soon. docs/cancel.md says what to expect."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lab.bases import DEFAULT_NAME
+from support.faults import Subject, eventually, in_mid_copy, kill_ssh_masters
+from support.fleet import Fleet, Playing
+from support.guest import Guests
+from support.lab import Host, Lab
+
+SOON = 60.0  # seconds from the cancel until the guest runs again
+GRACE = 10.0  # seconds that AWX gives a job to end by itself
+MOVE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False}
+IN_PLACE = {"instance": "web", "flavor": "large", "target_host": "kvm1"}
+SLOW_COPY = {"migrate_bandwidth_limit": "150K"}  # more than five minutes for what a test writes
+MIB = 48
+
+
+@pytest.fixture
+def subject(lab: Lab, guests: Guests) -> Subject:
+    """Its base image lies at the destination: it is the guest's own disk that travels."""
+    lab.call("base", "put", DEFAULT_NAME, "--host", "kvm2")
+    guest = guests.create("web", "kvm1")
+    return Subject(lab, guest, guest.write(MIB))
+
+
+def cancel(lab: Lab, playing: Playing) -> float:
+    """As AWX does it: an interrupt, and when its patience is over, the end of the container with all that is in it; when that began."""
+    began = time.monotonic()
+    everything = _below(playing.process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(playing.process.pid, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        playing.process.wait(GRACE)
+    for pid in {*everything, *_below(playing.process.pid)}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    playing.process.wait()
+    kill_ssh_masters(lab)
+    return began
+
+
+def in_copy(lab: Lab, playing: Playing) -> float:
+    """Cancel a run as soon as a copy of the guest's disk has brought something; if it never does, the run does not outlive the test."""
+    try:
+        in_mid_copy(lab["kvm2"], playing, 1)
+    finally:
+        began = cancel(lab, playing)
+    return began
+
+
+def _below(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False).stdout.split()
+        found += map(int, listed)
+    return found
+
+
+def at_step(host: Host, step: str) -> Callable[[], bool]:
+    return lambda: f'"step": "{step}"' in host.sh("cat /var/lib/kvmfleet/migrations/*.json", check=False)
+
+
+def start_and_cancel(lab: Lab, fleet: Fleet, playbook: str, when: Callable[[], bool], **extra: Any) -> float:
+    playing = fleet.start(playbook, **extra)
+    try:
+        eventually(lambda: playing.process.poll() is not None or when(), "the run comes to where it is cancelled", 180)
+        assert playing.process.poll() is None, playing.output
+    finally:
+        began = cancel(lab, playing)
+    return began
+
+
+def nobody_works(host: Host) -> bool:
+    """No module runs on a host."""
+    return not host.sh("ps -eo args= | grep -E 'AnsiballZ|python3 *$|nbdcopy' | grep -v grep", check=False).strip()
+
+
+def will_not_follow(subject: Subject) -> None:
+    """The guest takes a request to shut down, and does not follow it."""
+    subject.guest.exec("sh", "-c", "printf '#!/bin/sh\\n' >/run/deaf; chmod 755 /run/deaf; mount --bind /run/deaf /sbin/shutdown; killall -9 acpid; true")
+
+
+@pytest.mark.parametrize("pipelining", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["pipelining", "terminal"])
+def test_cancelled_in_the_middle_of_a_long_copy_the_guest_runs_again_at_once(lab: Lab, fleet: Fleet, subject: Subject, pipelining: bool) -> None:
+    """The module ends, recover waits for nobody, and what was copied is kept."""
+    fleet.vars["ansible_pipelining"] = pipelining
+    playing = fleet.start("resize", **MOVE, **SLOW_COPY)
+    began = in_copy(lab, playing)
+    eventually(lambda: nobody_works(lab["kvm2"]), "the module has ended", 5)
+    noticed = time.monotonic() - began
+    recovered = fleet.play("recover", instance="web").ok()
+    seconds = time.monotonic() - began
+    assert subject.guest.state == "running", recovered.output
+    print(f"noticed {noticed:.1f} s and running {seconds:.1f} s after the cancel")
+    assert seconds < SOON
+    assert "its run has gone" in fleet.play("history", instance="web").ok().said
+    subject.as_before()
+    moved = fleet.play("resize", **MOVE).ok().migration
+    assert moved["resumed_bytes"] >= 2**20
+    fleet.play("revert", instance="web").ok()
+    subject.as_before()
+
+
+def test_cancelled_while_it_stops_the_guest_its_host_takes_it_back_by_itself(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Nobody has to come: nobody but this host can have started it. What is left at the destination goes with the next recover."""
+    boot_id = subject.boot_id
+    will_not_follow(subject)
+    start_and_cancel(lab, fleet, "resize", at_step(lab["kvm1"], "stopping"), **MOVE, migrate_shutdown_timeout=120)
+    eventually(at_step(lab["kvm1"], "error"), "the source has taken it back", 15)
+    assert (subject.guest.state, subject.boot_id) == ("running", boot_id)
+    fleet.play("recover", instance="web").ok()
+    subject.is_untouched(boot_id)
+
+
+@pytest.mark.slow
+def test_cancelled_in_place_its_host_takes_it_back_by_itself(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    boot_id = subject.boot_id
+    will_not_follow(subject)
+    start_and_cancel(lab, fleet, "resize", at_step(lab["kvm1"], "stopping"), **IN_PLACE, migrate_shutdown_timeout=120)
+    eventually(at_step(lab["kvm1"], "error"), "the host has taken it back", 15)
+    fleet.play("recover", instance="web").ok()
+    subject.is_untouched(boot_id)
+
+
+@pytest.mark.slow
+def test_cancelled_in_a_round_of_pre_copy_the_guest_goes_on(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    boot_id = subject.boot_id
+    playing = fleet.start("resize", **MOVE, **SLOW_COPY, migrate_precopy="always")
+    began = in_copy(lab, playing)
+    recovered = fleet.play("recover", instance="web").ok()
+    seconds = time.monotonic() - began
+    print(f"undone {seconds:.1f} s after the cancel")
+    assert seconds < SOON, recovered.output
+    subject.is_untouched(boot_id)
+
+
+@pytest.mark.slow
+def test_cancelled_once_the_guest_was_started_the_move_is_completed(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """It may have written there, so that only a person takes it back."""
+    began = start_and_cancel(lab, fleet, "resize", at_step(lab["kvm2"], "started"), **MOVE, migrate_settle_time=60)
+    fleet.play("recover", instance="web").ok()
+    seconds = time.monotonic() - began
+    print(f"completed {seconds:.1f} s after the cancel")
+    assert subject.runs_once_with_its_data() == "kvm2"
+    assert seconds < SOON
+    fleet.play("revert", instance="web").ok()
+    subject.as_before()
+
+
+@pytest.mark.slow
+def test_a_cancelled_revert_is_completed(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """While the guest is asked to shut down at the destination; what waits for it waits no longer."""
+    fleet.play("resize", **MOVE).ok()
+    subject.guest.wait()
+    will_not_follow(subject)
+    began = start_and_cancel(lab, fleet, "revert", at_step(lab["kvm2"], "reverting"), instance="web", migrate_shutdown_timeout=120)
+    eventually(lambda: nobody_works(lab["kvm2"]), "the module has ended", 15)
+    fleet.play("recover", instance="web", migrate_shutdown_timeout=5, migrate_revert_on_shutdown_timeout="destroy").ok()
+    print(f"reverted {time.monotonic() - began:.1f} s after the cancel")
+    subject.as_before()
+
+
+@pytest.mark.slow
+def test_a_cancelled_recover_leaves_nobody_waiting(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """It waits for a run that lives, says so, and is cancelled; the run goes on undisturbed."""
+    playing = fleet.start("resize", **MOVE, migrate_bandwidth_limit="1M")
+    in_mid_copy(lab["kvm2"], playing, 1)
+    waiting = fleet.start("recover", instance="web", migrate_progress_interval=2)
+    eventually(lambda: "waits for the run that works on it, which copies: " in waiting.output, "recover says whom it waits for, and how far that is", 60)
+    cancel(lab, waiting)
+    playing.wait().ok()
+    assert subject.runs_once_with_its_data() == "kvm2"
+    fleet.play("revert", instance="web").ok()
+    subject.as_before()
