@@ -11,16 +11,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from lab.bases import DEFAULT_NAME
 from support.faults import Subject, eventually, in_mid_copy, kill_ssh_masters
 from support.fleet import Fleet, Playing
 from support.guest import Guests
-from support.lab import Host, Lab
+from support.lab import IMAGES, Host, Lab
 
-SOON = 60.0  # seconds from the cancel until the guest runs again
+SOON = 40.0  # seconds from the cancel until the guest runs again, beside what any recover takes
 GRACE = 10.0  # seconds that AWX gives a job to end by itself
 MOVE = {"instance": "web", "flavor": "medium", "resize_allow_resize_to_same_host": False}
 IN_PLACE = {"instance": "web", "flavor": "large", "target_host": "kvm1"}
@@ -31,7 +30,7 @@ MIB = 48
 @pytest.fixture
 def subject(lab: Lab, guests: Guests) -> Subject:
     """Its base image lies at the destination: it is the guest's own disk that travels."""
-    lab.call("base", "put", DEFAULT_NAME, "--host", "kvm2")
+    lab.call("base", "put", DEFAULT_NAME, "--host", "kvm2", check=False)  # others may have
     guest = guests.create("web", "kvm1")
     return Subject(lab, guest, guest.write(MIB))
 
@@ -54,8 +53,15 @@ def cancel(lab: Lab, playing: Playing) -> float:
 
 def in_copy(lab: Lab, playing: Playing) -> float:
     """Cancel a run as soon as a copy of the guest's disk has brought something; if it never does, the run does not outlive the test."""
+    blocks = f"stat --format=%b {IMAGES}/*.qcow2.*.part 2>/dev/null"
+    return at(lab, playing, lambda: int(lab["kvm2"].sh(blocks, check=False) or 0) * 512 > 2**20)
+
+
+def at(lab: Lab, playing: Playing, when: Callable[[], object]) -> float:
+    """Cancel a run as soon as a condition holds; it does not outlive the test if it never does."""
     try:
-        in_mid_copy(lab["kvm2"], playing, 1)
+        eventually(lambda: playing.process.poll() is not None or when(), "the run comes to where it is cancelled", 240)
+        assert playing.process.poll() is None, playing.output
     finally:
         began = cancel(lab, playing)
     return began
@@ -73,14 +79,14 @@ def at_step(host: Host, step: str) -> Callable[[], bool]:
     return lambda: f'"step": "{step}"' in host.sh("cat /var/lib/kvmfleet/migrations/*.json", check=False)
 
 
-def start_and_cancel(lab: Lab, fleet: Fleet, playbook: str, when: Callable[[], bool], **extra: Any) -> float:
-    playing = fleet.start(playbook, **extra)
-    try:
-        eventually(lambda: playing.process.poll() is not None or when(), "the run comes to where it is cancelled", 180)
-        assert playing.process.poll() is None, playing.output
-    finally:
-        began = cancel(lab, playing)
-    return began
+def recovered_after(fleet: Fleet, began: float) -> None:
+    """Recover ends the operation soon. A busy machine takes its time to run any playbook, so that it is compared with one that finds nothing to do."""
+    recovered = fleet.play("recover", instance="web").ok()
+    seconds, again = time.monotonic() - began, time.monotonic()
+    fleet.play("recover", instance="web").ok()
+    nothing = time.monotonic() - again
+    print(f"recovered {seconds:.1f} s after the cancel; a recover that finds nothing to do takes {nothing:.1f} s")
+    assert seconds - nothing < SOON, recovered.output
 
 
 def nobody_works(host: Host) -> bool:
@@ -101,12 +107,10 @@ def test_cancelled_in_the_middle_of_a_long_copy_the_guest_runs_again_at_once(lab
     began = in_copy(lab, playing)
     eventually(lambda: nobody_works(lab["kvm2"]), "the module has ended", 5)
     noticed = time.monotonic() - began
-    recovered = fleet.play("recover", instance="web").ok()
-    seconds = time.monotonic() - began
-    assert subject.guest.state == "running", recovered.output
-    print(f"noticed {noticed:.1f} s and running {seconds:.1f} s after the cancel")
-    assert seconds < SOON
-    assert "its run has gone" in fleet.play("history", instance="web").ok().said
+    recovered_after(fleet, began)
+    assert subject.guest.state == "running"
+    print(f"noticed {noticed:.1f} s after the cancel")
+    assert "its run has gone" in lab["kvm2"].sh("cat /var/lib/kvmfleet/migrations/*.json")
     subject.as_before()
     moved = fleet.play("resize", **MOVE).ok().migration
     assert moved["resumed_bytes"] >= 2**20
@@ -118,7 +122,7 @@ def test_cancelled_while_it_stops_the_guest_its_host_takes_it_back_by_itself(lab
     """Nobody has to come: nobody but this host can have started it. What is left at the destination goes with the next recover."""
     boot_id = subject.boot_id
     will_not_follow(subject)
-    start_and_cancel(lab, fleet, "resize", at_step(lab["kvm1"], "stopping"), **MOVE, migrate_shutdown_timeout=120)
+    at(lab, fleet.start("resize", **MOVE, migrate_shutdown_timeout=120), at_step(lab["kvm1"], "stopping"))
     eventually(at_step(lab["kvm1"], "error"), "the source has taken it back", 15)
     assert (subject.guest.state, subject.boot_id) == ("running", boot_id)
     fleet.play("recover", instance="web").ok()
@@ -129,7 +133,7 @@ def test_cancelled_while_it_stops_the_guest_its_host_takes_it_back_by_itself(lab
 def test_cancelled_in_place_its_host_takes_it_back_by_itself(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     boot_id = subject.boot_id
     will_not_follow(subject)
-    start_and_cancel(lab, fleet, "resize", at_step(lab["kvm1"], "stopping"), **IN_PLACE, migrate_shutdown_timeout=120)
+    at(lab, fleet.start("resize", **IN_PLACE, migrate_shutdown_timeout=120), at_step(lab["kvm1"], "stopping"))
     eventually(at_step(lab["kvm1"], "error"), "the host has taken it back", 15)
     fleet.play("recover", instance="web").ok()
     subject.is_untouched(boot_id)
@@ -140,22 +144,16 @@ def test_cancelled_in_a_round_of_pre_copy_the_guest_goes_on(lab: Lab, fleet: Fle
     boot_id = subject.boot_id
     playing = fleet.start("resize", **MOVE, **SLOW_COPY, migrate_precopy="always")
     began = in_copy(lab, playing)
-    recovered = fleet.play("recover", instance="web").ok()
-    seconds = time.monotonic() - began
-    print(f"undone {seconds:.1f} s after the cancel")
-    assert seconds < SOON, recovered.output
+    recovered_after(fleet, began)
     subject.is_untouched(boot_id)
 
 
 @pytest.mark.slow
 def test_cancelled_once_the_guest_was_started_the_move_is_completed(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """It may have written there, so that only a person takes it back."""
-    began = start_and_cancel(lab, fleet, "resize", at_step(lab["kvm2"], "started"), **MOVE, migrate_settle_time=60)
-    fleet.play("recover", instance="web").ok()
-    seconds = time.monotonic() - began
-    print(f"completed {seconds:.1f} s after the cancel")
+    began = at(lab, fleet.start("resize", **MOVE, migrate_settle_time=60), at_step(lab["kvm2"], "started"))
+    recovered_after(fleet, began)
     assert subject.runs_once_with_its_data() == "kvm2"
-    assert seconds < SOON
     fleet.play("revert", instance="web").ok()
     subject.as_before()
 
@@ -166,7 +164,7 @@ def test_a_cancelled_revert_is_completed(lab: Lab, fleet: Fleet, subject: Subjec
     fleet.play("resize", **MOVE).ok()
     subject.guest.wait()
     will_not_follow(subject)
-    began = start_and_cancel(lab, fleet, "revert", at_step(lab["kvm2"], "reverting"), instance="web", migrate_shutdown_timeout=120)
+    began = at(lab, fleet.start("revert", instance="web", migrate_shutdown_timeout=120), at_step(lab["kvm2"], "reverting"))
     eventually(lambda: nobody_works(lab["kvm2"]), "the module has ended", 15)
     fleet.play("recover", instance="web", migrate_shutdown_timeout=5, migrate_revert_on_shutdown_timeout="destroy").ok()
     print(f"reverted {time.monotonic() - began:.1f} s after the cancel")
