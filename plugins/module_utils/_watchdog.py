@@ -34,7 +34,7 @@ from ._errors import KvmfleetError
 
 DEFAULT_LIMIT = 60.0
 _TELL_TIMEOUT = 1.0
-_NOTICE_TIMEOUT = 5.0
+_NOTICE_TIMEOUT = 20.0
 _END_TIMEOUT = 5.0
 _FRAME = re.compile(r'File "([^"]*?)([^"/]+)\.py", line \d+ in (\S+)')
 _BINDING = ("libvirt", "libvirt_qemu")

@@ -229,7 +229,7 @@ LEAVES_IN_ORDER = """
 IN_A_CALL = """
     import ctypes
     with _watchdog.patience():
-        ctypes.PyDLL(None).sleep(20)
+        ctypes.PyDLL(None).sleep(90)
 """
 
 
@@ -283,7 +283,7 @@ def test_a_short_step_is_finished_before_a_module_ends_whose_run_is_gone(tmp_pat
 def test_a_call_that_cannot_be_interrupted_is_ended_with_its_process(tmp_path: Path) -> None:
     module = Module(tmp_path, IN_A_CALL)
     module.process.stdout.close()
-    assert module.until("run_gone") < 10
+    assert module.until("run_gone", 60) < 40
     assert module.said == ["began", "run_gone"]
 
 

@@ -1,0 +1,119 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A run that goes while its module works: what nobody but this host can have to do with is taken back by it; with real guests."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _module, _power, _sealing, _watchdog
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.modules import resize_in_place, source_copy
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
+
+SHUTDOWN = {"shutdown_timeout": 60.0, "shutdown_retry_interval": 10.0, "on_shutdown_timeout": "fail", "shutdown_modes": ["acpi"]}
+WATCH = {"settle_time": 0.1, "agent_timeout": 0.0}
+
+
+@pytest.fixture
+def journal(state: StateDir) -> Journal:
+    return Journal(state, lease=300)
+
+
+@pytest.fixture
+def act(monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal) -> Callable[..., dict[str, Any]]:
+    """Call a module in this process, on the libvirt of the tests."""
+    monkeypatch.setattr(_libvirt, "connect", lambda _uri: contextlib.nullcontext(qemu))
+    monkeypatch.setattr(source_copy, "open_server", lambda _journal, _record: None)
+    common = {"state_path": journal.state.path, "lease": 300.0, "uri": "", "history_days": 0, "lost_host": None, "error": None, "secrets": [], **SHUTDOWN}
+
+    def call(module: Any, record: dict[str, Any], **params: Any) -> dict[str, Any]:
+        given = SimpleNamespace(check_mode=False, params={**common, "migration_uuid": record["uuid"], "owner": record["owner"], **params})
+        results: list[dict[str, Any]] = []
+        monkeypatch.setattr(_module, "run", lambda main, *_spec, **_options: results.append(main(given)))
+        module.main()
+        return results[0]
+
+    return call
+
+
+@pytest.fixture
+def run_goes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let the run go now, as the work is told; it ends where it is, or behind what it finishes first."""
+    gone: list[bool] = []
+    monkeypatch.setattr(_watchdog, "is_gone", lambda: bool(gone))
+    monkeypatch.setattr(_watchdog, "_ending", False)
+
+    def goes() -> None:
+        gone.append(True)
+        _watchdog._notice(signal.SIGUSR1, None)
+
+    return goes
+
+
+def guest(qemu: libvirt.virConnect, images: Path, seconds: float) -> libvirt.virDomain:
+    """It runs, and takes so long to shut down."""
+    domain = qemu.defineXML(booted.definition("web1", {"vda": (booted.write(images / "web1.raw", counts=True, seconds=seconds), "raw")}))
+    booted.start(domain)
+    return domain
+
+
+@pytest.mark.parametrize(("module", "role", "wanted"), [(source_copy, "source", "sealed"), (resize_in_place, "in_place", "finished")])
+def test_a_guest_that_was_asked_to_shut_down_goes_on(
+    module: Any, role: str, wanted: str, act: Any, run_goes: Any, monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal, images: Path
+) -> None:
+    """Not even restarted, and should it follow later, libvirt restarts it."""
+    domain = guest(qemu, images, booted.NEVER)
+    number, record = domain.ID(), booted.record_of(journal, domain, role, images)
+    ask = _libvirt.request_shutdown
+    monkeypatch.setattr(_libvirt, "request_shutdown", lambda *asked: (ask(*asked), run_goes()))
+    with pytest.raises(_watchdog.RunGoneError):
+        act(module, record, state=wanted, destination_host="kvm2", **WATCH)
+    left = journal.get(record["uuid"])
+    assert (left["status"], left.get("abandoned")) == ("error", False)
+    assert "its run went before the guest was" in left["error"]
+    assert (domain.isActive(), domain.ID(), _libvirt.on_poweroff(domain, live=True)) == (True, number, "restart")
+
+
+@pytest.mark.parametrize("step", ["_undefine_unchanged", "measured"])
+def test_a_guest_that_is_being_sealed_is_started_again(
+    step: str, act: Any, run_goes: Any, monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal, images: Path
+) -> None:
+    """It is off, defined or with sealed disks; the answer has not gone out, so that nobody has begun to start it elsewhere."""
+    domain = guest(qemu, images, 0)
+    record = booted.record_of(journal, domain, "source", images)
+    monkeypatch.setattr(_sealing, step, lambda *_arguments: run_goes())
+    with pytest.raises(_watchdog.RunGoneError):
+        act(source_copy, record, state="sealed", destination_host="kvm2")
+    assert journal.get(record["uuid"])["status"] == "error"
+    assert qemu.lookupByName("web1").isActive()
+    assert sorted(path.name for path in images.iterdir()) == ["web1.raw"]
+
+
+@pytest.mark.parametrize("place", ["start", "watch"])
+def test_a_guest_that_was_started_with_its_new_flavor_stays_so(
+    place: str, act: Any, run_goes: Any, monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal, images: Path
+) -> None:
+    """It may have written: the operation is left open for recover, at once. A start that has begun is finished and noted, so that nobody has to guess."""
+    domain = guest(qemu, images, 0)
+    record = booted.record_of(journal, domain, "in_place", images)
+    step = getattr(_power, place)
+    monkeypatch.setattr(_power, place, lambda *arguments, **more: (run_goes(), step(*arguments, **more))[1])
+    with pytest.raises(_watchdog.RunGoneError):
+        act(resize_in_place, record, state="finished", **WATCH)
+    left = journal.get(record["uuid"])
+    assert (left["status"], left["step"], left["abandoned"]) == ("post-migrating", "started", True)
+    assert left["started_at"] > 0
+    assert qemu.lookupByName("web1").isActive()
+    assert journal.await_idle(record["uuid"], "next", 0) is False
