@@ -58,6 +58,11 @@ options:
         description: Inventory name of the host.
         type: str
         required: true
+      asked:
+        description: C(asked) of its RV(answer). No image is removed that the host was not asked about.
+        type: list
+        elements: str
+        required: true
       uses:
         description: C(uses) of its RV(answer).
         type: dict
@@ -156,6 +161,10 @@ answer:
     host:
       description: O(host).
       type: str
+    asked:
+      description: O(digests).
+      type: list
+      elements: str
     uses:
       description: For each of O(digests) that anything here refers to, what does, and length and time of each file that it refers to.
       type: dict
@@ -222,6 +231,14 @@ def chosen(params, images, unreadable):
             "an empty list for a host that shares nothing.",
         )
     unreadable = {**unreadable, **{f"{disk} on {other['host']}": reason for other in params["elsewhere"] for disk, reason in other["unreadable"].items()}}
+    unasked = sorted(other["host"] for other in params["elsewhere"] if {image.sha256 for image in going} - set(other["asked"]))
+    if unasked:
+        raise KvmfleetError(
+            "uses_unknown",
+            f"{', '.join(unasked)} had not been asked about all images that are to be removed, so none is. Every host of the group has to list its images "
+            "before any is asked what it uses: use the strategy linear, and no serial, as the playbook kvmfleet.compute.images does.",
+            hosts=unasked,
+        )
     if going and unreadable:
         reasons = "; ".join(f"{disk}: {reason}" for disk, reason in sorted(unreadable.items()))
         raise KvmfleetError(
@@ -255,6 +272,7 @@ def list_and_remove(conn, module):
         "unreadable": uses.unreadable,
         "answer": {
             "host": params["host"],
+            "asked": params["digests"],
             "uses": {digest: {by: sorted(files) for by, files in found.items()} for digest, found in uses.of_digests.items() if found},
             "unreadable": uses.unreadable,
         },
@@ -283,6 +301,7 @@ def main():
                 "elements": "dict",
                 "options": {
                     "host": {"type": "str", "required": True},
+                    "asked": {"type": "list", "elements": "str", "required": True},
                     "uses": {"type": "dict", "required": True},
                     "unreadable": {"type": "dict", "default": {}},
                 },

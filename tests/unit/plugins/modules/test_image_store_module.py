@@ -91,11 +91,20 @@ def test_nothing_is_removed_before_the_other_hosts_were_asked(act: Any, store: P
 
 def test_what_another_host_uses_stays_and_so_does_everything_while_it_cannot_tell(act: Any, store: Path) -> None:
     """The answer of one host is what the other one is given."""
-    there = {"host": "kvm2", "uses": {A: {"guest web1": []}}, "unreadable": {}}
-    assert act(digests=[A, B])["answer"] == {"host": "kvm1", "uses": {}, "unreadable": {}}
+    there = {"host": "kvm2", "asked": [A, B], "uses": {A: {"guest web1": []}}, "unreadable": {}}
+    assert act(digests=[A, B])["answer"] == {"host": "kvm1", "asked": [A, B], "uses": {}, "unreadable": {}}
     with pytest.raises(KvmfleetError, match="vda of guest db1 on kvm2: not mounted") as caught:
         act(keep_bytes=0, elsewhere=[{**there, "unreadable": {"vda of guest db1": "not mounted"}}])
     assert caught.value.code == "uses_unknown"
     assert (store / f"{A}.raw").exists()
     done = act(keep_bytes=0, elsewhere=[there])
     assert [(image["sha256"], image["used_by"], image["removed"]) for image in done["images"]] == [(A, ["guest web1 on kvm2"], False), (B, [], True)]
+
+
+def test_nothing_goes_that_another_host_was_not_asked_about(act: Any, store: Path) -> None:
+    """With the strategy free, a fast host answers before a slow one has listed its images."""
+    fast = {"host": "kvm2", "asked": [A], "uses": {}, "unreadable": {}}
+    with pytest.raises(KvmfleetError, match="kvm2 had not been asked about all images") as caught:
+        act(keep_bytes=0, elsewhere=[fast])
+    assert caught.value.code == "uses_unknown"
+    assert (store / f"{B}.raw").exists()
