@@ -57,8 +57,8 @@ class ActionModule(ActionBase):
         """The command that reaches the host, and what it calls it."""
         connection = self._connection
         if connection.transport != "ssh":
-            raise AnsibleError(f"A tunnel needs the connection plugin ssh, the host has {connection.transport}.")
+            raise AnsibleError(f"A tunnel needs the connection plugin ssh, {self._task.delegate_to} has {connection.transport}.")
         if connection.get_option("password"):
-            raise AnsibleError("A tunnel needs a key or an agent for ssh, the host has a password.")
+            raise AnsibleError(f"A tunnel needs a key or an agent for ssh, {self._task.delegate_to} has a password.")
         command = connection._build_command(connection.get_option("ssh_executable"), "ssh")
         return [os.fsdecode(word) for word in command], connection.get_option("host") or self._play_context.remote_addr

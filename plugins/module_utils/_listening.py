@@ -88,10 +88,18 @@ def found_way(other: str | None) -> dict[str, str | None]:
     if other:
         try:
             way = way_to(other)
-            found.update(source_address=way.address, local_address=way.local_address)
+            if _is_here(way):
+                found["no_way"] = f"{other} means this host itself here"
+            else:
+                found.update(source_address=way.address, local_address=way.local_address)
         except KvmfleetError as exc:
             found["no_way"] = exc.message.rstrip(".")
     return found
+
+
+def _is_here(way: Way) -> bool:
+    """Whether what is known as another host is this one, as `localhost` is for everybody."""
+    return way.address == way.local_address or ipaddress.ip_address(way.address.partition("%")[0]).is_loopback
 
 
 def _give_up_after(listener: socket.socket, seconds: float) -> None:

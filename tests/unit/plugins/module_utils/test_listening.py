@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _listening
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way, listen, way_to
 
@@ -106,8 +107,24 @@ def test_the_way_is_the_first_address_that_there_is_a_route_to(monkeypatch):
 
 def test_no_way_is_an_answer_and_no_failure():
     """The copy can travel through a tunnel."""
-    assert found_way("127.0.0.1") == {"source_address": "127.0.0.1", "local_address": "127.0.0.1", "no_way": None}
     assert found_way(None) == {"source_address": None, "local_address": None, "no_way": None}
     found = found_way("no.such.host.invalid")
     assert (found["source_address"], found["local_address"]) == (None, None)
     assert found["no_way"].startswith("This host has no way to no.such.host.invalid")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "127.0.1.1", "localhost", "::1"])
+def test_another_host_is_never_reached_at_this_one(name):
+    """The source is `localhost` for an Ansible that runs there, and for nobody else."""
+    try:
+        way_to(name)
+    except KvmfleetError:
+        pytest.skip("no IPv6 here")
+    assert found_way(name) == {"source_address": None, "local_address": None, "no_way": f"{name} means this host itself here"}
+
+
+def test_another_host_is_never_reached_at_an_address_of_this_one(monkeypatch):
+    monkeypatch.setattr(_listening, "way_to", lambda other: _listening.Way("192.0.2.7", "192.0.2.7"))
+    assert found_way("kvm1")["no_way"] == "kvm1 means this host itself here"
+    monkeypatch.setattr(_listening, "way_to", lambda other: _listening.Way("192.0.2.7", "192.0.2.8"))
+    assert found_way("kvm1") == {"source_address": "192.0.2.7", "local_address": "192.0.2.8", "no_way": None}
