@@ -32,12 +32,14 @@ RESIZE = ".resize-{uuid}"
 """A layer over a disk that was resized in place, and the firmware variables of before."""
 OTHER_MEDIUM = ".{uuid}"
 """A medium whose name is taken at the destination, before its extension."""
+OTHER_DRIVE = ".{uuid}.{number}"
+"""A medium that another drive of the guest has as well, before its extension."""
 PROBE = ".kvmfleet-probe-"
 """What a file is called, before random digits, that is only made to see who can read it."""
 NEW = ".new"
 """A file that is being written, until it is whole; also one that bears a suffix already."""
 
-SUFFIXES = (SEALED, PART, LAYER_PART, RAW_PART, KEPT, PRECOPY, RESIZE, OTHER_MEDIUM, NEW, RESIZE + NEW)
+SUFFIXES = (SEALED, PART, LAYER_PART, RAW_PART, KEPT, PRECOPY, RESIZE, OTHER_MEDIUM, OTHER_DRIVE, NEW, RESIZE + NEW)
 _LONGEST_VALUES = {"uuid": "0" * 36, "instance_uuid": "0" * 36, "number": "0" * 4}
 LONGEST = max(len(suffix.format_map(_LONGEST_VALUES)) for suffix in SUFFIXES)
 _TOO_LONG = (errno.ENOENT, errno.ENAMETOOLONG)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 
 from . import _exclusive
 from ._exclusive import Thing, thing
+from ._names import if_there
 
 _LISTENS = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 """Tables of the kernel, and the state of a socket there to which anybody may send."""
@@ -56,7 +56,7 @@ def _listeners() -> Iterator[Thing]:
 
 
 def _lines(path: str) -> Iterator[list[str]]:
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as stream:
+    with if_there(), open(path, encoding="utf-8", errors="replace") as stream:
         next(stream, None)
         for line in stream:
             yield line.split()

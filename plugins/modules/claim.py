@@ -233,6 +233,18 @@ def here(conn, disk, path, params):
     return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 
+def apart(disks, params):
+    """The same disks, of which a medium that is in several drives comes for each, under a name of its own."""
+    found = []
+    for number, disk in enumerate(disks):
+        if disk["kind"] == "media" and not disk.get("shared") and disk["path"] in {other["path"] for other in found}:
+            stem, extension = os.path.splitext(disk["path"])
+            path = _names.beside(stem, _names.OTHER_DRIVE, {"uuid": params["migration_uuid"]}, number) + extension
+            disk = dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
+        found.append(disk)
+    return found
+
+
 def directories(params):
     return sorted({*params["image_directories"], params["images_path"]})
 
@@ -272,7 +284,7 @@ def new_record(conn, params):
     if params["role"] == "destination":
         disks = [disk for disk in disks if not disk.get("left_behind")]
         answers = {answer["target"]: answer for answer in params["storage"]}
-        disks = [here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks]
+        disks = apart([here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks], params)
         new = [beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
     files = [*((disk["path"], one["path"]) for disk in disks for one in plan["disks"] if one["target"] == disk["target"])]
     files += [(path, path) for path in (plan["nvram"], *(log["path"] for log in plan.get("console_logs", ()))) if path]

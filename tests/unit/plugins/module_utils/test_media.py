@@ -17,7 +17,9 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _libvirt, _media
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk
 
 UUID = "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a113"
 NAME = "sf:web & more"
@@ -109,9 +111,26 @@ def test_the_destination_empties_the_drive_and_nothing_else(qemu: libvirt.virCon
 
 
 def test_a_volume_that_is_gone_leaves_an_empty_drive_too() -> None:
-    disk = "<disk type='volume' device='cdrom'><source pool='vms' volume='x.iso' startupPolicy='optional'/><target dev='sda'/></disk>"
-    root = _domain_xml.parse(f"<domain><devices>{disk}</devices></domain>")
+    text = "<disk type='volume' device='cdrom'><source pool='vms' volume='x.iso' startupPolicy='optional'/><target dev='sda'/></disk>"
+    root = _domain_xml.parse(f"<domain><devices>{text}</devices></domain>")
     (drive,) = _domain_xml.disks(root)
     assert _media.is_left_out(drive, "/pool/gone.iso")
     _domain_edit.empty_drive(root, "sda")
     assert [(disk.source_type, disk.volume) for disk in _domain_xml.disks(root)] == [("file", None)]
+
+
+def test_a_medium_in_two_drives_comes_for_each_under_a_name_of_its_own() -> None:
+    """What the guest writes to is not parted: two such disks at one place stay what the claim refuses."""
+    media = [disk("/images/x.iso", target, kind="media", format="raw") for target in ("sda", "sdb", "sdc")]
+    volume = disk("/images/x.iso", "sdd", kind="media", format="raw", pool="vms", volume="x.iso")
+    disks = [disk("/images/web"), *media, volume, disk("/images/web", "vdb"), disk("/images/x.iso", "sde", kind="media", shared=True)]
+    found = claim.apart(disks, {"migration_uuid": "m-1"})
+    assert [(one["path"], one["volume"]) for one in found] == [
+        ("/images/web", None),
+        ("/images/x.iso", None),
+        ("/images/x.m-1.2.iso", None),
+        ("/images/x.m-1.3.iso", None),
+        ("/images/x.m-1.4.iso", "x.m-1.4.iso"),
+        ("/images/web", None),
+        ("/images/x.iso", None),
+    ]
