@@ -99,6 +99,11 @@ class MeddlingSweep(Sweep):
     def open_records(self) -> list[dict[str, Any]]:
         return [record for host in self.lab.hosts.values() for record in host.records() if record["status"] not in CLOSED]
 
+    @property
+    def _unfinished(self) -> set[str]:
+        """The hosts at which something is neither finished nor closed."""
+        return {record["host"] for record in self.open_records if record["status"] != "finished"}
+
     def survives(self, before: str | int, again: str, verb: str) -> bool:
         """Let the act happen before a task, run a playbook again, settle what waits with `verb`, and see what is left; False where it cannot happen."""
         self.begin()
@@ -120,7 +125,7 @@ class MeddlingSweep(Sweep):
             if self.hand.deaf:
                 self._take_back()
             self._told_the_truth(run, definition)
-        if run.rc:
+        if run.rc or self._unfinished:
             self._ends(again, extra if again == self.scenario.verb else {**WEB, **self.kind.extra})
         self.end(verb)
         return happened
@@ -142,6 +147,8 @@ class MeddlingSweep(Sweep):
         assert len(hosts) <= 1, f"{hosts} can start the guest"
         if run.rc == 0:
             assert len(hosts) == 1
+            unasked = {host for host in self.lab.hosts if f"Not asked: {host}" in run.said}
+            assert self._unfinished <= unasked, f"it is said to be done and is not on {self._unfinished}"
             return
         error = one_paragraph(run)
         if told := AS_BEFORE.search(error):
