@@ -147,18 +147,20 @@ class MeddlingSweep(Sweep):
         assert len(hosts) <= 1, f"{hosts} can start the guest"
         if run.rc == 0:
             assert len(hosts) == 1
-            unasked = {host for host in self.lab.hosts if f"Not asked: {host}" in run.said}
-            assert self._unfinished <= unasked, f"it is said to be done and is not on {self._unfinished}"
+            assert self._unfinished <= self._named(run.said), f"it is said to be done and is not on {self._unfinished}"
             return
         error = one_paragraph(run)
         if told := AS_BEFORE.search(error):
             assert hosts == [told[1]], f"it is not as before on {told[1]}: defined on {hosts}\n{error}"
-            left = {record["host"] for record in self.open_records}
-            assert left <= {host for host in self.lab.hosts if f"{host} does not answer and may still hold" in error}, error
+            assert {record["host"] for record in self.open_records} <= self._named(error), error
             self._is_as_before(guest, before)
         else:
             assert OPEN.search(error) or not self.open_records, error
             self._gives_a_reason(error)
+
+    def _named(self, text: str) -> set[str]:
+        """The hosts of which it is said that they were not asked."""
+        return {host for host in self.lab.hosts if re.search(rf"\b{host} does not answer and may still hold|Not asked: .*\b{host} \(", text)}
 
     def _is_as_before(self, guest: Guest, before: str) -> None:
         if isinstance(self.hand, SlowShutdown):
