@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.action import migration
@@ -24,6 +26,11 @@ class ActionModule(migration.ActionModule):
     def _what(self) -> str:
         """What is copied, where that is not the guest's disks."""
         return ""
+
+    def _sign(self, directory: str) -> str:
+        """Without it, a copy that nobody wants any more would go on if the controller vanished without a word (see the module utility `_desertion`)."""
+        path = shlex.quote(os.path.join(directory, "asked"))
+        return f"[ ! -d {shlex.quote(directory)} ] || printf %s {shlex.quote(str(self._task.args.get('owner')))} >{path}; "
 
     def _line(self, progress: dict[str, Any] | None, seconds: float) -> str | None:
         return f"{self._what()}{copy_progress(progress)}" if progress else None

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import _watchdog
+from . import _desertion, _watchdog
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
 
@@ -171,6 +171,17 @@ class Journal:
         then: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any]:
         """The record, which is handed to `then`, under the lock, if another run has it and neither its lock nor its lease any more, or none is needed."""
+        with _desertion.wanted(self.state, uuid, timeout):
+            return self._await(uuid, owner, timeout, unleased, then)
+
+    def _await(
+        self,
+        uuid: str,
+        owner: str,
+        timeout: float,
+        unleased: Callable[[dict[str, Any]], bool],
+        then: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         seen: dict[float, float] = {}
         while True:

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from . import _libvirt, _watchdog
+from . import _desertion, _libvirt, _watchdog
 from ._errors import KvmfleetError
 from ._options import require_directories
-from ._state_dir import DEFAULT_STATE_PATH
+from ._state_dir import DEFAULT_STATE_PATH, StateDir
 
 STATE_ARGS: dict[str, Any] = {"state_path": {"type": "path", "default": DEFAULT_STATE_PATH}}
 LIBVIRT_ARGS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
@@ -35,10 +36,18 @@ def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str
         _respawn()
     try:
         require_directories(module.params)
-        result = _watchdog.run(lambda: _answer(main, module), module.params["hang_timeout"])
+        result = _watchdog.run(lambda: _answer(main, module), module.params["hang_timeout"], lambda: _is_deserted(module.params))
     except KvmfleetError as exc:
         module.fail_json(msg=f"{platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)
     module.exit_json(**result)
+
+
+def _is_deserted(params: dict[str, Any]) -> bool:
+    """What cannot be read says nothing."""
+    with contextlib.suppress(KvmfleetError):
+        if params.get("migration_uuid") and params.get("owner"):
+            return _desertion.is_deserted(StateDir(params["state_path"]), params["migration_uuid"], params["owner"])
+    return False
 
 
 def _answer(main: Callable[[AnsibleModule], dict[str, Any]], module: AnsibleModule) -> dict[str, Any]:

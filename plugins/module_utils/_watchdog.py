@@ -63,10 +63,11 @@ class RunGoneError(BaseException):
     """Nobody wants the work any more. No handler of errors takes it for one that belongs to the work."""
 
 
-def run(work: Callable[[], Any], limit: float) -> Any:
+def run(work: Callable[[], Any], limit: float, deserted: Callable[[], bool] = lambda: False) -> Any:
     """What `work()` returns, which a child process does, or raises as KvmfleetError.
 
     :param limit: seconds for which it may do nothing at all. What it may take altogether is not bounded: a copy takes hours.
+    :param deserted: whether its run is gone, though the connection does not tell.
     :raises KvmfleetError: `host_hangs` says what did not answer, and in which step; `module_killed`.
     """
     if not limit > 0:
@@ -80,7 +81,7 @@ def run(work: Callable[[], Any], limit: float) -> Any:
             _work(work, parent, limit, shared, told.fileno(), writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
-            said = _listen(child, answer.fileno(), shared, limit)
+            said = _listen(child, answer.fileno(), shared, limit, deserted)
         if said is None:
             raise _hanging(child, told, limit)
         _gone([child])
@@ -191,7 +192,7 @@ def _work(work: Callable[[], Any], parent: int, limit: float, shared: mmap.mmap,
         os._exit(0)
 
 
-def _listen(child: int, answer: int, shared: mmap.mmap, limit: float) -> bytes | None:
+def _listen(child: int, answer: int, shared: mmap.mmap, limit: float, deserted: Callable[[], bool]) -> bytes | None:
     """All that the child has to say, empty if it was killed; None if it did nothing for too long."""
     watch, said, told_at = _processes.Watch(child), b"", None
     interval = max(0.1, min(1.0, limit / 10))
@@ -202,9 +203,9 @@ def _listen(child: int, answer: int, shared: mmap.mmap, limit: float) -> bytes |
         events = dict(poll.poll(1000 * interval))
         if _OUTPUT in events:
             poll.unregister(_OUTPUT)
-            if events[_OUTPUT] & (select.POLLERR | select.POLLHUP):
-                told_at = time.monotonic()
-                os.kill(child, _GONE)
+        if told_at is None and (events.get(_OUTPUT, 0) & (select.POLLERR | select.POLLHUP) or (not events and deserted())):
+            told_at = time.monotonic()
+            os.kill(child, _GONE)
         if answer in events:
             chunk = os.read(answer, 1 << 20)
             if not chunk:

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _processes, _watchdog
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _desertion, _processes, _watchdog
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._progress import peer_directory
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.modules.test_facts_modules import run_module
 
@@ -321,3 +322,47 @@ def test_the_operation_is_left_to_others_at_once_when_the_run_is_gone(tmp_path: 
         journal.take_over("m-1", "third", 0, gone="somebody else")
     assert journal.await_idle("m-1", "third", 0, gone="next") is False
     assert journal.take_over("m-1", "third", 0, gone="next")["owner"] == "third"
+
+
+@pytest.mark.parametrize(
+    ("silent", "owner", "is_waited_for", "ends"),
+    [(120, "run-1", True, True), (30, "run-1", True, False), (120, "run-1", False, False), (120, "run-0", True, False), (None, "run-1", True, False)],
+    ids=["silent and waited for", "asked just now", "nobody waits", "asked by another run", "never asked"],
+)
+def test_a_run_that_fell_silent_in_its_copy_is_not_waited_for(tmp_path: Path, silent: float | None, owner: str, is_waited_for: bool, ends: bool) -> None:
+    """Its connection is still open, as after a power cut of its controller."""
+    state = StateDir(str(tmp_path / "state"))
+    directory = Path(peer_directory(state, "m-1"))
+    directory.mkdir(parents=True)
+    if silent is not None:
+        (directory / _desertion.ASKED).write_text(owner)
+        os.utime(directory / _desertion.ASKED, (time.time() - silent,) * 2)
+    waits = _desertion.wanted(state, "m-1", 60) if is_waited_for else contextlib.nullcontext()
+    ended = pytest.raises(KvmfleetError, match="The run that wanted this has gone") if ends else contextlib.nullcontext()
+    with waits, ended:
+        _watchdog.run(lambda: time.sleep(2), 60, lambda: _desertion.is_deserted(state, "m-1", "run-1"))
+
+
+def test_whoever_waits_for_an_operation_says_so_and_takes_it_when_its_silent_run_has_ended(tmp_path: Path) -> None:
+    state = StateDir(str(tmp_path / "state"))
+    journal = Journal(state, lease=300)
+    journal.begin({"uuid": "m-1", "instance_uuid": "i-1", "instance_name": "web1", "owner": "run-1", "source_host": "kvm1", "destination_host": "kvm2"})
+    (directory := Path(peer_directory(state, "m-1"))).mkdir(parents=True)
+    (directory / _desertion.ASKED).write_text("run-1")
+    os.utime(directory / _desertion.ASKED, (0, 0))
+    copies = os.fork()
+    if not copies:
+
+        def copy() -> None:
+            with journal.working("m-1", "run-1"):
+                (tmp_path / "copies").touch()
+                time.sleep(60)
+
+        with contextlib.suppress(KvmfleetError):
+            _watchdog.run(copy, 60, lambda: _desertion.is_deserted(state, "m-1", "run-1"))
+        os._exit(0)
+    while not (tmp_path / "copies").exists():
+        time.sleep(0.02)
+    assert journal.take_over("m-1", "run-2", 30)["owner"] == "run-2"
+    os.waitpid(copies, 0)
+    assert state.names("wanted") == []
