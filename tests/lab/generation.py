@@ -9,6 +9,7 @@ import hashlib
 import platform
 import re
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import LabError
@@ -29,7 +30,7 @@ def ensure_root(generation: str, cache: Path) -> Path:
     if not root.exists():
         with exclusive(cache):
             if not root.exists():
-                _build(generation, root)
+                build(generation, root)
     return root
 
 
@@ -37,7 +38,11 @@ def _digest_of_builder() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + " ".join(PACKAGES).encode()).hexdigest()[:16]
 
 
-def _build(generation: str, root: Path) -> None:
+def build(generation: str, root: Path, packages: Sequence[str] = PACKAGES, finish: Callable[[Path], None] = lambda _unfinished: None) -> None:
+    """Make a root with these packages.
+
+    :param finish: what else is done to it before it has its name.
+    """
     ensure_installed(("debian-archive-keyring", "mmdebstrap"))
     source = f"deb [signed-by={KEYRING}] {_mirror()} {generation} main"
     # The cache is closed to the user that apt downloads as.
@@ -45,8 +50,9 @@ def _build(generation: str, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=root.parent) as directory:
         unfinished = Path(directory, "root")
         # With mounts of its own, nothing of a build that is killed stays mounted.
-        command = ["unshare", "--mount", "--propagation=private", "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        command = ["unshare", "--mount", "--propagation=private", "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
         run([*command, *options, generation, str(unfinished), source])
+        finish(unfinished)
         unfinished.rename(root)
 
 

@@ -1,0 +1,132 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook awx_setup with the real awx.awx, against an API that answers as AWX does.
+
+KVMFLEET_WRITE_GOLDEN=1 writes the golden file anew; look at what changed in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import loopback
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/awx"
+GOLDEN = Path(__file__).parent / "payloads.json"
+MADE = (
+    "workflow_job_templates",
+    "workflow_job_template_nodes",
+    "workflow_approval_templates",
+    "job_templates",
+    "schedules",
+    "notification_templates",
+    "teams",
+    "inventories",
+    "inventory_sources",
+    "projects",
+    "execution_environments",
+)
+
+
+@dataclass
+class Controller:
+    """An AWX with an organization, and what runs against it."""
+
+    awx: loopback.Awx
+    url: str
+    directory: Path
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    def setup(self, *arguments: str, status: int = 0) -> str:
+        """Run awx_setup as the example says; what it said."""
+        environment = {
+            **os.environ,
+            "CONTROLLER_HOST": self.url,
+            "CONTROLLER_OAUTH_TOKEN": loopback.TOKEN,
+            "CONTROLLER_REQUEST_TIMEOUT": "60",
+            "ANSIBLE_LOCAL_TEMP": str(self.directory),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PIPELINING": "1",
+        }
+        command = ["ansible-playbook", "-i", "project/inventory.yml", "kvmfleet.compute.awx_setup", "-e", "@site.yml", *arguments]
+        run = subprocess.run(command, cwd=EXAMPLE, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == status, run.stdout + run.stderr
+        self.written, self.awx.log = self.awx.log, []
+        return run.stdout + run.stderr
+
+
+def changed(output: str) -> int:
+    """Tasks that say that they changed something."""
+    found = re.search(r"changed=(\d+)", output)
+    assert found, output
+    return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    awx = loopback.Awx(EXAMPLE / "project", page_size=2)
+    organization = awx.seed("organizations", name="Virtualization")
+    awx.seed("credentials", name="Ansible Galaxy", kind="galaxy_api_token")
+    awx.seed("credentials", name="hypervisors", kind="ssh", organization=organization)
+    awx.seed("job_templates", name="of somebody else", project=awx.seed("projects", name="theirs", organization=organization), playbook="status.yml",
+             inventory=awx.seed("inventories", name="theirs", organization=organization))  # fmt: skip
+    with loopback.serving(awx) as url:
+        yield Controller(awx, url, tmp_path_factory.mktemp("ansible"))
+
+
+def test_an_organization_without_a_galaxy_credential_is_refused_before_anything_is_made(controller: Controller) -> None:
+    said = controller.setup("-e", '{"awx_galaxy_credentials": []}', status=2)
+    assert "The organization Virtualization has no Galaxy credential." in " ".join(said.split())
+    assert controller.written == []
+
+
+def test_everything_is_made_as_it_is_written_down(controller: Controller) -> None:
+    controller.setup()
+    written = json.dumps(controller.written, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if os.environ.get("KVMFLEET_WRITE_GOLDEN"):
+        GOLDEN.write_text(written, encoding="utf-8")
+    assert json.loads(written) == json.loads(GOLDEN.read_text(encoding="utf-8"))
+    awx = controller.awx
+    assert awx.listed("organizations", "Virtualization", "galaxy_credentials") == ["Ansible Galaxy"]
+    assert ("execute", "kvmfleet resize with approval") not in awx.allowed("kvmfleet approvers")
+    assert not awx.allowed("kvmfleet requesters") & {("execute", f"kvmfleet {name}") for name in ("resize", "migrate", "confirm", "revert")}
+    assert ("execute", "kvmfleet resize with approval") in awx.allowed("kvmfleet requesters")
+    assert ("approval", "kvmfleet resize with approval") in awx.allowed("kvmfleet approvers")
+    assert ("execute", "kvmfleet confirm") in awx.allowed("kvmfleet operators")
+
+
+def test_a_second_run_changes_nothing(controller: Controller) -> None:
+    """With awx.awx's way to make whole workflows a workflow with an approval would always count as changed; nodes made one by one do not."""
+    controller.awx.requests.clear()
+    assert changed(controller.setup()) == 0
+    assert controller.written == []
+    assert any("page=2" in request for request in controller.awx.requests)  # else it would have granted again what stands on a second page
+
+
+def test_check_mode_shows_what_somebody_changed_by_hand(controller: Controller) -> None:
+    template = controller.awx.found("job_templates", "kvmfleet resize")
+    template["ask_limit_on_launch"], template["job_slice_count"] = True, 2
+    said = controller.setup("--check")
+    assert re.findall(r"changed: \[localhost\] => \(item=(.*)\)", said) == ["kvmfleet resize"]
+    assert controller.written == []
+
+
+def test_absent_removes_all_of_it_and_nothing_else(controller: Controller) -> None:
+    assert changed(controller.setup("-e", "awx_state=absent")) > 0
+    left: dict[str, Any] = {kind: controller.awx.names(kind) for kind in MADE}
+    theirs = {"job_templates": ["of somebody else"], "projects": ["theirs"], "inventories": ["theirs"]}
+    assert left == {kind: theirs.get(kind, []) for kind in MADE}
+    assert controller.awx.names("organizations") == ["Virtualization"]
+    assert controller.awx.names("credentials") == ["Ansible Galaxy", "hypervisors"]
+    assert changed(controller.setup("-e", "awx_state=absent")) == 0
