@@ -61,6 +61,8 @@ _value:
           V(release)), C(reason), C(migration_uuid), C(instance_name), C(in_place), C(source), C(destination), C(source_open), C(destination_open),
           C(status), C(updated_at) (seconds since the epoch), C(age) (seconds since then by the clock of the host that noted it, or V(null)), C(clock)
           (whose clock was set since, or V(null)), C(settled) and C(stray).
+        - C(gone) is the owner whose run one of its hosts has seen go, so that nobody waits for its lease, and C(worked_on) the run that still works on it,
+          in words, with how far its copy is. Each is V(null) otherwise.
         - C(lost_host) is the host without which it is acted, C(survivor) the host that ended the operation, or began to, without the other one,
           which answers again, and C(settled_as) the status that it ended with there. Each is V(null) otherwise.
       type: list

@@ -180,7 +180,8 @@ no_way:
   returned: success
 error_code:
   description:
-    - V(host_hangs), V(base_differs) if what was fetched has other content, or both names in the store are taken by such, V(base_missing) if this host lacks
+    - V(host_hangs), V(run_gone),
+      V(base_differs) if what was fetched has other content, or both names in the store are taken by such, V(base_missing) if this host lacks
       O(backing), V(copy_failed), V(copy_stalled), V(no_space), V(no_route), V(invalid_directory) or V(not_owner).
     - From O(url), V(download_broke) if it can go on later, else V(download_refused), and V(invalid_value) for what is no URL.
   type: str

@@ -179,7 +179,8 @@ no_way:
   returned: when not in check mode
 error_code:
   description: >-
-    V(host_hangs), V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(pool_missing), V(pool_inactive),
+    V(host_hangs), V(run_gone),
+    V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(pool_missing), V(pool_inactive),
     V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(handed_value), V(format_failed), V(path_taken),
     V(invalid_directory) or V(operation_in_progress).
   type: str

@@ -146,7 +146,7 @@ transport:
   returned: when O(state=present) and not in check mode
 error_code:
   description: >-
-    V(host_hangs),
+    V(host_hangs), V(run_gone),
     V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(definition_changed), V(instance_vanished), V(not_persistent),
     V(not_owner) or V(unknown_migration).
   type: str

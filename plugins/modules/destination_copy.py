@@ -196,7 +196,7 @@ received_at:
   returned: always
 error_code:
   description:
-    - V(host_hangs),
+    - V(host_hangs), V(run_gone),
       V(copy_failed), V(copy_stalled), V(copy_incomplete), V(verification_failed), V(manifest_invalid), V(no_space), V(path_taken), V(link_not_followed),
       V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(definition_refused), V(handed_value), V(image_outside_directories),
       V(image_is_symlink), V(qemu_cannot_open), V(unknown_user), V(did_not_come_up), V(guest_has_run), V(host_restarted), V(destination_not_proven),

@@ -394,7 +394,8 @@ domain:
       returned: success
 error_code:
   description: >-
-    What went wrong, for machines, such as V(host_hangs), V(libvirt_unavailable), V(unsupported_uri), V(invalid_domain_xml), V(invalid_root_disk),
+    What went wrong, for machines, such as V(host_hangs), V(run_gone),
+    V(libvirt_unavailable), V(unsupported_uri), V(invalid_domain_xml), V(invalid_root_disk),
     V(invalid_ephemeral_disk), V(invalid_swap_disk), V(invalid_directory), V(libvirt_error) or V(os_error).
   returned: failure
   type: str

@@ -107,7 +107,9 @@ filesystem:
       description: The same afterwards. V(null) in check mode and where nothing was tried.
       type: dict
 error_code:
-  description: V(host_hangs), V(unknown_domain), V(unknown_disk), V(invalid_value) for a time that is not positive, V(libvirt_unavailable) or V(libvirt_error).
+  description: >-
+    V(host_hangs), V(run_gone), V(unknown_domain), V(unknown_disk), V(invalid_value) for a time that is not positive, V(libvirt_unavailable)
+    or V(libvirt_error).
   returned: failure
   type: str
 """

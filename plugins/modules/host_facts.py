@@ -456,7 +456,7 @@ ansible_facts:
           returned: success
 error_code:
   description: >-
-    What went wrong, for machines: V(host_hangs),
+    What went wrong, for machines: V(host_hangs), V(run_gone),
     V(libvirt_unavailable), V(unsupported_uri), V(images_path_missing), V(invalid_parameter), V(record_unreadable),
     V(schema_too_new), V(invalid_directory), V(libvirt_error) or V(os_error).
   returned: failure

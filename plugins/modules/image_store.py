@@ -202,7 +202,8 @@ unreadable:
   returned: success
 error_code:
   description: >-
-    V(host_hangs), V(uses_unknown) without O(elsewhere), or if there are images to be removed and disks whose base images cannot be known, V(invalid_value)
+    V(host_hangs), V(run_gone),
+    V(uses_unknown) without O(elsewhere), or if there are images to be removed and disks whose base images cannot be known, V(invalid_value)
     for negative numbers, V(invalid_directory).
   type: str
   returned: failure

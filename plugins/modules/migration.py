@@ -154,7 +154,8 @@ secret_proofs:
   returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 error_code:
   description:
-    - V(host_hangs), V(operation_in_progress), V(secret_missing), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable),
+    - V(host_hangs), V(run_gone),
+      V(operation_in_progress), V(secret_missing), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable),
       V(invalid_directory) or V(record_unreadable).
   type: str
   returned: failure

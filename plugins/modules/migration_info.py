@@ -70,7 +70,7 @@ migrations:
         job: "42"
       reason: CHG-1042, more memory
 error_code:
-  description: V(host_hangs), V(record_unreadable), V(schema_too_new) or V(os_error).
+  description: V(host_hangs), V(run_gone), V(record_unreadable), V(schema_too_new) or V(os_error).
   type: str
   returned: failure
 """

@@ -289,3 +289,37 @@ def test_nothing_is_delegated_to_a_host_that_is_not_in_the_inventory(status: str
     assert decision["action"] == "wait"
     assert "evil.example" in decision["reason"]
     assert "a renamed host, or two inventories?" in decision["reason"]
+
+
+NOW = 5000.0
+
+
+def at_work(role, status, step, **more):
+    return {**record(role, status, step), "owner": "run-1", "updated_at": NOW - 5, "lease_until": NOW + 25, **more}
+
+
+def told(*records):
+    (decision,) = decide([{**host(name, each), "now": NOW} for name, each in zip(("kvm1", "kvm2"), records)], "recover")
+    return decision["worked_on"], decision["gone"]
+
+
+def test_whoever_has_to_be_waited_for_is_named_with_how_far_that_is():
+    who = {"requested_by": {"user": "alice", "job": "35"}}
+    progress = {"percent": 3.0, "bytes_total": 61 * 2**20, "rate": 200 * 2**10, "eta": 303.0}
+    source, destination = at_work("source", "migrating", "sealed", **who), at_work("destination", "migrating", "receiving", **who)
+    assert told(source, destination) == ("the run that works on it (alice, job 35)", None)
+    copies = {**destination, "lease_until": NOW - 60, "progress": progress}
+    assert told({**source, "lease_until": NOW - 60}, copies) == (
+        "the run that works on it (alice, job 35), which copies: 3 % of 61 MiB, 200 KiB/s, 303 s left",
+        None,
+    )
+    taken = {**source, "taken_over_by": {"by": {"schedule": "hourly"}}, "updated_at": NOW - 1}
+    assert told(taken, destination) == ("the run that works on it (schedule hourly)", None)
+
+
+def test_nobody_waits_for_a_run_that_was_seen_to_go_or_whose_lease_is_over():
+    source, destination = at_work("source", "migrating", "sealed"), at_work("destination", "migrating", "receiving", abandoned=True, lease_until=NOW - 5)
+    assert told(source, destination) == (None, "run-1")
+    over = {"lease_until": NOW - 1}
+    assert told({**source, **over}, {**destination, **over, "abandoned": False}) == (None, None)
+    assert told(at_work("source", "finished", "finished"), at_work("destination", "finished", "finished")) == (None, None)
