@@ -385,7 +385,8 @@ ansible_facts:
           returned: success
         exclusive:
           description:
-            - Of what else a host can have one, who has it, by kind (C(tcp_port), C(udp_port), C(vsock_cid), C(device), C(socket), C(log)) and value, such as
+            - >-
+              Of what else a host can have one, who has it, by kind (C(tcp_port), C(udp_port), C(vsock_cid), C(device), C(socket), C(log)) and value, such as
               V({"tcp_port": {"5911": "db2"}}). These are guests, operations of which guests are on their way or sealed here, and the host itself.
             - The value of a port at which a process of the host listens at one address only is C(PORT@ADDRESS).
           type: dict
