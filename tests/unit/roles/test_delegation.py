@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 TASKS = ROOT / "roles/migrate/tasks"
 ENTRY_POINTS = sorted(yaml.safe_load((ROOT / "roles/migrate/meta/argument_specs.yml").read_text())["argument_specs"])
 FIRST = "check_facts.yml"
+SETTING = "own_variables.yml"
 # Runs on each host, which it delegates to itself; who delegates it to another one is an entry point that begins with FIRST.
 OF_ITS_OWN_HOST = "gather"
 
@@ -63,6 +64,14 @@ def test_an_entry_point_delegates_nothing_before_it_knows_the_hosts(entry_point:
         assert not [inner["name"] for inner in reached_by(task, seen) if delegates(inner)]
 
 
+def test_they_are_known_before_anything_is_read_of_the_hosts() -> None:
+    """Some variables of a host are read on another one."""
+    first, second = yaml.safe_load((ROOT / "playbooks/gather.yml").read_text())
+    assert first["hosts"].startswith("{{ 'localhost'")
+    assert [task["ansible.builtin.include_role"]["tasks_from"] for task in first["tasks"] if "ansible.builtin.include_role" in task] == ["own_variables"]
+    assert second["tasks"]
+
+
 def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
     """Which would have to begin likewise."""
     others = [path for path in (*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml")) if path.parent != TASKS]
@@ -73,7 +82,8 @@ def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
 
 
 def test_what_they_mean_there_is_set_by_no_connection_to_the_host_and_shown_to_nobody() -> None:
-    (task,) = (task for task in tasks_of(TASKS / FIRST) if delegates(task))
+    (task,) = tasks_of(TASKS / SETTING)
+    assert [task.get("when") for task in tasks_of(TASKS / FIRST) if task.get("ansible.builtin.include_tasks") == SETTING] == [None]
     assert "own_variables" in task["loop"]
     assert task["vars"] == {"ansible_connection": "local", "ansible_become": False}
     assert task["no_log"] is True
