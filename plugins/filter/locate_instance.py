@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Takes the facts of all compute hosts and finds the one host that defines an instance, and the open operations on it.
   - What is wrong is returned as RV(_value.error), not raised, so that a playbook can fail with the plain sentence.
+  - An open operation with a host that is not in the inventory is wrong, whichever instance it is about. The inventory may be a part of the fleet then.
 positional: request
 options:
   _input:
@@ -74,6 +75,7 @@ def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> 
 
     def locate() -> dict[str, Any]:
         fleet = Fleet(marked(hosts, run.this()))
+        fleet.require_parties()
         checked = check_request(dict(request), list(fleet.hosts))
         resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
         flavor = checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None

@@ -84,6 +84,7 @@ FLEET = {
     "kvmfleet_resize_confirm_window": Input(kinds.seconds, 0),
     "kvmfleet_hang_timeout": Input(kinds.seconds, 60),
     "kvmfleet_image_store": Input(kinds.url),
+    "kvmfleet_hosts_expected": Input(kinds.whole(0)),
     "kvmfleet_become": Input(kinds.flag, True),
 }
 """Variables of the group `compute`."""

@@ -12,6 +12,8 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.facts import checked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
+NO_FLEET = "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."
+
 
 class Fleet:
     """The compute hosts of one run.
@@ -25,9 +27,7 @@ class Fleet:
         for state in hosts:
             self.hosts[str(state["host"])] = checked(state)
         if not self.hosts:
-            raise Refusal(
-                "no_compute_hosts", "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."
-            )
+            raise Refusal("no_compute_hosts", NO_FLEET)
 
     @property
     def down(self) -> dict[str, str]:
@@ -76,6 +76,25 @@ class Fleet:
     def strangers(self) -> list[dict[str, Any]]:
         """Every open record of a host that is no party to its operation by the names in it: no host is believed about another one."""
         return [record for record in self._records("migrations") if not is_party(record)]
+
+    def require_parties(self) -> None:
+        """Every host that an open operation is with is one of the fleet: else this may be a part of it, and what is chosen among its hosts not the best.
+
+        :raises Refusal: `hosts_missing`.
+        """
+        missing: dict[str, list[str]] = {}
+        for record in self.all_open_migrations():
+            for name in (record["source_host"], record["destination_host"]):
+                if name is not None and str(name) not in self.hosts:
+                    missing.setdefault(str(name), []).append(f"migration {record['uuid']} of {record['instance_name']} on {record['host']}")
+        if missing:
+            named = "; ".join(f"{name} ({', '.join(operations)})" for name, operations in sorted(missing.items()))
+            raise Refusal(
+                "hosts_missing",
+                f"Open operations are with hosts that are not in group compute of this inventory: {named}. Nothing was changed. Put them back, or, if one is "
+                "gone for good, run kvmfleet.compute.recover with its name as lost_host. A slice of a job or a second inventory sees a part of the fleet only.",
+                hosts=sorted(missing),
+            )
 
     def defined_on(self, instance_uuid: str) -> list[str]:
         """The hosts that define the instance."""

@@ -42,8 +42,8 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The message that the playbook failed with."""
-        return self.failures[-1] if self.failures else ""
+        """The message that the playbook failed with, all of its lines."""
+        return self.stats.get("kvmfleet_error", {}).get("message") or (self.failures[-1] if self.failures else "")
 
     @property
     def said(self) -> str:
