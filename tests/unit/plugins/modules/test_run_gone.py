@@ -7,7 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import secrets
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +22,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _module, _power, _sealing, _watchdog
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _export, _incoming, _libvirt, _module, _power, _sealing, _watchdog
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.modules import resize_in_place, source_copy
+from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, resize_in_place, source_copy
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
 
 SHUTDOWN = {"shutdown_timeout": 60.0, "shutdown_retry_interval": 10.0, "on_shutdown_timeout": "fail", "shutdown_modes": ["acpi"]}
@@ -117,3 +123,40 @@ def test_a_guest_that_was_started_with_its_new_flavor_stays_so(
     assert left["started_at"] > 0
     assert qemu.lookupByName("web1").isActive()
     assert journal.await_idle(record["uuid"], "next", 0) is False
+
+
+def test_a_copy_whose_run_goes_ends_at_once_and_keeps_what_came(tmp_path: Path, images: Path, qemu: libvirt.virConnect, journal: Journal) -> None:
+    """A real one, in a process of its own whose output is closed, as sshd does it; its lock and its lease are free for whoever comes next."""
+    domain = qemu.defineXML(booted.definition("web1", {"vda": (str(images / "web1.raw"), "raw")}))
+    sent, sent_size = images / "web1.raw", 16 * 2**20
+    sent.write_bytes(os.urandom(sent_size))
+    record = booted.record_of(journal, domain, "destination", images)
+    sent = sent.replace(tmp_path / "sent.raw")  # at the source; here it is not yet
+    server, key = _export.Server(StateDir(str(tmp_path / "source")), record["uuid"]), secrets.token_hex(32)
+    try:
+        port = server.open(address="127.0.0.1", ports="27500-27563", key=key, idle_timeout=60, bandwidth_limit=256 * 2**10)
+        server.offer_file("vda", str(sent))
+        server.offer_manifest({"migration_uuid": record["uuid"], "round": 0, "files": {"vda": sent_size}, "sizes": {"vda": sent_size}})
+        given = {"state": "precopied", "migration_uuid": record["uuid"], "owner": "me", "address": "127.0.0.1", "port": port, "key": key, "lease": 300}
+        module = subprocess.Popen(
+            [sys.executable, "-m", destination_copy.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(destination_copy.__file__).parents[5]), *sys.path])},
+        )
+        module.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": {**given, "state_path": journal.state.path, "uri": "test:///default"}}).encode())
+        module.stdin.close()
+        (part,) = _incoming.exports(record).values()
+        part = Path(_incoming.part_path(record, part))
+        booted.wait_for(lambda: module.poll() is not None or (part.exists() and part.stat().st_blocks * 512 >= 2**20))
+        assert module.poll() is None, module.stdout.read()
+        module.stdout.close()
+        began = time.monotonic()
+        assert journal.take_over(record["uuid"], "next", 30)["owner"] == "next"
+        assert time.monotonic() - began < 20
+        assert module.wait(20) != 0
+        assert [entry.get("note") for entry in journal.get(record["uuid"])["history"]][-2:] == ["its run has gone", "taken over"]
+        assert 2**20 <= part.stat().st_blocks * 512 < sent_size
+    finally:
+        server.close()
