@@ -144,12 +144,13 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def own(state: StateDir, record: Mapping[str, Any]) -> dict[str, int]:
-    """The directories on this host that are the guest's, by their inodes: a file of it lies there and nothing else, or an operation has made them."""
+    """The directories on the way to what confirm removes that are the guest's, by their inodes: its files lie there and nothing else, or we made them."""
     files = dict(_files(record))
     made = _made_by_others(state, record["uuid"], closed=True)
     guests = {os.path.normpath(path) for path in (*files, *(layer[0] for disk in record["disks"] for layer in disk["chain"]))}
     found: dict[str, int] = {}
-    candidates = {directory for path, allowed in files.items() for directory in between(path, allowed)}
+    removed = {*(disk["path"] for disk in record["disks"] if disk["kind"] == "disk"), record.get("nvram")}  # logs and media stay
+    candidates = {directory for path, allowed in files.items() if path in removed for directory in between(path, allowed)}
     for directory in sorted(candidates, key=len, reverse=True):
         status, is_made = _there(directory), directory in made and _is(directory, made[directory]["inode"])
         if status is not None and (is_made or _holds_only(directory, guests, found)):

@@ -317,6 +317,16 @@ def test_confirm_removes_the_directories_in_which_nothing_but_the_guest_lay(dest
     assert destination.tree() == ["instances", "shared", "shared/notes"]
 
 
+def test_confirm_leaves_the_directories_of_logs_and_media(destination: Destination, source: Callable[..., dict[str, Any]]) -> None:
+    """It removes neither, and that of logs is libvirt's own as a rule."""
+    for name in ("logs", "media"):
+        (destination.images / name).mkdir()
+        (destination.images / name / "file").write_text("of the guest")
+    drive = disk(f"{destination.images}/media/file", "sda", kind="media", format="raw")
+    record = {**destination.record(console_logs=[{"path": f"{destination.images}/logs/file", "append": True}]), "disks": [drive]}
+    assert _guest_directories.own(destination.journal.state, record) == {}
+
+
 def test_confirm_removes_what_an_operation_has_made(destination: Destination, source: Callable[..., dict[str, Any]]) -> None:
     arrived = destination.claimed("instances/web/vda", uuid="m-0")
     destination.journal.update(arrived, status="migrating")
