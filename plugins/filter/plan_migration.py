@@ -71,6 +71,11 @@ _value:
         precopy:
           description: For each candidate, whether the disks are copied ahead while the guest runs (C(wanted)), and why (C(reason)).
           type: dict
+        live_differences:
+          description:
+            - What the running guest has and its definition does not say, or the other way round, in sentences (C(found)), and what becomes of that
+              (C(answer), V(keep) or V(drop)).
+          type: dict
         storage:
           description: >-
             For each candidate what becomes of each disk there, as C(target), C(what) (V(copied), V(layered), V(left), V(created), V(re-created) or

@@ -30,6 +30,7 @@ from . import (
     _huge_pages,
     _identity,
     _libvirt,
+    _live_differences,
     _media,
     _names,
     _networks,
@@ -63,6 +64,7 @@ def domain_facts(
     root_disk: str | None = None,
     ephemeral_disk: str | None = None,
     swap_disk: str | None = None,
+    live_differences: str | None = None,
 ) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
@@ -71,10 +73,13 @@ def domain_facts(
         what it needs of a host is told as it will be.
     :param root_disk: target of the disk that a flavor's `disk` is about, where the rule of `_domain_xml.root_disk` takes another one.
     :param ephemeral_disk: target of the disk that its `ephemeral` is about, :param swap_disk: and its `swap`, where our metadata names none, or another one.
+    :param live_differences: `keep` for the domain as its definition will be with all that the running guest has.
     """
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
     active = _libvirt.is_active(domain)
+    differing = _live_differences.found(live, root) if active else []
+    root, unkept = _with_live(live, root) if differing and live_differences == _live_differences.KEEP else (root, [])
     defined = _domain_xml.disks(root, root_disk)
     roles = _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk})
     disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in defined]
@@ -128,10 +133,12 @@ def domain_facts(
         "references": [asdict(_staying(reference, secrets)) for reference in _domain_xml.references(root)],
         "agent": _agent(live),
         "xml_digest": _libvirt.xml_digest(domain),
+        "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
     }
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
     reasons = [
         *unfit,
+        *unkept,
         *_refusals(domain.connect(), facts, root, live, image_directories),
         *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _libvirt.block_jobs(domain)),
         *_used_by_others(DiskUses(domain.connect(), state), facts),
@@ -154,6 +161,14 @@ def _places(facts: Mapping[str, Any], names: Mapping[str, str], directories: Seq
         if path not in in_pools:
             yield path, _handed.variables_below(directories) if name == "nvram" else directories
     yield from ((log["path"], _handed.logs_below(directories)) for log in facts["console_logs"])
+
+
+def _with_live(live: ET.Element, root: ET.Element) -> tuple[ET.Element, list[tuple[str, str]]]:
+    """The definition as it will be with all that the guest has, and what cannot be kept."""
+    try:
+        return _live_differences.kept(live, root), []
+    except KvmfleetError as exc:
+        return root, [(exc.code, exc.message)]
 
 
 def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET.Element, list[tuple[str, str]]]:
@@ -204,10 +219,8 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
     if facts["virt_type"] not in _handed_domain.VIRT_TYPES:
         yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_handed_domain.VIRT_TYPES)} can be moved."
-    defined, used = _disk_paths(conn, root), _disk_paths(conn, live)
-    for target in sorted(defined.keys() & used.keys()):
-        if defined[target] != used[target]:
-            yield "definition_differs", f"Disk {target} is {defined[target]} in the definition, but the guest writes to {used[target]}."
+    for target, defined, used in _live_differences.moved_disks(conn, live, root):
+        yield "definition_differs", f"Disk {target} is {defined} in the definition, but the guest writes to {used}."
     if not any(disk["root"] for disk in facts["disks"]):
         yield "no_root_disk", "The domain has no writable disk that could be its root disk."
     for reference in facts["references"]:
@@ -301,7 +314,7 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
     if disk.source_type not in ("file", "volume") or (disk.path or disk.volume) is None:
         return facts
     try:
-        facts["path"] = _path(conn, disk)
+        facts["path"] = _pools.path_of(conn, disk)
         if _media.is_left_out(disk, facts["path"]):
             return {**facts, **dict.fromkeys(("path", "pool", "volume")), "left_out": facts["path"]}
         layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
@@ -353,22 +366,6 @@ def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
         "dirty": layer.dirty,
         "snapshots": list(layer.snapshots),
     }
-
-
-def _path(conn: Any, disk: _domain_xml.Disk) -> str | None:
-    return _pools.volume_path(conn, disk.pool, disk.volume) if disk.pool and disk.volume else disk.path
-
-
-def _disk_paths(conn: Any, root: ET.Element) -> dict[str, str | None]:
-    """Where the disks lie; a volume whose pool does not tell bears its name, so that it differs from a file."""
-    found = {}
-    for disk in _domain_xml.disks(root):
-        if disk.device == "disk":
-            try:
-                found[disk.target] = _path(conn, disk)
-            except KvmfleetError:
-                found[disk.target] = f"{disk.pool}/{disk.volume}"
-    return found
 
 
 def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:

@@ -249,6 +249,7 @@ PLAN: Mapping[str, Table] = {
     "owners": Absent(Named(CHANNEL, _OWNER, _MOST_FILES)),
     "directories": Absent(Named(SOURCE_PATH, _DIRECTORY, _MOST_FILES)),
     "secrets": Absent(Each(_SECRET, _MOST_FILES)),
+    "live_differences": Absent({"answer": Null(_one_of("keep", "drop")), "found": Each(TEXT)}),
     "tuning": Absent(OURS),
     "availability_zone": Absent(OURS),
 }

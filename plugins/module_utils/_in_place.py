@@ -21,6 +21,7 @@ from . import (
     _firmware_variables,
     _flavor_disks,
     _guest_files,
+    _keeping,
     _late_shutdown,
     _libvirt,
     _merging,
@@ -129,6 +130,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     _pools.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _sealing.start_unchanged(domain, record)
+    _keeping.take_back(conn, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="old flavor restored", error=error)
     return True

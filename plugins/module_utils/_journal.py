@@ -32,7 +32,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "reverted": frozenset(),
     "error": frozenset(),
 }
-PRIVATE = ("private",)
+PRIVATE = ("private", "before_keeping")
 _DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published", "requirements", "directories", "own_directories", "made_directories")
 _HISTORY_LIMIT = 200
 _AT_ONCE = 1.0  # seconds that a look takes at most on a busy host

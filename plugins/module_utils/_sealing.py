@@ -22,8 +22,10 @@ from . import (
     _guest_directories,
     _guest_files,
     _host_bindings,
+    _keeping,
     _late_shutdown,
     _libvirt,
+    _live_differences,
     _names,
     _pools,
     _power,
@@ -88,6 +90,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     """
     domain = require_unchanged(conn, record)
     require_free(uses or DiskUses(conn, journal.state), record, domain)
+    _require_as_defined(conn, record, domain)
     definition, snapshots = _libvirt.inactive_xml(domain), _snapshots.archive(domain, record)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
@@ -102,6 +105,25 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     _power.require_not_saved(domain)
     require_unchanged_chains(record, clean=True)
     return journal.update(record, step="stopped", stopped=stopped)
+
+
+def _require_as_defined(conn: Any, record: dict[str, Any], domain: Any) -> None:
+    """A guest that runs has nothing that the restart would take away, but for what the plan has named.
+
+    :raises KvmfleetError: `live_differences`, `definition_differs`.
+    """
+    if not _libvirt.is_active(domain):
+        return
+    live, definition = (_domain_xml.parse(text) for text in (_libvirt.live_xml(domain), _libvirt.inactive_xml(domain, secure=False)))
+    for target, defined, used in _live_differences.moved_disks(conn, live, definition):
+        raise KvmfleetError(
+            "definition_differs",
+            f"Disk {target} of {domain.name()} is {defined} in the definition, but the guest writes to {used} by now; it was not stopped.",
+            have=used,
+            need=defined,
+        )
+    planned = record.get("live_differences") or {}
+    _live_differences.require_named(domain.name(), _live_differences.found(live, definition), planned.get("answer"), planned.get("found", ()))
 
 
 def require_free(uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
@@ -151,6 +173,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         start_unchanged(domain, record)
+    _keeping.take_back(conn, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="source copy restored", error=error)
     return True

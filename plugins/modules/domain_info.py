@@ -55,6 +55,11 @@ options:
       tuning:
         description: What the extra specs of the flavor come to, as P(kvmfleet.compute.locate_instance#filter) returns it.
         type: dict
+  live_differences:
+    description:
+      - With V(keep) the domain is described as it would be with all that it has now in its definition. What cannot be kept is a refusal.
+    type: str
+    choices: [keep, drop]
   root_disk:
     description:
       - Target of the root disk, such as V(vdb), where RV(domain.disks[].root) would be another one. It must be a disk that the guest writes to alone.
@@ -388,6 +393,13 @@ domain:
       description: Whether a guest agent is C(configured), and whether it is C(connected) now.
       type: dict
       returned: success
+    live_differences:
+      description:
+        - What a running domain has now and its definition does not say, or the other way round, with C(what), what it is C(now), what by the definition
+          (C(defined)), why the definition cannot be given it (C(unkeepable)), and all of that as C(text).
+      type: list
+      elements: dict
+      returned: success
     xml_digest:
       description: SHA-256 of the definition without secrets, to tell whether somebody changed it.
       type: str
@@ -425,6 +437,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "root_disk": {"type": "str"},
     "ephemeral_disk": {"type": "str"},
     "swap_disk": {"type": "str"},
+    "live_differences": {"type": "str", "choices": ["keep", "drop"]},
     **LIBVIRT_ARGS,
     **STATE_ARGS,
 }
@@ -437,7 +450,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
         if domain is None:
             return {"domain": None}
         state = StateDir(params["state_path"])
-        options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk")}
+        options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
         return {"domain": domain_facts(domain, state, new_flavor=params["flavor"], **options)}
 
 

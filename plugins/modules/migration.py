@@ -156,6 +156,7 @@ error_code:
   description:
     - V(host_hangs), V(run_gone),
       V(operation_in_progress), V(secret_missing), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable),
+      V(live_differences), V(definition_not_taken), V(definition_changed), V(instance_vanished), V(not_persistent),
       V(invalid_directory) or V(record_unreadable).
   type: str
   returned: failure
@@ -163,7 +164,16 @@ error_code:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _guest_directories, _libvirt, _retention, _secrets, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _guest_directories,
+    _keeping,
+    _libvirt,
+    _live_differences,
+    _retention,
+    _sealing,
+    _secrets,
+    _shared_storage,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, may_be_needed, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
@@ -196,7 +206,15 @@ def begin(module, journal):
     )
     record = journal.begin(dict(record, own_directories=_guest_directories.own(journal.state, record) if moves else {}))
     _shared_storage.write(probes)
+    if record.get("live_differences"):
+        keep_live(params, journal)
     return dict(result, migration=summary(record), probes=probes, secret_proofs=proofs)
+
+
+def keep_live(params, journal):
+    with _libvirt.connect(params["uri"]) as conn, journal.working(params["migration_uuid"], params["owner"]) as record:
+        if (record["live_differences"].get("answer"), bool(record["live_differences"]["found"])) == (_live_differences.KEEP, True):
+            _keeping.keep(conn, journal, record, _sealing.require_unchanged(conn, record))
 
 
 def prove_secrets(params):

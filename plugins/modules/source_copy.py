@@ -150,6 +150,7 @@ error_code:
     - V(host_hangs), V(run_gone),
       V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending),
       V(poweroff_restarts), V(image_dirty), V(image_corrupt),
+      V(live_differences), V(definition_differs),
       V(guest_frozen), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone),
       V(sealed_path_taken), V(name_taken),
       V(link_not_followed), V(snapshot_memory), V(snapshot_elsewhere), V(layer_has_snapshots), V(secret_missing), V(wrong_status), V(not_owner)

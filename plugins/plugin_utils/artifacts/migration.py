@@ -67,6 +67,7 @@ def moved(plan: Mapping[str, Any], destination: str, migration_uuid: str, told: 
         "bases": bases,
         "bases_passed_over": plain(told["passed_over"]),
         "was_running": flag(sealed["stopped"]["was_running"]),
+        "live_differences": plain(plan.get("live_differences") or {"answer": None, "found": []}),
         "stopped_by": plain(sealed["stopped"]["method"]),
         "downtime_seconds": _downtime(sealed, started),
         "agent_answered": plain(started["agent_answered"]),

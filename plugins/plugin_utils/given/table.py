@@ -46,6 +46,7 @@ _IMAGES = "/var/lib/libvirt/images"
 _STATE = "/var/lib/kvmfleet"
 _PORTS = "49152-49215"
 _TIMEOUT = kinds.one_of("fail", "destroy")
+_DIFFERENCES = kinds.one_of("keep", "drop")
 _MODES = ("agent", "acpi")
 _TUNNEL = kinds.one_of("auto", "never", "always")
 _PRECOPY = kinds.one_of("auto", "always", "never")
@@ -116,6 +117,7 @@ MIGRATE = {
     "migrate_shutdown_timeout": Input(kinds.seconds, 60),
     "migrate_shutdown_retry_interval": Input(kinds.seconds, 10),
     "migrate_on_shutdown_timeout": Input(_TIMEOUT, "fail"),
+    "migrate_live_differences": Input(_DIFFERENCES),
     "migrate_shutdown_modes": Input(kinds.some_of(*_MODES), _MODES),
     "migrate_revert_on_shutdown_timeout": Input(_TIMEOUT, "destroy"),
     "migrate_settle_time": Input(kinds.seconds, 1),
@@ -221,6 +223,7 @@ WORDS = {
     "ephemeral_disk": Word("kvmfleet_ephemeral_disk", kinds.name),
     "swap_disk": Word("kvmfleet_swap_disk", kinds.name),
     "grow_filesystem": Word("kvmfleet_grow_filesystem", kinds.flag, False),
+    "live_differences": Word("kvmfleet_live_differences", _DIFFERENCES),
     "on_shutdown_timeout": Word("kvmfleet_on_shutdown_timeout", _TIMEOUT, "fail"),
     "scheduler_hints": Word("kvmfleet_scheduler_hints", kinds.options, {}),
     "project_id": Word("kvmfleet_project_id", kinds.name),

@@ -199,4 +199,5 @@ _GUEST: dict[str, Check] = {
     "secrets": _each({"by": _text}),
     "references": _each(dict.fromkeys(("kind", "name", "answer", "reason"), _any_text)),
     "exclusive": _or_null(_texts_by_name),
+    "live_differences": _each({"text": _text}),
 }

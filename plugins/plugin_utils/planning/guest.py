@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _live_differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
@@ -51,6 +52,18 @@ def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) ->
         raise Refusal("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
     if root_disk(domain) is None:
         raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
+
+
+def require_as_defined(name: str, domain: dict[str, Any], answer: str | None) -> list[str]:
+    """What a running guest has and its definition does not say, in words, where the caller has said what becomes of it.
+
+    :param answer: `keep`, `drop`, or None.
+    :raises Refusal: `live_differences`.
+    """
+    found = [difference["text"] for difference in domain.get("live_differences") or ()]
+    if found and not answer:
+        raise Refusal("live_differences", f"{_live_differences.refusal(name, found)} Nothing was changed.", differences=found)
+    return found
 
 
 def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool, keeps_disk: bool) -> None:

@@ -63,6 +63,7 @@ def plan_migration(
     :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
+        `live_differences` (`keep`, `drop` or nothing),
         `server_groups` (`kvmfleet_server_groups`), `scheduler_hints`, and for Nova's filters that ask about them `project_id` and `image_id`.
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
@@ -95,6 +96,8 @@ def plan_migration(
     if waiting:
         return _nothing(host, old, new, waiting)
     guest.require_movable(entry, domain, host)
+    answer = request.get("live_differences") or None
+    live = {"answer": answer, "found": guest.require_as_defined(entry["name"], domain, answer)}
     guest.require_growth(entry["name"], domain, old, new, request["allow_downsize"], keeps_disk)
     guest.require_limits(entry["name"], domain, tuning)
     disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
@@ -136,18 +139,20 @@ def plan_migration(
     travelling = {**domain, "disks": [disk for disk in domain["disks"] if disk["target"] not in changed.left_behind]}
     copied = {} if in_place else {name: precopy.decide(ahead, travelling, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
     record = {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]}
+    record["live_differences"] = live
     requirements = {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen}
     _require_possible(host, record, requirements)
     zone = fleet.hosts[candidates[0]]["availability_zone"]
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",
-        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}.") + _without_meaning(request),
+        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}.") + _without_meaning(request) + _told(live),
         "source": host,
         "candidates": chosen,
         "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name], changed) for name in chosen},
         "mappings": mappings,
         "precopy": copied,
+        "live_differences": live,
         "references": outside,
         "references_text": references.lines(outside),
         "placement": placement,
@@ -164,6 +169,12 @@ def _ways_out(placement: dict[str, Any]) -> str:
     codes = {reason["code"] for reasons in placement["rejected"].values() for reason in reasons}
     ways = _exclusive.ways_out(kind for kind, known in _exclusive.KINDS.items() if known.code in codes)
     return "".join(["\nWhere a host has what the guest wants to itself:", *(f"\n  {number}. {way}" for number, way in enumerate(ways, 1))]) if ways else ""
+
+
+def _told(live: dict[str, Any]) -> str:
+    """What becomes of all that the guest has and its definition does not say."""
+    becomes = {"keep": "it becomes part of the definition", "drop": "the restart makes it as the definition says"}
+    return f" Live differences ({'; '.join(live['found'])}): {becomes[live['answer']]}." if live["found"] else ""
 
 
 def _without_meaning(request: dict[str, Any]) -> str:
@@ -232,6 +243,7 @@ def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) 
         "storage": {},
         "mappings": {},
         "precopy": {},
+        "live_differences": {"answer": None, "found": []},
         "references": [],
         "references_text": [],
         "placement": None,

@@ -146,6 +146,35 @@ class TestPlan:
         for stays in (planned(guest=guest), planned(guest=guest, migrate=True, target_host="kvm1")):
             assert (stays["references"], stays["references_text"]) == ([], [])
 
+    @pytest.mark.parametrize("migrate", [True, False])
+    def test_what_a_restart_would_take_away_is_refused_until_the_caller_says_what_becomes_of_it(self, migrate):
+        guest = domain(live_differences=[{"what": "disk vdb", "text": "disk vdb: /x.qcow2 now, not there by the definition"}])
+        error = refused(guest=guest, migrate=migrate)
+        assert error["code"] == "live_differences"
+        assert "disk vdb: /x.qcow2 now" in error["message"]
+        assert "2. repeat with live_differences=keep" in error["message"]
+        assert "Nothing was changed" in error["message"]
+        for answer, told in (("keep", "becomes part of the definition"), ("drop", "as the definition says")):
+            found = planned(guest=guest, migrate=migrate, live_differences=answer)
+            assert found["record"]["live_differences"] == found["live_differences"] == {"answer": answer, "found": [guest["live_differences"][0]["text"]]}
+            assert "disk vdb: /x.qcow2 now" in found["message"]
+            assert told in found["message"]
+
+    def test_a_guest_that_is_what_its_definition_says_needs_no_answer(self):
+        for answer in (None, "", "keep"):
+            found = planned(live_differences=answer)
+            assert (found["live_differences"]["found"], "ifferences" in found["message"]) == ([], False)
+
+    def test_a_host_that_has_what_the_guest_wants_to_itself_is_no_destination(self):
+        """Of all ways out, each once, and numbered."""
+        guest = domain(exclusive={"tcp_port": ["5911@127.0.0.1"], "mac": ["52:54:00:00:00:01"]})
+        hosts = [{**known, "exclusive": {"tcp_port": {"5911": "db1"}}} for known in fleet()]
+        error = refused(hosts=hosts, guest=guest, migrate=True)
+        assert "kvm2: ConflictFilter: the TCP port 5911 belongs to db1" in error["message"]
+        assert "1. name a host that has none of this (target_host)\n  2. give one of both another port" in error["message"]
+        found = planned(guest=guest, migrate=True)
+        assert found["requirements"]["kvm2"]["exclusive"] == guest["exclusive"]
+
     def test_any_zone_takes_the_roomiest_host(self):
         assert planned(allow_resize_to_same_host=False, availability_zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
 

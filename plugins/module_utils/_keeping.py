@@ -1,0 +1,63 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Let the definition of a guest that runs say what it has now (`live_differences=keep`), before the guest stops, and take that back where it does not move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _defining, _domain_edit, _domain_xml, _libvirt, _live_differences
+from ._errors import KvmfleetError
+from ._journal import Journal
+
+
+def keep(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> dict[str, Any]:
+    """Define the guest of the plan with all that it has, which changes nothing of what runs; the definition of before is in the record.
+
+    :param domain: the guest, whose definition is that of the plan.
+    :raises KvmfleetError: `live_differences` where something else differs than the plan says, or cannot be kept; `definition_not_taken`. The definition is as
+        before then.
+    """
+    planned = record.get("live_differences") or {}
+    if planned.get("answer") != _live_differences.KEEP or not planned["found"] or "before_keeping" in record:
+        return record
+    before = _libvirt.inactive_xml(domain)
+    live, definition = _domain_xml.parse(_libvirt.live_xml(domain)), _domain_xml.parse(before)
+    _live_differences.require_named(domain.name(), _live_differences.found(live, definition), _live_differences.DROP, planned["found"])
+    merged = _domain_edit.to_string(_live_differences.kept(live, definition))
+    record = journal.update(record, before_keeping=before)
+    try:
+        _define(conn, domain, merged)
+    except KvmfleetError:
+        _libvirt.define(conn, before)
+        journal.update(record, before_keeping=None)
+        raise
+    return journal.update(record, xml_digest=_libvirt.xml_digest(domain), kept_digest=_libvirt.xml_digest(domain), note="its definition says what it has")
+
+
+def take_back(conn: Any, record: dict[str, Any]) -> None:
+    """The guest runs where it ran, with all that it had: its definition is as before, unless somebody has changed it since.
+
+    One that is off keeps the definition with all of it, or it would not come back as it was.
+    """
+    domain = _libvirt.find_domain(conn, record["instance_uuid"]) if record.get("before_keeping") else None
+    if domain is not None and _libvirt.is_active(domain) and _libvirt.xml_digest(domain) == record.get("kept_digest"):
+        _libvirt.define(conn, record["before_keeping"])
+
+
+def _define(conn: Any, domain: Any, xml: str) -> None:
+    try:
+        _defining.define(conn, xml)
+    except _libvirt.LibvirtError as exc:
+        message = f"libvirt does not take the definition of {domain.name()} with all that it has now: {exc}. Take live_differences=drop, or change it yourself."
+        raise KvmfleetError("definition_not_taken", message, missing=[]) from exc
+    left = [item.text for item in _live_differences.found(*(_domain_xml.parse(text) for text in (_libvirt.live_xml(domain), _libvirt.inactive_xml(domain))))]
+    if left:
+        raise KvmfleetError(
+            "live_differences",
+            f"live_differences=keep: libvirt does not keep all that {domain.name()} has now: {'; '.join(left)}. Take live_differences=drop, or change it "
+            "yourself.",
+            differences=left,
+        )

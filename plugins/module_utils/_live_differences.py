@@ -1,0 +1,439 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a running guest has now, and its definition does not say, or the other way round: a restart would take it away, or bring it back.
+
+One comparison of both. Libvirt writes much of what runs otherwise than it is defined (aliases, addresses, ports, paths, the CPU in full), so not the texts
+are compared but devices by what they are, and of each the values that can be changed while a guest runs: the tables below.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from . import _domain_xml, _pools
+from ._errors import KvmfleetError
+
+KEEP, DROP = "keep", "drop"
+_Key = tuple[str, ...]
+
+
+class Difference(NamedTuple):
+    """One thing that differs.
+
+    :param what: of the guest; :param now: what it is, :param defined: what its definition says, both in words.
+    :param unkeepable: why the definition cannot be given what the guest has, if so.
+    """
+
+    what: str
+    now: str
+    defined: str
+    unkeepable: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.what}: {self.now} now, {self.defined} by the definition"
+
+
+class _Value(NamedTuple):
+    """A value that can be changed while the guest runs.
+
+    :param path: of the element below the device or the domain, which `keep` takes over as a whole; :param what: before it in messages.
+    :param read: the value in a form that can be compared, or None for none; given what is around the element too.
+    """
+
+    path: str
+    what: str
+    read: Callable[[ET.Element, ET.Element | None], str | None]
+    unkeepable: str = ""
+
+
+def moved_disks(conn: Any, live: ET.Element, definition: ET.Element) -> Iterator[tuple[str, str | None, str | None]]:
+    """Target, path by the definition and path that the guest writes to, of each disk of which these differ: a restart would lose what was written."""
+    defined, used = _disk_paths(conn, definition), _disk_paths(conn, live)
+    yield from ((target, defined[target], used[target]) for target in sorted(defined.keys() & used.keys()) if defined[target] != used[target])
+
+
+def _disk_paths(conn: Any, root: ET.Element) -> dict[str, str | None]:
+    """Where the disks lie; a volume whose pool does not tell bears its name, so that it differs from a file."""
+    paths = {}
+    for disk in _domain_xml.disks(root):
+        if disk.device == "disk":
+            try:
+                paths[disk.target] = _pools.path_of(conn, disk)
+            except KvmfleetError:
+                paths[disk.target] = f"{disk.pool}/{disk.volume}"
+    return paths
+
+
+def found(live: ET.Element, definition: ET.Element) -> list[Difference]:
+    """All differences, in the order of the definition; none for a guest that is off, of which both are the same."""
+    return [difference for difference, _keep in _compared(live, definition)]
+
+
+def kept(live: ET.Element, definition: ET.Element) -> ET.Element:
+    """The definition with all that the guest has now.
+
+    :raises KvmfleetError: `live_differences` for what cannot be kept.
+    """
+    merged = copy.deepcopy(definition)
+    unkeepable = []
+    for difference, keep in _compared(live, merged):
+        if difference.unkeepable:
+            unkeepable.append(f"{difference.text} ({difference.unkeepable})")
+        else:
+            keep()
+    if len(live.findall("devices/memory")) != len(definition.findall("devices/memory")):
+        _take_over("memory", live, merged)
+    if unkeepable:
+        raise KvmfleetError(
+            "live_differences",
+            f"live_differences=keep: {'; '.join(unkeepable)}. Change the guest or its definition, or take live_differences=drop for all of it.",
+            differences=unkeepable,
+        )
+    return merged
+
+
+def require_named(name: str, differences: Iterable[Difference], answer: str | None, named: Iterable[str]) -> None:
+    """Whether the guest may be stopped, and what it has besides its definition be lost.
+
+    :param answer: what the caller said, `keep` (then nothing differs any more), `drop` or None; :param named: what the plan has named.
+    :raises KvmfleetError: `live_differences`.
+    """
+    allowed = set(named) if answer == DROP else set()
+    new = [difference for difference in differences if difference.text not in allowed]
+    if new:
+        raise KvmfleetError("live_differences", refusal(name, [difference.text for difference in new]), differences=[item.text for item in new])
+
+
+def refusal(name: str, texts: Iterable[str]) -> str:
+    """The sentence, with the ways out."""
+    return (
+        f"{name} is not what its definition says, and a restart would make it so: {'; '.join(texts)}. Either 1. make both the same (virsh attach-device, "
+        "detach-device, change-media and the like with --config or --live); or 2. repeat with live_differences=keep, and what it has now becomes part of its "
+        "definition; or 3. repeat with live_differences=drop, and it goes on as its definition says."
+    )
+
+
+def _compared(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
+    """Each difference, with what changes the definition accordingly."""
+    for value in _OF_DOMAIN:
+        yield from _of_value("", value, live, definition)
+    yield from _of_balloon(live, definition)
+    yield from _of_devices(live, definition)
+
+
+def _of_balloon(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
+    """Memory that somebody has let the guest use. All of it may mean that it has no balloon at all, and less is what a host takes by itself."""
+    now, then = (root.find("currentMemory") for root in (live, definition))
+    most = live.find("memory")
+    if now is None or then is None or most is None:
+        return
+    if _domain_xml.memory_kib(then) < _domain_xml.memory_kib(now) < _domain_xml.memory_kib(most):
+        shown = f"{_domain_xml.memory_kib(then) // 1024} MiB"
+        yield Difference("memory that it may use", f"more than {shown}", shown), lambda: _take_over("currentMemory", live, definition)
+
+
+def _of_value(owner: str, value: _Value, live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
+    now, then = (value.read(around, around.find(value.path)) for around in (live, definition))
+    if now != then:
+        what = f"{owner} {value.what}".strip()
+        yield Difference(what, now or "none", then or "none", value.unkeepable), lambda: _take_over(value.path, live, definition)
+
+
+def _take_over(path: str, live: ET.Element, definition: ET.Element) -> None:
+    parent_path, _slash, _tag = path.rpartition("/")
+    parent = definition.find(parent_path) if parent_path else definition
+    old, new = definition.find(path), live.find(path)
+    if parent is None:
+        return
+    taken = None if new is None else _as_defined(new)
+    if path == "metadata":
+        taken = _with_our_metadata(taken, live, definition)
+    place = list(parent).index(old) if old is not None else len(parent)
+    if old is not None:
+        parent.remove(old)
+    if taken is not None:
+        parent.insert(place, taken)
+
+
+def _with_our_metadata(taken: ET.Element | None, live: ET.Element, definition: ET.Element) -> ET.Element:
+    """Metadata of others as the guest has them, our own as the definition does."""
+    whole, own = ET.Element("metadata"), _domain_xml.metadata_element(definition)
+    of_guest = _domain_xml.metadata_element(live)
+    tag = None if of_guest is None else of_guest.tag
+    whole.extend(child for child in (() if taken is None else taken) if child.tag != tag)
+    whole.extend(() if own is None else [copy.deepcopy(own)])
+    return whole
+
+
+# Devices
+
+
+def _of_devices(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
+    devices = definition.find("devices")
+    if devices is None:
+        return
+    now, then = _numbered(live), _numbered(definition)
+    for key, element in then.items():
+        if key in now:
+            for value in _OF_DEVICES.get(str(element.tag), ()):
+                yield from _of_value(_described(key), value, now[key], element)
+        else:
+            why = "its file would stay behind" if element.tag == "disk" and element.get("device", "disk") == "disk" else ""
+            yield Difference(_described(key), "not there", _summary(element), why), lambda element=element: devices.remove(element)
+    for key, element in now.items():
+        if key not in then:
+            yield Difference(_described(key), _summary(element), "not there"), lambda element=element: _add(devices, element)
+
+
+def _numbered(root: ET.Element) -> dict[_Key, ET.Element]:
+    """The devices by what they are, and those that are the same by their order."""
+    numbered: dict[_Key, ET.Element] = {}
+    for element in root.findall("devices/*"):
+        if isinstance(element.tag, str) and element.tag != "emulator" and not _is_slot(element):
+            key = (element.tag, *_IDENTITIES.get(element.tag, _by_form)(element))
+            number = 1
+            while (*key, str(number)) in numbered:
+                number += 1
+            numbered[(*key, str(number))] = element
+    return numbered
+
+
+def _is_slot(element: ET.Element) -> bool:
+    """A controller that libvirt adds to a definition so that one more device can be plugged in."""
+    return element.tag == "controller" and element.get("type") == "pci"
+
+
+def _by_form(element: ET.Element) -> _Key:
+    """Two devices of the same form are alike."""
+    model = element.find("model")
+    return tuple(element.get(name) or "" for name in ("type", "bus", "model")) + ((model.get("type") or "") if model is not None else "",)
+
+
+def _by(*places: str) -> Callable[[ET.Element], _Key]:
+    """By attributes of the device (`@name`) or of an element below it (`element@name`)."""
+
+    def identity(element: ET.Element) -> _Key:
+        values = []
+        for place in places:
+            below, _at, name = place.rpartition("@")
+            found_element = element.find(below) if below else element
+            values.append("" if found_element is None else found_element.get(name) or "")
+        return tuple(values)
+
+    return identity
+
+
+def _by_source(element: ET.Element) -> _Key:
+    """A device of the host, by the name that it is given; a running guest tells the address of one that is named otherwise too."""
+    source = element.find("source")
+    if source is None:
+        return _by_form(element)
+    vendor = source.find("vendor")
+    shown = [part for part in source if part.tag in ("vendor", "product")] if vendor is not None else list(source)
+    return (element.get("type") or "", element.get("mode") or "", *(_canonical(part) for part in shown), *sorted(source.attrib.values()))
+
+
+def _by_memory(element: ET.Element) -> _Key:
+    target = element.find("target")
+    size = None if target is None else target.find("size")
+    node = None if target is None else target.findtext("node")
+    return (element.get("model") or "", str(_domain_xml.memory_kib(size)) if size is not None else "", node or "")
+
+
+def _by_character_target(element: ET.Element) -> _Key:
+    target = element.find("target")
+    attributes = {} if target is None else target.attrib
+    return (element.get("type") or "", *(attributes.get(name) or "" for name in ("type", "name", "port", "address")))
+
+
+_IDENTITIES: Mapping[str, Callable[[ET.Element], _Key]] = {
+    "disk": _by("target@dev"),
+    "interface": _by("mac@address"),
+    "controller": _by("@type", "@index"),
+    "filesystem": _by("target@dir"),
+    "shmem": _by("@name"),
+    "graphics": _by("@type"),
+    "memballoon": _by("@model"),
+    "audio": _by("@id"),
+    "tpm": _by("@model", "backend@type"),
+    "rng": _by("@model", "backend@model"),
+    "vsock": _by("@model"),
+    "hostdev": _by_source,
+    "memory": _by_memory,
+    **dict.fromkeys(("serial", "parallel", "console", "channel"), _by_character_target),
+}
+"""What makes a device the same one; others are told apart by their form alone."""
+
+
+def _described(key: _Key) -> str:
+    parts = " ".join(part for part in key[1:-1] if part)
+    return f"{key[0]} {parts}".strip() + (f" (number {key[-1]})" if key[-1] != "1" else "")
+
+
+def _summary(element: ET.Element) -> str:
+    source = element.find("source")
+    return "there" if source is None or not (name := _source(element, source)) else name
+
+
+def _source(element: ET.Element, source: ET.Element | None) -> str | None:
+    """What a device is connected to: the first that says it, since a running guest tells of a network its bridge too."""
+    if source is None:
+        return None
+    if source.get("pool"):
+        return f"{source.get('pool')}/{source.get('volume')}"
+    if source.get("protocol"):
+        return f"{source.get('protocol')}:{source.get('name')}"
+    return next((source.attrib[name] for name in ("file", "dir", "network", "bridge", "dev", "path") if source.get(name)), None)
+
+
+# Values
+
+
+def _canonical(element: ET.Element | None) -> str | None:
+    """The element as text that is the same for what means the same; what libvirt adds to each device of a running guest is left out."""
+    if element is None:
+        return None
+    attributes = "".join(f" {name}={value}" for name, value in sorted(element.attrib.items()) if not name.startswith("xmlns"))
+    below = sorted(filter(None, (_canonical(child) for child in element if isinstance(child.tag, str) and child.tag not in _RUNTIME)))
+    text = (element.text or "").strip()
+    return f"{element.tag}{attributes}{' ' + text if text else ''}{' (' + ', '.join(below) + ')' if below else ''}"
+
+
+def _whole(_around: ET.Element, element: ET.Element | None) -> str | None:
+    return _canonical(element)
+
+
+def _text(_around: ET.Element, element: ET.Element | None) -> str | None:
+    return None if element is None else (element.text or "").strip() or None
+
+
+def _attribute(name: str, default: str | None = None) -> Callable[[ET.Element, ET.Element | None], str | None]:
+    return lambda _around, element: default if element is None else element.get(name, default)
+
+
+def _tuning(_around: ET.Element, element: ET.Element | None) -> str | None:
+    """Without what is set aside of the caches of a host, which a running guest names otherwise."""
+    if element is None:
+        return None
+    below = sorted(text for child in element if child.tag not in ("cachetune", "memorytune", "energytune") and (text := _canonical(child)))
+    return ", ".join(below) or None
+
+
+def _memory_nodes(_around: ET.Element, element: ET.Element | None) -> str | None:
+    return None if element is None or element.find("memory[@placement='auto']") is not None else _canonical(element)
+
+
+def _metadata(_around: ET.Element, element: ET.Element | None) -> str | None:
+    """That of others: ours is of the definition alone."""
+    own = None if element is None else _domain_xml.metadata_element(_around)
+    below = sorted(text for child in (() if element is None else element) if child is not own and isinstance(child.tag, str) and (text := _canonical(child)))
+    return ", ".join(below) or None
+
+
+def _vcpus(_around: ET.Element, element: ET.Element | None) -> str | None:
+    if element is None:
+        return None
+    most = (element.text or "").strip()
+    return f"{element.get('current') or most} of {most}"
+
+
+def _memory(around: ET.Element, element: ET.Element | None) -> str | None:
+    """Without the devices, which are compared by themselves."""
+    if element is None:
+        return None
+    devices = sum(_domain_xml.memory_kib(size) for size in around.findall("devices/memory/target/size"))
+    return f"{(_domain_xml.memory_kib(element) - devices) // 1024} MiB"
+
+
+def _plugged_into(around: ET.Element, source: ET.Element | None) -> str | None:
+    return _source(around, source)
+
+
+def _medium(around: ET.Element, source: ET.Element | None) -> str | None:
+    """Of a drive; where a disk itself differs, a restart would lose what was written (`definition_differs`)."""
+    return None if around.get("device", "disk") == "disk" else _source(around, source)
+
+
+_OF_DOMAIN: tuple[_Value, ...] = (
+    _Value("title", "title", _text),
+    _Value("description", "description", _text),
+    _Value("metadata", "metadata", _metadata),
+    _Value("os/type", "machine", _attribute("machine"), "another machine would have other devices"),
+    *(_Value(f"os/{name}", name, _text) for name in ("kernel", "initrd", "cmdline")),
+    _Value("memory", "memory", _memory),
+    _Value("vcpu", "vCPUs", _vcpus),
+    _Value("iothreads", "I/O threads", _text),
+    _Value("cputune", "CPU tuning", _tuning),
+    _Value("memtune", "memory tuning", _whole),
+    _Value("blkiotune", "disk tuning", _whole),
+    _Value("numatune", "NUMA tuning", _memory_nodes),
+    _Value("on_reboot", "action for a reboot", _text),
+    _Value("on_crash", "action for a crash", _text),
+)
+"""What of the domain itself is compared. `on_poweroff` is not: it is for a shutdown, and an operation sets it by itself (`_late_shutdown`)."""
+
+_OF_DEVICES: Mapping[str, tuple[_Value, ...]] = {
+    "disk": (
+        _Value("source", "medium", _medium),
+        _Value("iotune", "limits", _whole),
+    ),
+    "interface": (
+        _Value("source", "is plugged into", _plugged_into),
+        _Value("link", "link", _attribute("state", "up")),
+        _Value("bandwidth", "bandwidth", _whole),
+        _Value("filterref", "filter", _whole),
+        _Value("model", "model", _attribute("type")),
+    ),
+    "memballoon": (_Value("stats", "statistics", _attribute("period")),),
+    "rng": (_Value("rate", "rate", _whole),),
+    "filesystem": (_Value("source", "directory", _plugged_into),),
+}
+"""The same of devices that both have."""
+
+
+# What libvirt writes of a running guest only
+
+_RUNTIME = ("alias", "address", "backingStore", "mirror", "privateData", "seclabel", "virtualport")
+_LIBVIRT_DEVICE = re.compile(r"(vnet|macvtap|macvlan|vif)\d+")
+_RUNTIME_ATTRIBUTES = {"source": ("index", "portid"), "target": ("state",), "console": ("tty",), "serial": ("tty",)}
+
+
+def _as_defined(element: ET.Element) -> ET.Element:
+    """An element of a running guest as a definition has it."""
+    clean = copy.deepcopy(element)
+    for part in clean.iter():
+        for child in [child for child in part if child.tag in ("alias", "backingStore", "mirror", "privateData", "seclabel")]:
+            if not (child.tag == "alias" and (child.get("name") or "").startswith("ua-")):
+                part.remove(child)
+        for name in _RUNTIME_ATTRIBUTES.get(str(part.tag), ()):
+            part.attrib.pop(name, None)
+    source = clean.find("source")
+    if clean.tag == "interface":
+        target = clean.find("target")
+        if target is not None and _LIBVIRT_DEVICE.fullmatch(target.get("dev") or ""):
+            clean.remove(target)
+        if source is not None and source.get("network"):
+            clean.set("type", "network")
+            source.attrib.pop("bridge", None)
+            source.attrib.pop("dev", None)
+    if clean.get("type") == "pty" and source is not None:
+        clean.remove(source)
+    return clean
+
+
+def _add(devices: ET.Element, element: ET.Element) -> None:
+    """After those of its kind, at the address that it has, if that is free in the definition."""
+    clean = _as_defined(element)
+    address = clean.find("address")
+    taken = {_canonical(known) for known in devices.findall("*/address")}
+    if address is not None and (_canonical(address) in taken or address.get("type") == "dimm"):
+        clean.remove(address)
+    of_kind = [index for index, known in enumerate(devices) if known.tag == clean.tag]
+    devices.insert(of_kind[-1] + 1 if of_kind else len(devices), clean)
