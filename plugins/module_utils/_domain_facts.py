@@ -211,6 +211,7 @@ def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
 
 
 def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:
+    active = facts["state"] != "shutoff"
     if not facts["persistent"]:
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
@@ -227,14 +228,14 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
         if reference["answer"] == _references.REFUSE:
             disk = next((disk for disk in facts["disks"] if disk["path"] == reference["name"]), None)
             code, target = f"unsupported_{reference['kind']}", f"Disk {disk['target']}, " if disk else ""
-            way_out = _media.way_out(facts["name"], disk, code, directories) if disk else ""
+            way_out = _media.way_out(facts["name"], disk, code, directories, active=active) if disk else ""
             yield code, f"{target}{reference['name']}: {reference['reason']} ({reference['element']}).{way_out}"
     yield from _secrets.refusals(facts["secrets"], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
     for disk in facts["disks"] + facts["boot_files"]:
         if "error" in disk:
             code, what = disk["error"]["code"], "File" if disk["device"] == _BOOT_FILE else "Disk"
-            yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories)}"
-        yield from _image_refusals(disk, facts["state"] != "shutoff")
+            yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories, active=active)}"
+        yield from _image_refusals(disk, active)
     nvram = facts["firmware"]["nvram"]
     if nvram and not _handed.may_lie(nvram, _handed.variables_below(directories)):
         yield (

@@ -11,12 +11,13 @@ are compared but devices by what they are, and of each the values that can be ch
 from __future__ import annotations
 
 import copy
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import _domain_xml, _pools
+from . import _domain_xml, _media, _pools
 from ._errors import KvmfleetError
 
 KEEP, DROP = "keep", "drop"
@@ -183,6 +184,8 @@ def _of_devices(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Diff
     for key, element in then.items():
         if key in now:
             for value in _OF_DEVICES.get(str(element.tag), ()):
+                if value.read is _medium and _is_gone(now[key]):
+                    continue  # nobody can keep it, so that the definition alone counts
                 yield from _of_value(_described(key), value, now[key], element)
         else:
             why = "its file would stay behind" if element.tag == "disk" and element.get("device", "disk") == "disk" else ""
@@ -196,7 +199,7 @@ def _numbered(root: ET.Element) -> dict[_Key, ET.Element]:
     """The devices by what they are, and those that are the same by their order."""
     numbered: dict[_Key, ET.Element] = {}
     for element in root.findall("devices/*"):
-        if isinstance(element.tag, str) and element.tag != "emulator" and not _is_slot(element):
+        if isinstance(element.tag, str) and element.tag != "emulator" and not _is_implied(element):
             key = (element.tag, *_IDENTITIES.get(element.tag, _by_form)(element))
             number = 1
             while (*key, str(number)) in numbered:
@@ -205,9 +208,9 @@ def _numbered(root: ET.Element) -> dict[_Key, ET.Element]:
     return numbered
 
 
-def _is_slot(element: ET.Element) -> bool:
-    """A controller that libvirt adds to a definition so that one more device can be plugged in."""
-    return element.tag == "controller" and element.get("type") == "pci"
+def _is_implied(element: ET.Element) -> bool:
+    """What libvirt adds to a definition by itself, a newer one also while the guest runs: slots to plug devices in, what each machine of the kind has."""
+    return any(element.tag == tag and element.get(name) == value for tag, name, value in _IMPLIED)
 
 
 def _by_form(element: ET.Element) -> _Key:
@@ -270,6 +273,9 @@ _IDENTITIES: Mapping[str, Callable[[ET.Element], _Key]] = {
     **dict.fromkeys(("serial", "parallel", "console", "channel"), _by_character_target),
 }
 """What makes a device the same one; others are told apart by their form alone."""
+
+
+_IMPLIED = (("controller", "type", "pci"), ("watchdog", "model", "itco"), ("audio", "type", "none"), ("audio", "type", "spice"), ("input", "bus", "ps2"))
 
 
 def _described(key: _Key) -> str:
@@ -357,8 +363,15 @@ def _plugged_into(around: ET.Element, source: ET.Element | None) -> str | None:
 
 
 def _medium(around: ET.Element, source: ET.Element | None) -> str | None:
-    """Of a drive; where a disk itself differs, a restart would lose what was written (`definition_differs`)."""
-    return None if around.get("device", "disk") == "disk" else _source(around, source)
+    """Of a drive, if it is there; where a disk itself differs, a restart would lose what was written (`definition_differs`)."""
+    return None if around.get("device", "disk") == "disk" or _is_gone(around) else _source(around, source)
+
+
+def _is_gone(disk: ET.Element) -> bool:
+    """Whether the file of a medium does not exist any more."""
+    source = disk.find("source")
+    path = None if source is None else source.get("file")
+    return disk.get("device") in _media.REMOVABLE and path is not None and not os.path.exists(path)
 
 
 _OF_DOMAIN: tuple[_Value, ...] = (

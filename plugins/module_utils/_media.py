@@ -27,17 +27,18 @@ def is_left_out(disk: Disk, path: str | None) -> bool:
     return disk.device in REMOVABLE and disk.startup_policy == "optional" and path is not None and not os.path.exists(path)
 
 
-def way_out(guest: str, disk: Mapping[str, Any], code: str, directories: Sequence[str]) -> str:
+def way_out(guest: str, disk: Mapping[str, Any], code: str, directories: Sequence[str], *, active: bool = False) -> str:
     """What a person can do about a file that keeps a guest from being moved, as commands; empty where that is for the message alone to say.
 
-    :param disk: facts of it; :param code: of what is wrong with its file.
+    :param disk: facts of it; :param code: of what is wrong with its file; :param active: whether the guest runs, which has a medium that is there then too.
     """
     name, target = shlex.quote(guest), shlex.quote(disk["target"])
     if disk["device"] in REMOVABLE:
-        eject = f"virsh change-media {name} {target} --eject --config"
+        where = "--live --config" if active and code != _ABSENT else "--config"
+        eject = f"virsh change-media {name} {target} --eject {where}"
         if code == _ELSEWHERE and disk["path"] and directories:
             there = os.path.join(directories[0], os.path.basename(disk["path"]))
-            move = f"mv {shlex.quote(disk['path'])} {shlex.quote(there)} && virsh change-media {name} {target} {shlex.quote(there)} --update --config"
+            move = f"mv {shlex.quote(disk['path'])} {shlex.quote(there)} && virsh change-media {name} {target} {shlex.quote(there)} --update {where}"
             return f" Take the medium out ({eject}), or move it and put it in again ({move})."
         return f" Take the medium out: {eject}"
     if code == _ABSENT and disk["device"] == "disk" and not disk["root"]:

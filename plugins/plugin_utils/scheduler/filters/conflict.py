@@ -23,6 +23,7 @@ class ConflictFilter(Filter):
         super().__init__(context)
         requirements = context.request.requirements
         self.wanted = _exclusive.wanted({"macs": requirements.macs, "exclusive": requirements.exclusive})
+        self.kinds = {thing.kind for thing in self.wanted}
 
     def applies(self) -> bool:
         instance = self.context.request.instance
@@ -45,5 +46,6 @@ class ConflictFilter(Filter):
         return self.reject(found[0].code, "; ".join(conflict.described for conflict in found), ", ".join(conflict.thing.value for conflict in same))
 
     def _held(self, host: HostState) -> _exclusive.Held:
-        told = {kind: mapping(f"{host.path}.exclusive.{kind}", held) for kind, held in (host.mapping("exclusive") or {}).items()}
-        return {**told, _exclusive.MAC: dict.fromkeys(map(str.lower, host.texts("macs") or ()), "a guest")}
+        told = host.mapping("exclusive") or {}
+        held = {kind: mapping(f"{host.path}.exclusive.{kind}", told.get(kind)) for kind in self.kinds}
+        return {**held, _exclusive.MAC: dict.fromkeys(map(str.lower, host.texts("macs") or ()), "a guest")} if _exclusive.MAC in self.kinds else held

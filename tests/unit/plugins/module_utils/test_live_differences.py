@@ -144,6 +144,17 @@ def test_what_is_changed_while_it_runs_is_named_and_kept(rich: libvirt.virDomain
     assert (live.findtext("title"), live.find("vcpu").get("current"), len(live.findall("devices/memory"))) == ("Other", "3", 2)
 
 
+def test_a_medium_that_is_gone_is_none(tmp_path: Path) -> None:
+    """Nobody can keep it: to eject it for the next start, or to name another one, is enough; nor does one that is optional come back."""
+    gone, there = tmp_path / "gone.iso", tmp_path / "there.iso"
+    there.write_bytes(b"")
+    drive = "<domain><devices><disk type='file' device='cdrom'>{}<target dev='sda' bus='sata'/></disk></devices></domain>"
+    named = {name: _domain_xml.parse(drive.format(f"<source file='{path}'/>")) for name, path in (("gone", gone), ("there", there))}
+    named["empty"] = _domain_xml.parse(drive.format(""))
+    found = {(live, then) for live in named for then in named if _live_differences.found(named[live], named[then])}
+    assert found == {("there", "empty"), ("there", "gone"), ("empty", "there")}
+
+
 def test_what_its_definition_has_and_the_guest_has_not_would_come_back(web1: libvirt.virDomain, images: Path) -> None:
     """Plugged in for the next start, or taken away only now. A disk is not left out of the definition: its file would stay behind."""
     web1.attachDeviceFlags("<interface type='user'><mac address='52:54:00:00:00:09'/></interface>", CONFIG)
@@ -180,6 +191,13 @@ def test_a_network_card_of_a_libvirt_network_is_as_it_is_defined() -> None:
     empty = _domain_xml.parse("<domain><devices/></domain>")
     (added,) = _live_differences.kept(live, empty).findall("devices/interface")
     assert (added.get("type"), added.find("source").attrib, added.find("target"), added.find("alias")) == ("network", {"network": "default"}, None, None)
+
+
+def test_what_a_newer_libvirt_adds_to_each_definition_is_no_difference() -> None:
+    """It was upgraded while the guest runs."""
+    added = "<watchdog model='itco' action='reset'/><audio id='1' type='none'/><input type='mouse' bus='ps2'/><controller type='pci' index='9' model='x'/>"
+    live, definition = (_domain_xml.parse(f"<domain><devices>{devices}</devices></domain>") for devices in ("", added))
+    assert _live_differences.found(live, definition) == []
 
 
 class TestFacts:
