@@ -53,7 +53,8 @@ _value:
   description:
     - C(instance), C(migration_uuid), C(migration_type), C(status), C(outcome) (V(moved)), C(source), C(destination), C(in_place), C(old_flavor), C(new_flavor),
       C(precopy), C(overlay_bytes), C(resumed_bytes), C(shared_disks), C(bandwidth_limit), C(transport), C(tunnel), C(copied_by), C(base_bytes), C(bases),
-      C(bases_passed_over), C(was_running), C(live_differences) (C(answer), C(found)), C(stopped_by), C(downtime_seconds), C(agent_answered), C(filesystem) and C(auto_confirm_at).
+      C(bases_passed_over), C(was_running), C(live_differences) (C(answer), C(found)), C(stopped_by), C(downtime_seconds), C(agent_answered), C(filesystem) and
+      C(auto_confirm_at).
   type: dict
 """
 

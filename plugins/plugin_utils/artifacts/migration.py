@@ -121,8 +121,14 @@ def _of_a_move(told: Mapping[str, Any]) -> list[str]:
         *([f"Copied ahead: {mib(ahead['bytes'])} in {ahead['rounds']} rounds, until {ahead['ended'] or 'the guest was stopped'}"] if ahead["rounds"] else []),
         *([f"Copied again after a break: {mib(told['resumed_bytes'])} did not have to be"] if told["resumed_bytes"] else []),
         *([f"Shared disks, which were not copied: {', '.join(told['shared_disks'])}"] if told["shared_disks"] else []),
+        *_of_differences(told.get("live_differences") or {}),
         *([f"Its filesystem: {told['filesystem']['reason']}"] if told["filesystem"]["answer"] != "not_asked" else []),
     ]
+
+
+def _of_differences(told: Mapping[str, Any]) -> list[str]:
+    becomes = {"keep": "Kept, and in its definition now", "drop": "Gone with the restart, as its definition says"}
+    return [f"{becomes[told['answer']]}: {'; '.join(told['found'])}"] if told.get("found") else []
 
 
 def sentence(told: Mapping[str, Any]) -> str:

@@ -129,3 +129,11 @@ def test_a_plan_is_told_without_the_definition_of_the_guest() -> None:
     assert "<domain" not in str(planned)
     nothing = plan.planned({"action": "none", "message": "already", "source": "kvm1", "candidates": [], "diff": {}, "record": None, "placement": None}, "web1")
     assert (nothing["instance"], nothing["destination"], nothing["hosts"]) == ("web1", None, {})
+
+
+def test_what_was_kept_or_dropped_of_a_running_guest_is_named() -> None:
+    for answer, words in (("keep", "Kept, and in its definition now: disk vdb"), ("drop", "Gone with the restart, as its definition says: disk vdb")):
+        live = {"answer": answer, "found": ["disk vdb: /x now, not there by the definition"]}
+        artifact = migration.moved({**PLAN, "live_differences": live}, "kvm2", "m-1", told())
+        assert artifact["live_differences"] == live
+        assert words in " ".join(" ".join(migration.lines(artifact)).split())
