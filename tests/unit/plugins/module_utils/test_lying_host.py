@@ -85,10 +85,11 @@ class Fleet:
 
     def plan(self) -> dict[str, Any]:
         """What is true."""
-        disks = [disk(f"{self.images}/web.qcow2", virtual_size=MIB), disk(f"{self.images}/web.iso", "sda", kind="media", format="raw", virtual_size=512)]
+        drive = disk(f"{self.images}/web.iso", "sda", kind="media", format="raw", virtual_size=512)
+        disks = [disk(f"{self.images}/instances/web/web.qcow2", virtual_size=MIB), drive]
         logs = [{"path": f"{self.images}/web.log", "append": True}]
         owner = {"uid": 0, "gid": 0, "user": "root", "group": "root", "mode": 0o755, "of_qemu": [False, False]}
-        directories = {f"{self.images}/web": owner}
+        directories = {f"{self.images}/instances": owner, f"{self.images}/instances/web": owner}
         return plan("web", GUEST, disks, nvram=f"{self.images}/web_VARS.fd", console_logs=logs, directories=directories)
 
     def requirements(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class Fleet:
         firmware = f"<loader readonly='yes' type='pflash'>{LOADER}</loader><nvram>{self.images}/web_VARS.fd</nvram>"
         devices = (
             f"<emulator>{EMULATOR}</emulator>"
-            f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{self.images}/web.qcow2'/><target dev='vda' bus='virtio'/></disk>"
+            f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{self.images}/instances/web/web.qcow2'/><target dev='vda' bus='virtio'/></disk>"
             f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{self.images}/web.iso'/><target dev='sda' bus='sata'/></disk>"
             f"<interface type='user'><mac address='52:54:00:00:00:01'/></interface>"
             f"<serial type='file'><source path='{self.images}/web.log' append='on'/></serial>"
@@ -157,13 +158,15 @@ class Fleet:
             if place.parts[0] not in own and not path.is_symlink() and path.is_file():
                 status = path.stat()
                 found[str(place)] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+            elif place.parts[0] not in own and not path.is_symlink() and path.is_dir():
+                found[str(place)] = (path.stat().st_mode, path.stat().st_uid, b"")
         return found
 
     def judge(self, record: dict[str, Any] | None) -> None:
         """What a lie must not have done; then it is taken back."""
         written = {place: value for place, value in self.outside_now().items() if not place.startswith("images/")}
         assert written == {place: value for place, value in self.before.items() if not place.startswith("images/")}
-        planned = {"vda": f"{self.images}/web.qcow2", "sda": f"{self.images}/web.iso"}
+        planned = {"vda": f"{self.images}/instances/web/web.qcow2", "sda": f"{self.images}/web.iso"}
         domains = {domain.name(): domain for domain in self.conn.listAllDomains()}
         assert domains.pop("other").XMLDesc(0) == self.other
         for name, domain in domains.items():
