@@ -142,7 +142,7 @@ def plan_migration(
     record["live_differences"] = live
     requirements = {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen}
     _require_possible(host, record, requirements)
-    zone = fleet.hosts[candidates[0]].get("availability_zone") or (scheduler or {}).get("default_availability_zone", Options.default_availability_zone)
+    zone = fleet.hosts[candidates[0]].get("availability_zone") or Options.build(scheduler).default_availability_zone
     what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
     return {
         "action": "in_place" if in_place else "move",

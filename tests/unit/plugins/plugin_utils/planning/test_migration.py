@@ -249,6 +249,16 @@ def told(guest):
     }
 
 
+@pytest.mark.parametrize("scheduler", [None, {"default_availability_zone": "cloud"}])
+def test_hosts_without_a_zone_are_in_the_one_of_all_that_have_none(scheduler):
+    """Most inventories give none."""
+    hosts = fleet()
+    for facts in hosts:
+        del facts["availability_zone"]
+    found = planned(hosts=hosts, scheduler=scheduler, allow_resize_to_same_host=False)
+    assert f"zone {(scheduler or {}).get('default_availability_zone', 'nova')}" in found["message"]
+
+
 class TestWhatAHostTellsOfItsGuest:
     """A host may lie, be of another release, or have a broken disk: whatever it tells is an answer or a refusal that names it, never an exception."""
 
