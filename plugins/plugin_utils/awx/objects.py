@@ -76,7 +76,7 @@ def everything(site: Site, described: Mapping[str, Any], playbooks: Mapping[str,
         for name in getattr(site, option.removeprefix("awx_")):
             if name not in known:
                 raise ValidationError.not_one_of(f"{option}.{name}", name, list(known))
-    problems = rules.broken(objects, [f"{playbook}.yml" for playbook in playbooks])
+    problems = rules.broken(objects, [f"{playbook}.yml" for playbook in (*playbooks, *described["of_the_project"])])
     if problems:
         raise RefusedByAwx("\n".join(problems))
     return objects

@@ -32,6 +32,7 @@ WITHOUT_A_TEMPLATE = {
     "awx_setup": "It makes the templates, with credentials that no job of AWX has.",
     "begin": "It is the beginning of the others, and does nothing.",
 }
+FILES = [f"{name}.yml" for name in (*PLAYBOOKS, *DESCRIBED["of_the_project"])]
 TEAMS = {"requesters": "r", "approvers": "a", "operators": "o"}
 
 
@@ -49,14 +50,15 @@ def survey(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_each_playbook_has_a_template() -> None:
-    templates = {template["playbook"] for template in DESCRIBED["templates"].values()}
+    templates = {template["playbook"] for template in DESCRIBED["templates"].values()} - set(DESCRIBED["of_the_project"])
     assert templates == set(PLAYBOOKS) - set(WITHOUT_A_TEMPLATE)
 
 
 def test_the_project_of_the_example_has_each_playbook() -> None:
     files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (EXAMPLE / "project").glob("*.yml") if path.stem != "inventory"}
-    assert set(files) == set(PLAYBOOKS) - set(WITHOUT_A_TEMPLATE)
-    for name, (play,) in files.items():
+    assert set(files) == (set(PLAYBOOKS) - set(WITHOUT_A_TEMPLATE)) | set(DESCRIBED["of_the_project"])
+    for name in set(files) - set(DESCRIBED["of_the_project"]):
+        (play,) = files[name]
         assert play["ansible.builtin.import_playbook"] == f"kvmfleet.compute.{name}"
 
 
@@ -81,7 +83,7 @@ def test_each_survey_asks_for_what_its_playbook_reads() -> None:
 
 
 def test_each_word_that_a_template_leaves_out_is_one_that_its_playbook_reads() -> None:
-    for name, template in DESCRIBED["templates"].items():
+    for name, template in ((name, template) for name, template in DESCRIBED["templates"].items() if template["playbook"] in PLAYBOOKS):
         assert set(template.get("without", ())) | set(template.get("only", ())) <= set(re.findall(r"'(\w+)'", PLAYBOOKS[template["playbook"]])), name
     assert set(DESCRIBED["never_asked"]) <= set(WORDS)
 
@@ -214,7 +216,7 @@ def test_no_template_is_sliced() -> None:
     everything = made()
     assert {template["job_slice_count"] for template in everything["job_templates"]} == {1}
     everything["job_templates"][0]["job_slice_count"] = 2
-    assert "job_slice_count must be 1" in rules.broken(everything, [f"{name}.yml" for name in PLAYBOOKS])[0]
+    assert "job_slice_count must be 1" in rules.broken(everything, FILES)[0]
 
 
 def test_a_template_whose_playbook_is_missing_is_refused() -> None:
@@ -244,15 +246,13 @@ def test_a_template_whose_playbook_is_missing_is_refused() -> None:
 def test_a_question_that_awx_trips_over_is_refused(question: dict[str, Any], problem: str) -> None:
     everything = made()
     everything["job_templates"][1]["survey_spec"]["spec"] = [{"variable": "instance", **question}]
-    assert f"job template {everything['job_templates'][1]['name']}: question instance: {problem}" in "\n".join(
-        rules.broken(everything, [f"{name}.yml" for name in PLAYBOOKS])
-    )
+    assert f"job template {everything['job_templates'][1]['name']}: question instance: {problem}" in "\n".join(rules.broken(everything, FILES))
 
 
 def test_two_questions_for_one_variable_are_refused() -> None:
     everything = made()
     everything["job_templates"][1]["survey_spec"]["spec"] *= 2
-    assert "two questions ask for instance" in rules.broken(everything, [f"{name}.yml" for name in PLAYBOOKS])[0]
+    assert "two questions ask for instance" in rules.broken(everything, FILES)[0]
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,7 @@ def test_a_move_that_fails_or_is_cancelled_is_recovered_and_a_denied_one_reverte
     for workflow in DESCRIBED["workflows"]:
         assert links[f"fleet {workflow}", "plan"]["success_nodes"] == ["move"]
         assert (links[f"fleet {workflow}", "move"]["success_nodes"], links[f"fleet {workflow}", "move"]["failure_nodes"]) == (["keep"], ["recover"])
+        assert links[f"fleet {workflow}", "recover"]["always_nodes"] == ["failed"]  # else AWX would call it successful: its failure was dealt with
         assert (links[f"fleet {workflow}", "keep"]["success_nodes"], links[f"fleet {workflow}", "keep"]["failure_nodes"]) == (["confirm"], ["revert"])
 
 
