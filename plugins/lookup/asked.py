@@ -26,7 +26,7 @@ options:
   result:
     description:
       - Whether C(kvmfleet_migration), the result of the job before, tells what was not given.
-      - A result about another instance than the one that the caller names tells nothing.
+      - A result about another instance than the one that the caller names tells nothing. It knows no UUID, so whoever gives one means its instance.
     type: bool
     default: false
 """
@@ -51,7 +51,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import kinds, read
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import NOTHING, WORDS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
@@ -88,9 +88,12 @@ class LookupModule(LookupBase):
     def _of_the_job_before(self, word: str, variables: dict[str, Any]) -> Any:
         """What its result says, unless that is about another instance than the caller names."""
         result = self._templar.template(variables["kvmfleet_migration"]) if "kvmfleet_migration" in variables else None
-        if not isinstance(result, dict) or (word != "instance" and self.asked("instance", variables) not in (NOTHING, result.get("instance"))):
+        if not isinstance(result, dict):
             return None
-        return result.get(word)
+        named = NOTHING if word == "instance" else self.asked("instance", variables)
+        # A result has the name of the guest. Whoever gave its UUID, as a workflow may to each of its nodes, means it too; if not, nothing is done, for
+        # the operation is not one of that guest.
+        return result.get(word) if named in (NOTHING, result.get("instance")) or kinds.is_uuid(named) else None
 
     def is_the_callers(self, name: str, variables: dict[str, Any]) -> bool:
         """Whether the variable, where there is one, comes from the caller and not from the inventory or from gathered facts."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx import messages, rules
@@ -86,8 +86,9 @@ def _template(
     site: Site, name: str, template: Mapping[str, Any], described: Mapping[str, Any], playbooks: Mapping[str, Sequence[Any]], specs: Mapping[str, Any]
 ) -> dict[str, Any]:
     unasked = {*described["never_asked"], *template.get("without", ())}
+    told = template.get("told", {})
     words = [
-        one
+        replace(one, option={**one.option, "description": told[one.word]}) if one.word in told else one
         for one in asked(playbooks.get(template["playbook"], ()), specs, template.get("role", ""))
         if one.word not in unasked and one.word in template.get("only", (one.word,))
     ]

@@ -16,6 +16,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 
 _ASKED = re.compile(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'(, result=true)?\)")
 
+_PARTS = ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always")
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -45,7 +47,7 @@ def asked(playbook: Sequence[Any], specs: Mapping[str, Any], role: str = "") -> 
     for task in _tasks(playbook):
         included = task.get("ansible.builtin.include_role", {})
         handed_to = str(included.get("name", "")).rpartition(".")[2]
-        for variable, value in task.get("vars", {}).items():
+        for variable, value in _values(task):
             for word, from_result in _ASKED.findall(str(value)):
                 one = Asked(word, handed_to, _option(specs, handed_to, included.get("tasks_from", "main"), variable, word), bool(from_result))
                 if role in ("", handed_to) and (word not in found or one.required):
@@ -53,10 +55,16 @@ def asked(playbook: Sequence[Any], specs: Mapping[str, Any], role: str = "") -> 
     return [found[word] for word in WORDS if word in found]
 
 
+def _values(task: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a task hands on, each with the name of the variable, and what its module is given. A condition hands nothing on."""
+    yield from task.get("vars", {}).items()
+    yield "", [value for key, value in task.items() if "." in key]
+
+
 def _tasks(plays: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
     """All tasks, those of blocks too."""
     for play in plays:
-        for part in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+        for part in _PARTS:
             if part in play:
                 yield from _tasks(play[part])
         if "hosts" not in play:

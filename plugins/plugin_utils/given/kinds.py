@@ -127,11 +127,16 @@ def ports(field: str, value: Any) -> str:
     return f"{first}-{last}"
 
 
+def is_uuid(value: object) -> bool:
+    """Whether it has the form of a UUID."""
+    return isinstance(value, str) and bool(_UUID.fullmatch(value.strip().lower()))
+
+
 def uuid(field: str, value: Any) -> str:
     """A UUID."""
-    if not isinstance(value, str) or not _UUID.fullmatch(value.strip().lower()):
+    if not is_uuid(value):
         raise ValidationError(field, value, "a UUID such as ff73d022-5e02-5ca0-b689-04fd7031faf5")
-    return value.strip().lower()
+    return str(value).strip().lower()
 
 
 def url(field: str, value: Any) -> str:

@@ -68,6 +68,20 @@ def test_a_survey_that_nobody_answered_asks_for_nothing(inventory: Path) -> None
     assert "No host defines the instance 'web1'" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("named", "operation"),
+    [("", "of-the-move"), ("web1", "of-the-move"), ("8C7d1f0e-5e02-4ca0-b689-04fd7031faf5", "of-the-move"), ("web2", "")],
+)
+def test_a_workflow_whose_guest_is_named_by_its_uuid_settles_no_operation_but_its_own(tmp_path: Path, named: str, operation: str) -> None:
+    """The result of the move has the guest's name, and the variables of the workflow, with the UUID, reach confirm and revert too."""
+    uuids = {"of-the-move": "ff73d022-5e02-5ca0-b689-04fd7031faf5", "": ""}
+    asks = {"ansible.builtin.debug": {"msg": "<{{ lookup('kvmfleet.compute.asked', 'migration_uuid', result=true) }}>"}}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [asks]}]))
+    result = {"instance": "web1", "migration_uuid": uuids["of-the-move"]}
+    done = play(tmp_path, "-i", "localhost,", "play.yml", instance=named, migration_uuid="", kvmfleet_migration=result)
+    assert f"<{uuids[operation]}>" in done.stdout, done.stdout
+
+
 def test_all_that_is_wrong_is_said_at_once_and_before_anybody_is_asked(inventory: Path) -> None:
     wrong = {"instance": "web1", "allow_downsize": "perhaps", "older_than": "soon", "zone": "north", "kvmfleet_zone_wanted": "south"}
     done = play(inventory.parent, "-i", str(inventory), "kvmfleet.compute.resize", **wrong)
