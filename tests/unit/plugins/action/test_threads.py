@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Nothing but the main thread of a worker may come to the terminal: see `_told` of the action plugin destination_copy, and tests/compat/progress.py."""
+"""Nothing but the main thread of a worker may come to the terminal: see `_told` of the action plugin migration, and tests/compat/progress.py."""
 
 from __future__ import annotations
 
