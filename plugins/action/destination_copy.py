@@ -27,10 +27,11 @@ class ActionModule(migration.ActionModule):
         """What is copied, where that is not the guest's disks."""
         return ""
 
-    def _sign(self, directory: str) -> str:
-        """Without it, a copy that nobody wants any more would go on if the controller vanished without a word (see the module utility `_desertion`)."""
-        path = shlex.quote(os.path.join(directory, "asked"))
-        return f"[ ! -d {shlex.quote(directory)} ] || printf %s {shlex.quote(str(self._task.args.get('owner')))} >{path}; "
+    def _command(self, state: str, copies: str) -> str:
+        """With a sign of life beside the document, without which a copy would go on whose controller vanished (see the module utility `_desertion`)."""
+        directory = os.path.dirname(copies)
+        sign = f"printf %s {shlex.quote(str(self._task.args.get('owner')))} >{shlex.quote(os.path.join(directory, 'asked'))}"
+        return f"[ ! -d {shlex.quote(directory)} ] || {{ {sign}; cat {shlex.quote(copies)} 2>/dev/null; }}"
 
     def _line(self, progress: dict[str, Any] | None, seconds: float) -> str | None:
         return f"{self._what()}{copy_progress(progress)}" if progress else None

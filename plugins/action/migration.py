@@ -61,9 +61,13 @@ class ActionModule(ActionBase):
         """Whether the module may have to wait for another run."""
         return self._task.args.get("state") in _WAITING
 
-    def _sign(self, _directory: str) -> str:
-        """What leaves a sign of life beside the document of a copy: whoever only waits leaves none."""
-        return ""
+    def _command(self, state: str, copies: str) -> str:
+        """What says how far it is: the document of a copy that runs, null for none, and nothing where nobody is waited for, though the host may be slow.
+
+        :param state: the state directory; :param copies: the document.
+        """
+        waits = shlex.quote(os.path.join(state, "wanted", f"{self._task.args.get('migration_uuid')}.json"))
+        return f"[ ! -e {waits} ] || cat {shlex.quote(copies)} 2>/dev/null || echo null"
 
     def _line(self, progress: dict[str, Any] | None, seconds: float) -> str | None:
         """What to say after so many seconds, with the document of the copy that runs on the host, if one does."""
@@ -105,17 +109,15 @@ class ActionModule(ActionBase):
         return other
 
     def _tell(self, ended: int, interval: float) -> None:
-        arguments = self._task.args
-        directory = os.path.join(str(arguments.get("state_path", _STATE_PATH)), "exports", f"{arguments.get('migration_uuid')}.peer")
-        command = f"{self._sign(directory)}cat {shlex.quote(os.path.join(directory, 'progress.json'))}"
+        state = str(self._task.args.get("state_path", _STATE_PATH))
+        command = self._command(state, os.path.join(state, "exports", f"{self._task.args.get('migration_uuid')}.peer", "progress.json"))
         began = time.monotonic()
         while not select.select([ended], [], [], interval)[0]:
             try:
-                answer = self._low_level_execute_command(command)
-                progress = json.loads(answer["stdout"]) if answer["rc"] == 0 else None
+                said = self._low_level_execute_command(command)["stdout"].strip()
+                line = self._line(json.loads(said), time.monotonic() - began) if said else None
             except (AnsibleError, ValueError, RecursionError):
                 continue  # the module's own connection says what is wrong with the host
-            line = self._line(progress, time.monotonic() - began)
             if line:
                 _say(f"{self._task.delegate_to or 'destination'}: {line}")
 

@@ -171,37 +171,41 @@ class Journal:
         then: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any]:
         """The record, which is handed to `then`, under the lock, if another run has it and neither its lock nor its lease any more, or none is needed."""
-        with _desertion.wanted(self.state, uuid, timeout):
-            return self._await(uuid, owner, timeout, unleased, then)
-
-    def _await(
-        self,
-        uuid: str,
-        owner: str,
-        timeout: float,
-        unleased: Callable[[dict[str, Any]], bool],
-        then: Callable[[dict[str, Any]], dict[str, Any]],
-    ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         seen: dict[float, float] = {}
-        while True:
+
+        def look(patience: float) -> dict[str, Any] | None:
             # The lock is held for a look, not for the wait: the run that owns the operation needs it to go on.
-            with self.state.lock(f"migration-{uuid}", timeout=timeout):
+            with self.state.lock(f"migration-{uuid}", timeout=patience):
                 record = self.get(uuid)
                 if record["owner"] == owner or record["status"] in CLOSED:
                     return record
                 since = seen.setdefault(record["lease_until"], time.monotonic())
                 unrenewed = time.monotonic() - since >= record["lease_until"] - record["updated_at"]
-                if unleased(record) or unrenewed or record["lease_until"] <= time.time():
-                    return then(record)
-            if time.monotonic() >= deadline:
-                raise KvmfleetError(
-                    "operation_alive",
-                    f"Migration {uuid} of {record['instance_name']} is being worked on by another run (step {record['step']}); its lease was still "
-                    f"renewed within the {timeout:g} s waited. Let it finish.",
-                    migration_uuid=uuid,
-                )
-            time.sleep(min(1.0, max(0.05, min(record["lease_until"] - time.time(), deadline - time.monotonic()))))
+                return then(record) if unleased(record) or unrenewed or record["lease_until"] <= time.time() else None
+
+        try:
+            found = look(0)
+        except KvmfleetError as exc:
+            if exc.code != "locked":
+                raise
+            found = None
+        if found is not None:
+            return found
+        with _desertion.wanted(self.state, uuid, timeout):
+            while True:
+                found = look(timeout)
+                if found is not None:
+                    return found
+                record = self.get(uuid)
+                if time.monotonic() >= deadline:
+                    raise KvmfleetError(
+                        "operation_alive",
+                        f"Migration {uuid} of {record['instance_name']} is being worked on by another run (step {record['step']}); its lease was still "
+                        f"renewed within the {timeout:g} s waited. Let it finish.",
+                        migration_uuid=uuid,
+                    )
+                time.sleep(min(1.0, max(0.05, min(record["lease_until"] - time.time(), deadline - time.monotonic()))))
 
     def give_up(self, record: dict[str, Any], lost_host: str) -> dict[str, Any]:
         """Note, before anything else is done, that the operation is brought to an end without its other host, and who says so."""

@@ -24,21 +24,39 @@ def task(**arguments):
     return SimpleNamespace(_task=SimpleNamespace(args=arguments))
 
 
+def said(command: str) -> str:
+    return subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True).stdout.strip()
+
+
 @pytest.mark.parametrize("plugin", [destination_copy, base_image])
 def test_whoever_asks_for_a_copy_leaves_a_sign_that_the_module_knows(tmp_path: Path, plugin) -> None:
     state = StateDir(str(tmp_path / "state dir"))
     directory = Path(peer_directory(state, "m-1"))
-    command = plugin.ActionModule._sign(task(owner="run 1"), str(directory)) + "echo asked"
-    assert subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True).stdout == "asked\n"
+    command = plugin.ActionModule._command(task(owner="run 1"), state.path, str(directory / "progress.json"))
+    assert said(command) == ""
     assert not directory.exists()  # the copy is over: nothing is left behind
     directory.mkdir(parents=True)
-    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    (directory / "progress.json").write_text("{}")
+    assert said(command) == "{}"
     assert (directory / _desertion.ASKED).read_text() == "run 1"
 
 
-def test_whoever_waits_leaves_no_sign_and_says_for_whom_and_how_long() -> None:
+def test_whoever_waits_leaves_no_sign_and_says_so_only_while_he_waits(tmp_path: Path) -> None:
+    state = StateDir(str(tmp_path / "state dir"))
+    directory = Path(peer_directory(state, "m-1"))
+    directory.mkdir(parents=True)
+    command = migration.ActionModule._command(task(migration_uuid="m-1"), state.path, str(directory / "progress.json"))
+    assert said(command) == ""
+    with _desertion.wanted(state, "m-1", 60):
+        assert said(command) == "null"
+        (directory / "progress.json").write_text("{}")
+        assert said(command) == "{}"
+    assert said(command) == ""
+    assert not (directory / _desertion.ASKED).exists()
+
+
+def test_whoever_waits_says_for_whom_and_how_long() -> None:
     waits = task(state="taken_over", wait=600)
-    assert migration.ActionModule._sign(waits, "/x") == ""
     assert migration.ActionModule._takes_long(waits)
     assert not migration.ActionModule._takes_long(task(state="present"))
     assert migration.ActionModule._line(waits, PROGRESS, 20.2) == (
