@@ -28,6 +28,9 @@ attributes:
     support: none
   idempotent:
     support: full
+  platform:
+    support: full
+    platforms: posix
 seealso:
   - plugin: kvmfleet.compute.in_whole_run
     plugin_type: filter

@@ -39,7 +39,8 @@ WAYS = {
     "slice": ([], HALF, NARROWED),
 }
 WHOLE = {"a limit to all": ["--limit", "compute:localhost"], "tags of nothing": ["--skip-tags", "nothing"]}
-DONE = re.compile(r"^TASK \[(?:kvmfleet\.compute\.\w+ : )?(?!Failed|Refuse|Look whether this run|End with an error)(.*?)\]", re.MULTILINE)
+# Every task but those that look and those that end.
+DONE = re.compile(r"^TASK \[(?!(?:kvmfleet\.compute\.\w+ : )?(?:Failed|Refuse|Look whether this run|End with an error))(.*?)\]", re.MULTILINE)
 
 
 def play(directory: Path, playbook: str, options: list[str], inventory: dict[str, object]) -> tuple[int, str]:
