@@ -17,7 +17,9 @@ import traceback
 from pathlib import Path
 
 COLLECTIONS = Path(__file__).absolute().parents[5]
-PLAYBOOKS = sorted(path.stem for path in (Path(__file__).absolute().parents[2] / "playbooks").glob("*.yml"))
+# But for the beginning of the others, which does nothing.
+PLAYBOOKS = sorted(path.stem for path in (Path(__file__).absolute().parents[2] / "playbooks").glob("*.yml") if path.stem != "begin")
+WITHOUT_FLEET = {"awx_setup"}  # no slice of the fleet matters to it
 # No interpreter, so that a task that reached a host would fail quickly.
 HOSTS = dict.fromkeys(("kvm1", "kvm2"), {"ansible_connection": "local", "ansible_python_interpreter": "/nowhere/python"})
 FLEET = {"compute": {"hosts": HOSTS, "vars": {"kvmfleet_become": False}}, "others": {"hosts": {"web": {"ansible_connection": "local"}}}}
@@ -87,6 +89,8 @@ def main() -> int:
         directory = Path(name)
         for playbook in PLAYBOOKS:
             for way, (options, inventory, expected) in WAYS.items():
+                if inventory is HALF and playbook in WITHOUT_FLEET:
+                    continue
                 tried += 1
                 if fault := wrong(playbook, options, inventory, expected, directory):
                     faults.append(f"{playbook}, {way}: {fault}")
