@@ -43,8 +43,15 @@ def take_back(conn: Any, record: dict[str, Any]) -> None:
     One that is off keeps the definition with all of it, or it would not come back as it was.
     """
     domain = _libvirt.find_domain(conn, record["instance_uuid"]) if record.get("before_keeping") else None
-    if domain is not None and _libvirt.is_active(domain) and _libvirt.xml_digest(domain) == record.get("kept_digest"):
+    if domain is not None and _libvirt.is_active(domain) and _is_ours(domain, record):
         _libvirt.define(conn, record["before_keeping"])
+
+
+def _is_ours(domain: Any, record: dict[str, Any]) -> bool:
+    """Whether the definition is the one that `keep` has made. A module that died before it could note that has left one that says all that runs."""
+    if record.get("kept_digest"):
+        return bool(_libvirt.xml_digest(domain) == record["kept_digest"])
+    return not _live_differences.found(_domain_xml.parse(_libvirt.live_xml(domain)), _domain_xml.parse(_libvirt.inactive_xml(domain)))
 
 
 def _define(conn: Any, domain: Any, xml: str) -> None:

@@ -291,6 +291,15 @@ class TestKeep:
         web1 = _libvirt.find_domain(qemu, "web1")
         assert (web1.isActive(), differences(web1), _libvirt.inactive_xml(web1)) == (True, named, before)
 
+    def test_one_whose_module_died_right_after_it_was_defined_is_as_before(
+        self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
+    ) -> None:
+        before = _libvirt.inactive_xml(web1)
+        record = _keeping.keep(qemu, journal, begun, web1)
+        record = journal.update(record, kept_digest=None, xml_digest=begun["xml_digest"])
+        _sealing.restore(qemu, journal, record, status="error")
+        assert (_libvirt.inactive_xml(web1), web1.isActive()) == (before, True)
+
     def test_what_somebody_has_changed_since_is_left_alone(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
