@@ -10,7 +10,9 @@ import itertools
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
@@ -323,3 +325,17 @@ def test_nobody_waits_for_a_run_that_was_seen_to_go_or_whose_lease_is_over():
     over = {"lease_until": NOW - 1}
     assert told({**source, **over}, {**destination, **over, "abandoned": False}) == (None, None)
     assert told(at_work("source", "finished", "finished"), at_work("destination", "finished", "finished")) == (None, None)
+
+
+def test_an_open_operation_with_a_host_that_the_inventory_lacks_is_noticed_before_anything_is_placed():
+    """The inventory may be a part of the fleet, such as a slice of a job."""
+    seen, other = host("kvm1", S["finished"]), host("kvm3")
+    with pytest.raises(Refusal) as caught:
+        Fleet([seen, other]).require_parties()
+    assert (caught.value.code, caught.value.details) == ("hosts_missing", {"hosts": ["kvm2"]})
+    assert "kvm2 (migration m-1 of web1 on kvm1)" in caught.value.message
+    assert locate_instance([seen, other], {"instance": "another"})["error"]["code"] == "hosts_missing"
+    Fleet([seen, host("kvm2", D["finished"]), other]).require_parties()
+    Fleet([host("kvm1", S["begun"]), other]).require_parties()
+    (decision,) = decide([seen, other], "recover")
+    assert (decision["action"], "not in this inventory" in decision["reason"]) == ("wait", True)
