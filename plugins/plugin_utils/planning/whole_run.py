@@ -61,7 +61,7 @@ def require_whole(asked: Asked) -> None:
     if left_out:
         raise Refusal(
             "narrowed_run",
-            f"The limit {asked.limit!r} of this run leaves out {_some(left_out)}. Nothing was done. Run it without a limit: a host is chosen by target_host, "
+            f"The limit {asked.limit!r} of this run leaves out {_some(left_out)}. Nothing was done. Run it without --limit: a host is chosen by target_host, "
             "hosts are narrowed by zone and ignore_hosts.",
             limit=asked.limit,
             left_out=left_out,
