@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import described
 import loopback
 import pytest
 
@@ -93,6 +94,10 @@ def test_an_organization_without_a_galaxy_credential_is_refused_before_anything_
 
 def test_everything_is_made_as_it_is_written_down(controller: Controller) -> None:
     controller.setup()
+    surveys = {write["POST"].split("/")[1]: write for write in controller.written if write.get("POST", "").endswith("/survey_spec")}
+    assert {name: write["data"] for name, write in surveys.items()} == described.surveys()
+    for write in surveys.values():
+        write["data"] = "as described.surveys has it"
     written = json.dumps(controller.written, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("KVMFLEET_WRITE_GOLDEN"):
         GOLDEN.write_text(written, encoding="utf-8")

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import described
 import loopback
 import pytest
 import yaml
@@ -69,7 +70,7 @@ class Listening:
 
 @pytest.fixture(scope="module")
 def awx() -> loopback.Awx:
-    """An AWX with the templates and surveys that awx_setup makes, as the golden file has them."""
+    """An AWX with the templates and surveys that awx_setup makes, as the golden file and the playbooks have them."""
     awx = loopback.Awx(ROOT / "examples/awx/project")
     organization = awx.seed("organizations", name="Virtualization")
     project = awx.seed("projects", name="kvmfleet", organization=organization)
@@ -78,8 +79,9 @@ def awx() -> loopback.Awx:
         kind, _, name = write.get("POST", "").partition("/")
         if kind == "job_templates" and not name:
             awx.seed(kind, **{**write["data"], "project": project, "inventory": inventory, "execution_environment": None})
-        elif kind == "job_templates" and name.endswith("/survey_spec"):
-            awx.seed_survey(name.removesuffix("/survey_spec"), write["data"])
+    for name, survey in described.surveys().items():
+        if name in awx.names("job_templates"):
+            awx.seed_survey(name, survey)
     return awx
 
 
