@@ -6,16 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from lab import fleet as machines
-from lab.fleet import existing_lab
-from support.faults import Subject, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Host, Lab
@@ -65,16 +61,6 @@ def a_key_for_each_host(team: Team) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def a_controller_that_is_the_first_host(team: Team) -> Iterator[None]:
-    """A local connection runs everything in the namespaces of that host."""
-    inside = machines.host_named(existing_lab(), "kvm1").entering(["/bin/sh"])
-    there = team.directory / "there"
-    there.write_text(f'#!/bin/sh\nexec {shlex.join(inside)} "$@"\n')
-    there.chmod(0o755)
-    yield
-
-
-@contextlib.contextmanager
 def an_account_whose_sudo_asks(host: Host) -> Iterator[None]:
     """A user `deploy` that the lab's key opens, and that has to give a password to become root."""
     host.sh(
@@ -108,7 +94,6 @@ SLOW = [
     Case("plugin", "kvm-ber-1", "kvm-ber-2"),
     Case("awx", "hypervisor-11", "hypervisor-12"),
     Case("jump", "inner1", "inner2", tunnel=True),
-    Case("local", "alpha", "beta", setting=a_controller_that_is_the_first_host),
     Case("two-users", "east", "west", setting=lambda team: an_account_whose_sudo_asks(team.lab["kvm2"]), secret=PASSWORD),
     Case("other-roles", "blade-3", "blade-4"),
     Case("nested", "par-kvm-a", "par-kvm-b"),
@@ -141,22 +126,6 @@ def test_an_inventory_as_teams_write_it_passes_plan_resize_and_confirm(
     with capsys.disabled():
         way = "through ssh" if resize.migration["tunnel"] else "straight"
         print(f"\n{case.name}: {case.source} -> {case.destination}, {resize.migration['overlay_bytes'] / 2**20:.1f} MiB {way}")
-
-
-@pytest.mark.slow
-def test_a_hypervisor_that_is_known_as_localhost_is_refused_before_its_guest_stops(lab: Lab, guests: Guests, tmp_path: Path) -> None:
-    """It means another machine at the other host, and ssh does not lead there either."""
-    guest = guests.create("web", "kvm1")
-    subject = Subject(lab, guest, guest.write())
-    boot_id = subject.boot_id
-    team = Team(lab, tmp_path, "local")
-    hosts = team.inventory() / "hosts.yml"
-    address = team.hosts["kvm1"]["ansible_host"]
-    hosts.write_text(hosts.read_text().replace(f'kvmfleet_migration_address: "{address}"', "ansible_host: 127.0.0.1"))
-    with a_controller_that_is_the_first_host(team):
-        run = team.resize("web", "medium")
-        one_paragraph(run, "127.0.0.1 means this host itself", "alpha has local", "kvmfleet_migration_address", "as before")
-    subject.is_untouched(boot_id)
 
 
 @pytest.mark.slow
