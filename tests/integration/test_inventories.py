@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from lab import fleet as machines
+from lab.fleet import existing_lab
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Host, Lab
@@ -61,6 +64,16 @@ def a_key_for_each_host(team: Team) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def a_controller_that_is_the_first_host(team: Team) -> Iterator[None]:
+    """A local connection runs everything in the namespaces of that host."""
+    inside = machines.host_named(existing_lab(), "kvm1").entering(["/bin/sh"])
+    there = team.directory / "there"
+    there.write_text(f'#!/bin/sh\nexec {shlex.join(inside)} "$@"\n')
+    there.chmod(0o755)
+    yield
+
+
+@contextlib.contextmanager
 def an_account_whose_sudo_asks(host: Host) -> Iterator[None]:
     """A user `deploy` that the lab's key opens, and that has to give a password to become root."""
     host.sh(
@@ -94,6 +107,7 @@ SLOW = [
     Case("plugin", "kvm-ber-1", "kvm-ber-2"),
     Case("awx", "hypervisor-11", "hypervisor-12"),
     Case("jump", "inner1", "inner2", tunnel=True),
+    Case("local", "alpha", "beta", setting=a_controller_that_is_the_first_host),
     Case("two-users", "east", "west", setting=lambda team: an_account_whose_sudo_asks(team.lab["kvm2"]), secret=PASSWORD),
     Case("other-roles", "blade-3", "blade-4"),
     Case("nested", "par-kvm-a", "par-kvm-b"),
