@@ -46,12 +46,15 @@ class _Value(NamedTuple):
 
     :param path: of the element below the device or the domain, which `keep` takes over as a whole; :param what: before it in messages.
     :param read: the value in a form that can be compared, or None for none; given what is around the element too.
+    :param counts: whether it is compared, given what is around it in the running guest and in the definition.
+    :param unkeepable: given the same, why `keep` cannot take it over, if so.
     """
 
     path: str
     what: str
     read: Callable[[ET.Element, ET.Element | None], str | None]
-    unkeepable: str = ""
+    counts: Callable[[ET.Element, ET.Element], bool] = lambda _live, _definition: True
+    unkeepable: Callable[[ET.Element, ET.Element], str] = lambda _live, _definition: ""
 
 
 def moved_disks(conn: Any, live: ET.Element, definition: ET.Element) -> Iterator[tuple[str, str | None, str | None]]:
@@ -125,35 +128,52 @@ def _compared(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Differ
     """Each difference, with what changes the definition accordingly."""
     for value in _OF_DOMAIN:
         yield from _of_value("", value, live, definition)
-    yield from _of_balloon(live, definition)
+    yield from _of_memory(live, definition)
     yield from _of_devices(live, definition)
 
 
-def _of_balloon(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
-    """Memory that somebody has let the guest use. All of it may mean that it has no balloon at all, and less is what a host takes by itself."""
-    now, then = (root.find("currentMemory") for root in (live, definition))
-    most = live.find("memory")
-    if now is None or then is None or most is None:
-        return
-    if _domain_xml.memory_kib(then) < _domain_xml.memory_kib(now) < _domain_xml.memory_kib(most):
-        shown = f"{_domain_xml.memory_kib(then) // 1024} MiB"
-        yield Difference("memory that it may use", f"more than {shown}", shown), lambda: _take_over("currentMemory", live, definition)
+def _of_memory(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
+    """Memory as a whole, which libvirt rounds up to whole MiB when it starts a guest, of each NUMA cell too.
+
+    What the guest may use of it (`currentMemory`) is not compared. It is all of it when the guest has started, and comes down to what is defined while the
+    balloon fills, so that memory that somebody has let it use for now (`virsh setmem --live`) looks like that of a guest that was started a moment ago.
+    Less than is defined is what a host takes back by itself.
+    """
+    now, then = _memory_mib(live), _memory_mib(definition)
+    if not 0 <= now - then <= max(1, len(definition.findall("cpu/numa/cell"))):
+        yield Difference("memory", f"{now} MiB", f"{then} MiB"), lambda: _take_over("memory", live, definition)
+
+
+def _memory_mib(root: ET.Element) -> int:
+    """Without the devices, which are compared by themselves."""
+    whole = root.find("memory")
+    devices = sum(_domain_xml.memory_kib(size) for size in root.findall("devices/memory/target/size"))
+    return 0 if whole is None else _rounded_up(_domain_xml.memory_kib(whole) - devices, 1024)
+
+
+def _rounded_up(amount: int, unit: int) -> int:
+    """How many units hold the amount."""
+    return -(-amount // unit)
 
 
 def _of_value(owner: str, value: _Value, live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
     now, then = (value.read(around, around.find(value.path)) for around in (live, definition))
-    if now != then:
+    if now != then and value.counts(live, definition):
         what = f"{owner} {value.what}".strip()
-        yield Difference(what, now or "none", then or "none", value.unkeepable), lambda: _take_over(value.path, live, definition)
+        unkeepable = value.unkeepable(live, definition)
+        yield Difference(what, now or "none", then or "none", unkeepable), lambda: _take_over(value.path, live, definition)
 
 
 def _take_over(path: str, live: ET.Element, definition: ET.Element) -> None:
     parent_path, _slash, _tag = path.rpartition("/")
     parent = definition.find(parent_path) if parent_path else definition
-    old, new = definition.find(path), live.find(path)
     if parent is None:
         return
-    taken = None if new is None else _as_defined(new)
+    # Cleaned with what is around it: libvirt tells of a card in a network the bridge that this came to, as type and as source.
+    clean = _as_defined(live)
+    old, taken = definition.find(path), clean.find(path)
+    if (definition.tag, path) == ("interface", "source"):
+        definition.set("type", clean.get("type", ""))
     if path == "metadata":
         taken = _with_our_metadata(taken, live, definition)
     place = list(parent).index(old) if old is not None else len(parent)
@@ -184,8 +204,6 @@ def _of_devices(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Diff
     for key, element in then.items():
         if key in now:
             for value in _OF_DEVICES.get(str(element.tag), ()):
-                if value.read is _medium and _is_gone(now[key]):
-                    continue  # nobody can keep it, so that the definition alone counts
                 yield from _of_value(_described(key), value, now[key], element)
         else:
             why = "its file would stay behind" if element.tag == "disk" and element.get("device", "disk") == "disk" else ""
@@ -247,7 +265,8 @@ def _by_memory(element: ET.Element) -> _Key:
     target = element.find("target")
     size = None if target is None else target.find("size")
     node = None if target is None else target.findtext("node")
-    return (element.get("model") or "", str(_domain_xml.memory_kib(size)) if size is not None else "", node or "")
+    # Libvirt rounds that of a running guest up to 2 MiB.
+    return (element.get("model") or "", str(_rounded_up(_domain_xml.memory_kib(size), 2048) * 2048) if size is not None else "", node or "")
 
 
 def _by_character_target(element: ET.Element) -> _Key:
@@ -350,16 +369,29 @@ def _vcpus(_around: ET.Element, element: ET.Element | None) -> str | None:
     return f"{element.get('current') or most} of {most}"
 
 
-def _memory(around: ET.Element, element: ET.Element | None) -> str | None:
-    """Without the devices, which are compared by themselves."""
-    if element is None:
-        return None
-    devices = sum(_domain_xml.memory_kib(size) for size in around.findall("devices/memory/target/size"))
-    return f"{(_domain_xml.memory_kib(element) - devices) // 1024} MiB"
-
-
 def _plugged_into(around: ET.Element, source: ET.Element | None) -> str | None:
     return _source(around, source)
+
+
+def _tells_its_network(live: ET.Element, definition: ET.Element) -> bool:
+    """A network that hands out devices of the host is not named by a card that runs: it has the address of the device instead."""
+    return (live.get("type"), definition.get("type")) != ("hostdev", "network") or live.find("source[@network]") is not None
+
+
+def _is_its_own(_live: ET.Element, definition: ET.Element) -> bool:
+    """Whether a limit is that of the card: one in a network has that of its port group, unless its definition says another."""
+    return definition.get("type") != "network" or definition.find("bandwidth") is not None
+
+
+def _of_another_kind(live: ET.Element, definition: ET.Element) -> str:
+    """Why the definition cannot be given where a card is plugged in now: what else belongs to a connection differs between the kinds."""
+    now, then = _as_defined(live).get("type"), definition.get("type")
+    if now == then:
+        return ""
+    if {now, then} != {"network", "bridge"}:
+        return f"its definition is of type {then}, and it is of type {now} now"
+    port = next((name for name in ("virtualport", "vlan") for card in (live, definition) if card.find(name) is not None), None)
+    return f"its definition is of type {then}, it is of type {now} now, and who sets its {port} is not known" if port else ""
 
 
 def _medium(around: ET.Element, source: ET.Element | None) -> str | None:
@@ -378,9 +410,8 @@ _OF_DOMAIN: tuple[_Value, ...] = (
     _Value("title", "title", _text),
     _Value("description", "description", _text),
     _Value("metadata", "metadata", _metadata),
-    _Value("os/type", "machine", _attribute("machine"), "another machine would have other devices"),
+    _Value("os/type", "machine", _attribute("machine"), unkeepable=lambda _live, _definition: "another machine would have other devices"),
     *(_Value(f"os/{name}", name, _text) for name in ("kernel", "initrd", "cmdline")),
-    _Value("memory", "memory", _memory),
     _Value("vcpu", "vCPUs", _vcpus),
     _Value("iothreads", "I/O threads", _text),
     _Value("cputune", "CPU tuning", _tuning),
@@ -394,21 +425,21 @@ _OF_DOMAIN: tuple[_Value, ...] = (
 
 _OF_DEVICES: Mapping[str, tuple[_Value, ...]] = {
     "disk": (
-        _Value("source", "medium", _medium),
+        _Value("source", "medium", _medium, lambda live, _definition: not _is_gone(live)),  # nobody can keep one that is gone: the definition alone counts
         _Value("iotune", "limits", _whole),
     ),
     "interface": (
-        _Value("source", "is plugged into", _plugged_into),
+        _Value("source", "is plugged into", _plugged_into, _tells_its_network, _of_another_kind),
         _Value("link", "link", _attribute("state", "up")),
-        _Value("bandwidth", "bandwidth", _whole),
+        _Value("bandwidth", "bandwidth", _whole, _is_its_own),
         _Value("filterref", "filter", _whole),
         _Value("model", "model", _attribute("type")),
     ),
-    "memballoon": (_Value("stats", "statistics", _attribute("period")),),
     "rng": (_Value("rate", "rate", _whole),),
     "filesystem": (_Value("source", "directory", _plugged_into),),
 }
-"""The same of devices that both have."""
+"""The same of devices that both have. How often a balloon tells its statistics is not compared: who watches a guest sets that for now, and a restart costs
+nothing of it."""
 
 
 # What libvirt writes of a running guest only
