@@ -39,8 +39,7 @@ def wanted(state: StateDir, uuid: str, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):  # of somebody else who waited too
-            os.unlink(path)
+        state.remove(_KIND, uuid)  # it may be gone: somebody else waited too
 
 
 def is_deserted(state: StateDir, uuid: str, owner: str) -> bool:

@@ -111,5 +111,5 @@ def test_a_limit_does_not_let_a_run_decide_from_what_a_cache_remembers(remembere
     collections = {"ANSIBLE_COLLECTIONS_PATH": str(Path(run.__file__).parents[5])}
     done = subprocess.run([*command, "-e", "instance=web1"], cwd=remembered, env={**environment, **collections}, check=False, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout
-    assert "There are no facts of kvm1, kvm2 in this run; what a fact cache remembers of other runs does not count." in done.stdout
+    assert "The limit 'localhost' of this run leaves out kvm1, kvm2. Nothing was done." in done.stdout
     assert "undefine" not in done.stdout
