@@ -185,9 +185,6 @@ def test_the_files_that_a_guest_boots_from_travel(lab: Lab, fleet: Fleet, booted
     guest, source, destination = booted_directly, lab["kvm1"], lab["kvm2"]
     subject = Subject(lab, guest, guest.write())
     assert "directly" in guest.exec("cat", "/proc/cmdline")
-    error = fleet.play("migrate", instance="web", target_host="kvm2").refused()
-    assert f"the directory {BOOT} does not exist here" in error
-
     destination.sh(f"mkdir {BOOT} && echo other >{BOOT}/initrd")
     wanted = [source.sha256(f"{BOOT}/{name}") for name in ("vmlinuz", "initrd")]
     fleet.play("migrate", instance="web", target_host="kvm2").ok()
