@@ -29,6 +29,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress
 
 _STATE_PATH = "/var/lib/kvmfleet"
 _INTERVAL = 10.0
+_SIGN_INTERVAL = 15.0  # seconds between signs of life, however seldom somebody wants to read (see `_desertion.SILENCE`)
 _WAITING = ("idle", "taken_over")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _display = Display()
@@ -112,13 +113,15 @@ class ActionModule(ActionBase):
         state = str(self._task.args.get("state_path", _STATE_PATH))
         command = self._command(state, os.path.join(state, "exports", f"{self._task.args.get('migration_uuid')}.peer", "progress.json"))
         began = time.monotonic()
-        while not select.select([ended], [], [], interval)[0]:
+        due = began + interval
+        while not select.select([ended], [], [], min(interval, _SIGN_INTERVAL))[0]:
             try:
                 said = self._low_level_execute_command(command)["stdout"].strip()
                 line = self._line(json.loads(said), time.monotonic() - began) if said else None
             except (AnsibleError, ValueError, RecursionError):
                 continue  # the module's own connection says what is wrong with the host
-            if line:
+            if line and time.monotonic() >= due:
+                due = time.monotonic() + interval
                 _say(f"{self._task.delegate_to or 'destination'}: {line}")
 
 

@@ -11,14 +11,12 @@ does so no more, is deserted; that alone does not end it, since a controller may
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator
 
-from . import _whole_file
 from ._progress import peer_directory
-from ._state_dir import SCHEMA_VERSION, StateDir
+from ._state_dir import StateDir
 
 ASKED = "asked"
 """The file with the owner of the operation, which its controller writes again and again (the action plugin `destination_copy`)."""
@@ -32,10 +30,7 @@ _OWNER_LIMIT = 1024
 @contextlib.contextmanager
 def wanted(state: StateDir, uuid: str, seconds: float) -> Iterator[None]:
     """Meanwhile, and for so many seconds at most, somebody else waits for the operation."""
-    state.ensure(_KIND)
-    path = state.file(_KIND, uuid)
-    document = {"schema_version": SCHEMA_VERSION, "until": time.time() + seconds}
-    _whole_file.write(path, json.dumps(document).encode(), durable=False)
+    state.write(_KIND, uuid, {"until": time.time() + seconds})
     try:
         yield
     finally:

@@ -13,12 +13,13 @@ A directory goes only while it is empty, and while nothing else names a file in 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _claims, _guest_files, _handed, _names, _qemu_user, _whole_file
+from . import _claims, _guest_files, _handed, _libvirt, _names, _qemu_user, _whole_file
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import all_files, part_path
@@ -29,6 +30,7 @@ _PLAIN = 0o711
 """Mode of a directory of which the source tells nothing: as that of libvirt's own directory of images."""
 _MODES = 0o3777
 _KEPT = "kept"
+_LOCK_TIMEOUT = 5.0  # seconds; claims hold the lock for a moment each
 
 
 def facts(process: _qemu_user.Process, files: Iterable[tuple[str, Sequence[str]]]) -> dict[str, dict[str, Any]]:
@@ -161,10 +163,12 @@ def own(state: StateDir, record: Mapping[str, Any]) -> dict[str, int]:
 def remove(uses: DiskUses, journal: Journal, record: Mapping[str, Any], inodes: Mapping[str, int | None]) -> list[str]:
     """Remove those of the directories that are empty and that nothing else needs, and what an interrupted `make` has left; those that are left."""
     known = {path: inode for path, inode in inodes.items() if inode is not None}
-    with journal.state.lock(_claims.LOCK):
-        _guest_files.remove_directories(uses, known, operation=record["uuid"])
-    for top in outermost(inodes):
-        _remove_part(part_path(dict(record), top), {os.path.relpath(path, top): path for path in inodes if path == top or path.startswith(top + "/")})
+    with contextlib.suppress(KvmfleetError, _libvirt.LibvirtError, OSError):  # a guest may be off until this has ended: no directory keeps it so
+        if known:
+            with journal.state.lock(_claims.LOCK, _LOCK_TIMEOUT):
+                _guest_files.remove_directories(uses, known, operation=record["uuid"])
+        for top in outermost(inodes):
+            _remove_part(part_path(dict(record), top), {os.path.relpath(path, top): path for path in inodes if path == top or path.startswith(top + "/")})
     return [path for path, inode in known.items() if _is(path, inode)]
 
 
@@ -246,7 +250,10 @@ def _is(directory: str, inode: int | None) -> bool:
 
 def _holds_only(directory: str, files: Iterable[str], directories: Mapping[str, int]) -> bool:
     """Whether a file of the guest lies right there, and nothing but such and directories that are the guest's."""
-    inside = {os.path.join(directory, name) for name in os.listdir(directory)}
+    try:
+        inside = {os.path.join(directory, name) for name in os.listdir(directory)}
+    except OSError:  # root may look into it only where its names are known (NFS), and what cannot be seen is not known to be the guest's
+        return False
     return bool(inside & set(files)) and inside <= {*files, *directories}
 
 

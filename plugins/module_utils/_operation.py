@@ -18,6 +18,7 @@ from ._options import HISTORY_ARGS, OPERATION_ARGS
 from ._state_dir import StateDir
 
 Action = Callable[[dict[str, Any], Any, Journal, dict[str, Any]], dict[str, Any]]
+_UNFINISHED = ("pre-migrating", "migrating", "post-migrating")  # what has come further is taken back by nobody but a person
 
 
 def run(
@@ -53,8 +54,9 @@ def run(
             try:
                 result = actions[params["state"]](params, conn, journal, record)
             except _watchdog.RunGoneError:
-                if params["state"] in (taken_back or {}):
-                    taken_back[params["state"]](params, conn, journal, journal.get(params["migration_uuid"]))
+                left = journal.get(params["migration_uuid"])
+                if left["status"] in _UNFINISHED and params["state"] in (taken_back or {}):
+                    taken_back[params["state"]](params, conn, journal, left)
                 raise
         if journal.get(params["migration_uuid"])["status"] in CLOSED:
             with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal

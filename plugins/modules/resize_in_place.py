@@ -105,7 +105,6 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _libvirt, _power, _run_evidence, _watchdog
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 
@@ -119,7 +118,7 @@ def resize(params, conn, journal, record):
 def take_back(params, conn, journal, record):
     """The run has gone: unless the guest may have written with the new flavor, it runs again with the old one. Otherwise recover goes on from there."""
     error = "its run went before the guest was started with the new flavor, so this host took it back by itself"
-    if record["status"] not in CLOSED and _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
+    if _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
         _in_place.restore(conn, journal, record, status="error", shutdown=shutdown(params), error=error)
 
 

@@ -125,6 +125,27 @@ def test_a_guest_that_was_started_with_its_new_flavor_stays_so(
     assert journal.await_idle(record["uuid"], "next", 0) is False
 
 
+def test_a_resize_in_place_that_is_finished_is_not_taken_back(
+    act: Any, run_goes: Any, monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal, images: Path
+) -> None:
+    """The run goes in the moment in which it is noted; the guest has written with its new flavor for a while."""
+    domain = guest(qemu, images, 0)
+    record = booted.record_of(journal, domain, "in_place", images)
+    update = Journal.update
+
+    def note(self: Journal, old: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        new = update(self, old, **changes)
+        if changes.get("status") == "finished":
+            run_goes()
+        return new
+
+    monkeypatch.setattr(Journal, "update", note)
+    with pytest.raises(_watchdog.RunGoneError):
+        act(resize_in_place, record, state="finished", **WATCH)
+    assert journal.get(record["uuid"])["status"] == "finished"
+    assert qemu.lookupByName("web1").isActive()
+
+
 def test_a_copy_whose_run_goes_ends_at_once_and_keeps_what_came(tmp_path: Path, images: Path, qemu: libvirt.virConnect, journal: Journal) -> None:
     """A real one, in a process of its own whose output is closed, as sshd does it; its lock and its lease are free for whoever comes next."""
     domain = qemu.defineXML(booted.definition("web1", {"vda": (str(images / "web1.raw"), "raw")}))
