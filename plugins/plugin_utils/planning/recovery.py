@@ -10,6 +10,7 @@ invariant 1: the source copy is restored only where the destination is known not
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
@@ -21,6 +22,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 VERBS = ("recover", "confirm", "revert")
+_NO_MIGRATION = str(uuid.UUID(int=0))  # what a run that had nothing to do hands on
 _UNSEALED_STEPS = frozenset({"begun", "precopying", "stopping", "stopped"})
 
 
@@ -58,15 +60,29 @@ def decide(
             operations.setdefault(record["uuid"], [])
     if not operations and instance is not None and migration_uuid is None:
         fleet.locate(instance)
-    decisions = [decision for uuid, records in operations.items() for decision in _decide_operation(fleet, verb, records, ended.get(uuid, []), lost_host)]
+    decisions = [decision for key, records in operations.items() for decision in _decide_operation(fleet, verb, records, ended.get(key, []), lost_host)]
     strangers = list(filter(meant, fleet.strangers()))
     if strangers and not decisions and verb != "recover":
         raise Refusal("not_a_party", f"{_unheard(strangers[0])} Nothing was changed.", host=strangers[0]["host"])
     decisions += [_of_a_stranger(fleet, record) for record in strangers if verb == "recover"]
+    if not decisions and verb != "recover" and migration_uuid not in (None, _NO_MIGRATION) and fleet.down:
+        raise _unknown(fleet, verb, migration_uuid)
     if lost_host is not None and (instance is not None or verb != "recover"):
         for decision in decisions:
             lost.require_party(decision, lost_host)
     return decisions
+
+
+def _unknown(fleet: Fleet, verb: str, migration_uuid: str) -> Refusal:
+    """What was asked for by its UUID is not seen, and a host that may have it does not answer: to have nothing to do would be a guess."""
+    down = ", ".join(f"{name} ({reason})" for name, reason in sorted(fleet.down.items()))
+    return Refusal(
+        "host_unreachable",
+        f"Migration {migration_uuid} cannot be {_PAST[verb]}: no host that answers has an open record of it, and {down} cannot be asked. Nothing was changed; "
+        "repeat when all hosts answer.",
+        migration_uuid=migration_uuid,
+        hosts=sorted(fleet.down),
+    )
 
 
 def _unheard(record: dict[str, Any]) -> str:

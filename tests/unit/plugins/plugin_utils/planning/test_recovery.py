@@ -236,6 +236,18 @@ def test_a_confirm_cannot_become_a_revert():
         decide([host("kvm1", S["finished"]), host("kvm2", D["confirming"], state="running")], "revert", "web1")
 
 
+@pytest.mark.parametrize("verb", ["confirm", "revert"])
+def test_an_operation_that_a_host_may_have_which_does_not_answer_is_not_taken_for_closed(verb: str) -> None:
+    """Resized in place on a host that reboots: an approval or a denial of that must not end as if all was well."""
+    with pytest.raises(Refusal) as caught:
+        decide([host("kvm1", up=False), host("kvm2")], verb, instance="web1", migration_uuid="m-1")
+    assert (caught.value.code, caught.value.details["hosts"]) == ("host_unreachable", ["kvm1"])
+    assert "kvm1 (no route to host) cannot be asked" in caught.value.message
+    nothing = "00000000-0000-0000-0000-000000000000"
+    assert decide([host("kvm1", up=False), host("kvm2")], verb, instance="web1", migration_uuid=nothing) == []
+    assert decide([host("kvm1"), host("kvm2")], verb, instance="web1", migration_uuid="m-1") == []
+
+
 STRANGE = {**record("source", "confirming", "confirming"), "source_host": "kvm7", "destination_host": "kvm2"}
 
 
