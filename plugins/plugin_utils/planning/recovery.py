@@ -31,6 +31,8 @@ def decide(
 ) -> list[dict[str, Any]]:
     """One decision for each migration that is meant and that is open, or was ended without a lost host that may still come back.
 
+    Those that a run still works on come last, so that no guest which is off waits for the long copy of another one.
+
     :param hosts: see `Fleet`; :param verb: recover, confirm or revert.
     :param instance: name or uuid, None for all; :param migration_uuid: only this one.
     :param lost_host: name of a host that is gone for good, without which operations are to be brought to an end.
@@ -70,7 +72,7 @@ def decide(
     if lost_host is not None and (instance is not None or verb != "recover"):
         for decision in decisions:
             lost.require_party(decision, lost_host)
-    return decisions
+    return sorted(decisions, key=lambda decision: decision["worked_on"] is not None)
 
 
 def _unknown(fleet: Fleet, verb: str, migration_uuid: str) -> Refusal:

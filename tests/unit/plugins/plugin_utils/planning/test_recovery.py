@@ -339,6 +339,13 @@ def test_nobody_waits_for_a_run_that_was_seen_to_go_or_whose_lease_is_over():
     assert told(at_work("source", "finished", "finished"), at_work("destination", "finished", "finished")) == (None, None)
 
 
+def test_no_guest_waits_for_the_copy_of_another_one():
+    copied = [at_work("source", "migrating", "sealed"), at_work("destination", "migrating", "receiving")]
+    left = {**record("source", "migrating", "stopped"), "uuid": "m-2", "instance_uuid": "i-2", "instance_name": "web2", "source_host": "kvm3", "lease_until": 0}
+    hosts = [{**host(name, each), "now": NOW} for name, each in zip(("kvm1", "kvm2", "kvm3"), (*copied, left))]
+    assert [(decision["migration_uuid"], decision["worked_on"] is None) for decision in decide(hosts, "recover")] == [("m-2", True), ("m-1", False)]
+
+
 def test_an_open_operation_with_a_host_that_the_inventory_lacks_is_noticed_before_anything_is_placed():
     """The inventory may be a part of the fleet, such as a slice of a job."""
     seen, other = host("kvm1", S["finished"]), host("kvm3")
