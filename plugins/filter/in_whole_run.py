@@ -14,6 +14,7 @@ author: kvmfleet contributors (@kvmfleet)
 description:
   - Gives its input back if M(kvmfleet.compute.whole_run) has run in this run of Ansible and found nothing wrong, and ends the run otherwise.
   - So C(--start-at-task), skipped tags and whatever else leaves out the task that looks are noticed too, by each play that comes after it.
+  - Where a C(when) or the tags of an C(import_playbook) left that task out, the play has no hosts, since they leave out all other tasks too.
   - Where Ansible runs nothing, as with C(--syntax-check) and C(--list-tasks), nothing is wrong.
 positional: hostvars
 options:
@@ -36,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The hosts.
+  description: The hosts, or a pattern that matches none.
   type: str
 """
 
@@ -48,6 +49,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 
+_NOBODY = "all:!all"
 _NOTHING_RUNS = ("syntax", "listhosts", "listtasks", "listtags")
 
 
@@ -55,6 +57,8 @@ def _in_whole_run(hosts: str, hostvars: Mapping[str, Any]) -> str:
     if any(context.CLIARGS.get(option) for option in _NOTHING_RUNS) or _looked_at(hostvars):
         return hosts
     option = context.CLIARGS.get("start_at_task")
+    if not option and not any("always" in tags.split(",") for tags in context.CLIARGS.get("skip_tags") or ()):
+        return _NOBODY  # a condition of the import_playbook, or tags of it, which all tasks have, left the look out
     why = f"--start-at-task {option!r}" if option else "what this run was told to skip"
     raise AnsibleFilterError(
         f"The first task of this playbook, which looks whether a run is a whole one, was left out by {why}. Nothing was done. Run the playbook from its "
