@@ -279,9 +279,9 @@ class Awx:
 
     # What tests ask.
 
-    def seed(self, kind: str, /, **fields: Any) -> int:
+    def seed(self, kind_of_object: str, /, **fields: Any) -> int:
         """An object that was there before; its number."""
-        return self._create(kind, fields)
+        return self._create(kind_of_object, fields)
 
     def seed_survey(self, template: str, survey: Any) -> None:
         """The survey of a job template that was there before."""

@@ -76,7 +76,7 @@ def awx() -> loopback.Awx:
     project = awx.seed("projects", name="kvmfleet", organization=organization)
     inventory = awx.seed("inventories", name="kvmfleet", organization=organization)
     for write in json.loads((ROOT / "tests/awx/payloads.json").read_text()):
-        kind, _, name = write.get("POST", "").partition("/")
+        kind, _slash, name = write.get("POST", "").partition("/")
         if kind == "job_templates" and not name:
             awx.seed(kind, **{**write["data"], "project": project, "inventory": inventory, "execution_environment": None})
     for name, survey in described.surveys().items():

@@ -29,7 +29,7 @@ def test_a_delegated_task_reaches_each_host_as_a_play_on_it_does_and_no_password
     done = play(tmp_path, str(CONNECTIONS / "play.yml"), "-vvv")
     assert done.returncode == 0, done.stdout
     assert "Let connection variables mean for delegated tasks what they mean on their own host" in done.stdout
-    written = [Path(directory) / name for directory, _, names in os.walk(tmp_path) for name in names]
+    written = [Path(directory) / name for directory, _directories, names in os.walk(tmp_path) for name in names]
     assert any(path.parent.name == "cache" for path in written)
     assert [path for path in written if b"hush" in path.read_bytes()] == []
     assert "hush" not in done.stdout + done.stderr

@@ -92,17 +92,12 @@ def test_each_word_that_a_template_leaves_out_is_one_that_its_playbook_reads() -
     ("tasks", "kind"),
     [
         ("organization", None),
-        *[
-            (module, kind)
-            for module, kind in (
-                ("notification_template", "notification_templates"),
-                ("job_template", "job_templates"),
-                ("workflow_job_template", "workflows"),
-                ("schedule", "schedules"),
-                ("team", "teams"),
-                ("role", "grants"),
-            )
-        ],
+        ("notification_template", "notification_templates"),
+        ("job_template", "job_templates"),
+        ("workflow_job_template", "workflows"),
+        ("schedule", "schedules"),
+        ("team", "teams"),
+        ("role", "grants"),
     ],
 )
 def test_the_role_hands_on_each_parameter(tasks: str, kind: str | None) -> None:
