@@ -50,7 +50,7 @@ def test_the_artifacts_of_a_resize_name_what_is_confirmed_or_reverted(fleet: Fle
     artifacts = run_job(fleet, "resize", instance="web", flavor="medium", resize_allow_resize_to_same_host=False)
     moved = artifacts["kvmfleet_migration"]
     assert (moved["status"], moved["outcome"], {type(moved[name]) for name in NUMBERS}) == ("finished", "moved", {int})
-    assert moved["base_bytes"] == sum(base["bytes_transferred"] for base in moved["bases"]) > 0
+    assert moved["base_bytes"] == sum(base["bytes_transferred"] for base in moved["bases"])
     artifacts = run_job(fleet, step, **artifacts)
     assert artifacts["kvmfleet_migration"]["status"] == artifacts["kvmfleet_migration"]["outcome"] == f"{step}ed".replace("ee", "e")
     assert [one["migration_uuid"] for one in artifacts["kvmfleet_migrations"]] == [moved["migration_uuid"]]

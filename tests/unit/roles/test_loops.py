@@ -38,3 +38,13 @@ def test_no_loop_over_a_file_depends_on_what_the_file_sets(path):
         if isinstance(included, str) and "loop" in task and "{{" not in included:
             words = set(re.findall(r"\w+", str(task.get("when", ""))))
             assert not words & set_in(path.parent / included), f"{task['name']}: put the condition into {included}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_task_that_is_skipped_has_a_host_to_be_delegated_to(path):
+    """Ansible asks for the host before it looks at the condition."""
+    for task in tasks_in(yaml.safe_load(path.read_text())):
+        if "when" in task and "delegate_to" in task:
+            words = re.findall(r"\w+", str(task["delegate_to"]))
+            for where in (str(task["delegate_to"]), *(str(value) for name, value in task.get("vars", {}).items() if name in words)):
+                assert not re.search(r"\[0\]|\| *(first|last)\b", where) or "default(" in where, f"{task['name']}: {where} may be empty"
