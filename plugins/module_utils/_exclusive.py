@@ -106,7 +106,7 @@ def things(root: ET.Element, *, lasting: bool) -> list[Thing]:
         for element in root.findall(row.select)
         if not (lasting and row.chosen(element))
         for value, address in row.read(element)
-        if value and not (row.kind in _PORTS and not _is_port(value)) and not _is_of_libvirt(row.kind, str(value))
+        if value and not (row.kind in _PORTS and not _is_port(value)) and not is_of_libvirt(row.kind, str(value))
     ]
     return list(dict.fromkeys(found))
 
@@ -144,7 +144,7 @@ def hold(held: dict[str, dict[str, str]], found: Iterable[Thing], holder: str) -
 def hold_listeners(held: dict[str, dict[str, str]], found: Iterable[Thing], holder: str) -> None:
     """The same of the host itself, whose processes listen at single addresses too."""
     for item in found:
-        if _is_of_libvirt(item.kind, item.value):
+        if is_of_libvirt(item.kind, item.value):
             continue
         known = held.setdefault(item.kind, {})
         if item.value not in known:
@@ -177,7 +177,8 @@ def _parsed(kind: str, text: str) -> Thing:
     return Thing(kind, value, address or None)
 
 
-def _is_of_libvirt(kind: str, value: str) -> bool:
+def is_of_libvirt(kind: str, value: str) -> bool:
+    """Whether libvirt has given the name by itself, for as long as the guest runs."""
     return kind in _OF_LIBVIRT and bool(_OF_LIBVIRT[kind].fullmatch(value))
 
 

@@ -132,7 +132,7 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     if missing:
         _handed.require_here(record)
     for top in outermost(missing):
-        below = {os.path.relpath(path, top): path for path in missing if path == top or path.startswith(top + "/")}
+        below = _below(top, missing)
         part = part_path(record, top)
         _remove_part(part, below)
         inodes = _whole_file.make_directories(part, {name: _whole_file.Look(*kept[path]["look"]) for name, path in below.items()})
@@ -168,7 +168,7 @@ def remove(uses: DiskUses, journal: Journal, record: Mapping[str, Any], inodes: 
             with journal.state.lock(_claims.LOCK, _LOCK_TIMEOUT):
                 _guest_files.remove_directories(uses, known, operation=record["uuid"])
         for top in outermost(inodes):
-            _remove_part(part_path(dict(record), top), {os.path.relpath(path, top): path for path in inodes if path == top or path.startswith(top + "/")})
+            _remove_part(part_path(dict(record), top), _below(top, inodes))
     return [path for path, inode in known.items() if _is(path, inode)]
 
 
@@ -255,6 +255,11 @@ def _holds_only(directory: str, files: Iterable[str], directories: Mapping[str, 
     except OSError:  # root may look into it only where its names are known (NFS), and what cannot be seen is not known to be the guest's
         return False
     return bool(inside & set(files)) and inside <= {*files, *directories}
+
+
+def _below(top: str, directories: Iterable[str]) -> dict[str, str]:
+    """Those that are `top` or lie in it, by their names from there."""
+    return {os.path.relpath(path, top): path for path in directories if path == top or path.startswith(top + "/")}
 
 
 def _remove_part(part: str, below: Iterable[str]) -> None:

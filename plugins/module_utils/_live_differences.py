@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import _domain_xml, _media, _pools
+from . import _domain_xml, _exclusive, _media, _pools
 from ._errors import KvmfleetError
 
 KEEP, DROP = "keep", "drop"
@@ -369,10 +368,6 @@ def _vcpus(_around: ET.Element, element: ET.Element | None) -> str | None:
     return f"{element.get('current') or most} of {most}"
 
 
-def _plugged_into(around: ET.Element, source: ET.Element | None) -> str | None:
-    return _source(around, source)
-
-
 def _tells_its_network(live: ET.Element, definition: ET.Element) -> bool:
     """A network that hands out devices of the host is not named by a card that runs: it has the address of the device instead."""
     return (live.get("type"), definition.get("type")) != ("hostdev", "network") or live.find("source[@network]") is not None
@@ -429,14 +424,14 @@ _OF_DEVICES: Mapping[str, tuple[_Value, ...]] = {
         _Value("iotune", "limits", _whole),
     ),
     "interface": (
-        _Value("source", "is plugged into", _plugged_into, _tells_its_network, _of_another_kind),
+        _Value("source", "is plugged into", _source, _tells_its_network, _of_another_kind),
         _Value("link", "link", _attribute("state", "up")),
         _Value("bandwidth", "bandwidth", _whole, _is_its_own),
         _Value("filterref", "filter", _whole),
         _Value("model", "model", _attribute("type")),
     ),
     "rng": (_Value("rate", "rate", _whole),),
-    "filesystem": (_Value("source", "directory", _plugged_into),),
+    "filesystem": (_Value("source", "directory", _source),),
 }
 """The same of devices that both have. How often a balloon tells its statistics is not compared: who watches a guest sets that for now, and a restart costs
 nothing of it."""
@@ -444,8 +439,8 @@ nothing of it."""
 
 # What libvirt writes of a running guest only
 
-_RUNTIME = ("alias", "address", "backingStore", "mirror", "privateData", "seclabel", "virtualport")
-_LIBVIRT_DEVICE = re.compile(r"(vnet|macvtap|macvlan|vif)\d+")
+_ADDED = ("alias", "backingStore", "mirror", "privateData", "seclabel")
+_RUNTIME = (*_ADDED, "address", "virtualport")
 _RUNTIME_ATTRIBUTES = {"source": ("index", "portid"), "target": ("state",), "console": ("tty",), "serial": ("tty",)}
 
 
@@ -453,7 +448,7 @@ def _as_defined(element: ET.Element) -> ET.Element:
     """An element of a running guest as a definition has it."""
     clean = copy.deepcopy(element)
     for part in clean.iter():
-        for child in [child for child in part if child.tag in ("alias", "backingStore", "mirror", "privateData", "seclabel")]:
+        for child in [child for child in part if child.tag in _ADDED]:
             if not (child.tag == "alias" and (child.get("name") or "").startswith("ua-")):
                 part.remove(child)
         for name in _RUNTIME_ATTRIBUTES.get(str(part.tag), ()):
@@ -461,7 +456,7 @@ def _as_defined(element: ET.Element) -> ET.Element:
     source = clean.find("source")
     if clean.tag == "interface":
         target = clean.find("target")
-        if target is not None and _LIBVIRT_DEVICE.fullmatch(target.get("dev") or ""):
+        if target is not None and _exclusive.is_of_libvirt(_exclusive.DEVICE, target.get("dev") or ""):
             clean.remove(target)
         if source is not None and source.get("network"):
             clean.set("type", "network")
