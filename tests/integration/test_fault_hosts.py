@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from support.faults import (
     QUICK,
+    SWITCH,
     Subject,
     cut_link,
     eventually,
@@ -22,6 +23,7 @@ from support.faults import (
     kill_ssh_masters,
     kill_tool,
     one_paragraph,
+    play_and_meddle,
     play_to_death,
     slow_link,
 )
@@ -265,7 +267,7 @@ def test_the_source_dies_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject) -
 
 
 def test_the_destination_cannot_start_it(lab: Lab, fleet: Fleet, subject: Subject) -> None:
-    """Facts and claim were fine, QEMU is not: the console's port is taken there."""
+    """Facts and claim were fine, QEMU is not: the console's port is taken there since then."""
     host = lab["kvm1"]
     host.sh(
         "virsh dumpxml --inactive web >/tmp/web.xml && virsh --quiet destroy web"
@@ -273,9 +275,12 @@ def test_the_destination_cannot_start_it(lab: Lab, fleet: Fleet, subject: Subjec
         " && virsh --quiet define /tmp/web.xml && virsh --quiet start web"
     )
     subject.guest.wait()
-    lab["kvm2"].sh("nbdkit --port 5999 --ipaddr 127.0.0.1 --pidfile /tmp/taken.pid null 1M")
+
+    def take_the_port() -> None:
+        lab["kvm2"].sh("nbdkit --port 5999 --ipaddr 127.0.0.1 --pidfile /tmp/taken.pid null 1M")
+
     try:
-        run = fleet.play("resize", **RESIZE)
+        run = play_and_meddle(fleet, SWITCH, take_the_port, "resize", **RESIZE)
     finally:
         lab["kvm2"].sh("kill $(cat /tmp/taken.pid)")
     one_paragraph(run, "as before", "vnc", "in use")
