@@ -320,7 +320,11 @@ class ForeignJob(Hand):
     def act(self, guest: Guest, host: Host) -> None:
         self.process = self._process(host)
         host.virsh("blockcopy", "web", "vdb", self.file, "--transient-job", "--format", "qcow2")
-        eventually(lambda: "100" in host.virsh("blockjob", "web", "vdb"), "the copy is ready")
+        eventually(lambda: re.search(r"cur=(\d+)\s+end=\1\b", self._job(host)), "the copy is ready")
+
+    def _job(self, host: Host) -> str:
+        """What virsh tells on its standard output; without --raw it tells that on the other one."""
+        return host.virsh("blockjob", "web", "vdb", "--raw")
 
     def _process(self, host: Host) -> str:
         return host.sh("ps -eo pid=,args= | awk '/[g]uest=web,/ { print $1 }'")
@@ -329,7 +333,7 @@ class ForeignJob(Hand):
         assert not [host for host in self.guest.hosts if self.file in disks_of(self.lab[host].virsh("dumpxml", "web")).values()], "the guest runs on the copy"
         assert self.host.exists(self.file)
         if self.process and self._process(self.host) == self.process:
-            assert "Block Copy" in self.host.virsh("blockjob", "web", "vdb"), "the job of somebody else was ended"
+            assert "Block Copy" in self._job(self.host), "the job of somebody else was ended"
 
     def undo(self) -> None:
         self.host.sh(f"virsh blockjob web vdb --abort; rm -f {self.file}", check=False)
