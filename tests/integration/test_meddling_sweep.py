@@ -97,7 +97,8 @@ class MeddlingSweep(Sweep):
 
     @property
     def open_records(self) -> list[dict[str, Any]]:
-        return [record for host in self.lab.hosts.values() for record in host.records() if record["status"] not in CLOSED]
+        """Each with the host that has it."""
+        return [{**record, "host": name} for name, host in self.lab.hosts.items() for record in host.records() if record["status"] not in CLOSED]
 
     @property
     def _unfinished(self) -> set[str]:
