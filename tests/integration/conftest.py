@@ -54,12 +54,13 @@ def lab() -> Lab:
 
 
 @pytest.fixture
-def fleet(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Fleet:
+def fleet(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """The hosts of zone north, kvm1 and kvm2, as an inventory; all of the lab where a test is marked whole_fleet. Each is gathered in each run."""
     fleet = Fleet(lab, tmp_path)
     if not request.node.get_closest_marker("whole_fleet"):
         fleet.hosts = {name: fleet.hosts[name] for name in PAIR}
-    return fleet
+    yield fleet
+    fleet.kill_all()
 
 
 @pytest.fixture

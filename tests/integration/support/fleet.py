@@ -112,6 +112,7 @@ class Fleet:
         self.hosts: dict[str, dict[str, Any]] = group["hosts"]
         self.vars: dict[str, Any] = group["vars"]
         self._runs = 0
+        self._playing: list[Playing] = []
         self._configuration = directory / "ansible.cfg"
         self._configuration.touch()
 
@@ -156,7 +157,14 @@ class Fleet:
                 env=self.environment(KVMFLEET_RECORD=str(record)),
                 start_new_session=True,
             )
-        return Playing(process, record, output)
+        self._playing.append(Playing(process, record, output))
+        return self._playing[-1]
+
+    def kill_all(self) -> None:
+        """Kill what a test that failed has left playing, which would act on the hosts of the next one."""
+        for playing in self._playing:
+            if playing.process.poll() is None:
+                playing.kill()
 
     def play(self, playbook: str | Path, *options: str, **extra: Any) -> Run:
         """Run a playbook to its end, as `start`."""

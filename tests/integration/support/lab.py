@@ -71,7 +71,9 @@ class Host:
             command = fleet.host_named(fleet.existing_lab(), self.name).entering(argv)
         except LabError as error:
             return subprocess.CompletedProcess(argv, 1, "", f"{error}\n")
-        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False)
+        # A disk that a tool looks into may have any bytes, and the locale of the machine may be any.
+        decoding = {"encoding": "utf-8", "errors": "backslashreplace"}
+        return subprocess.run(command, capture_output=True, **decoding, stdin=subprocess.DEVNULL, timeout=timeout, check=False)
 
     def sh(self, script: str, check: bool = True) -> str:
         return self.run("sh", "-c", script, check=check)
