@@ -61,32 +61,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import locate
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.freshness import marked
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import flavor_field, resolve_flavor
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ignored_flavor_keys
 
 
 def locate_instance(hosts: list[dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
     """See DOCUMENTATION."""
 
-    def locate() -> dict[str, Any]:
+    def found() -> dict[str, Any]:
         fleet = Fleet(marked(hosts, run.this()))
         fleet.require_parties()
-        checked = check_request(dict(request), list(fleet.hosts))
-        resizing, flavors = "flavor" in checked, checked.pop("flavors", None)
-        flavor = checked["flavor"] = resolve_flavor(flavors, checked["flavor"]) if resizing else None
-        checked["ignored_flavor_keys"] = ignored_flavor_keys(flavors[flavor["name"]]) if flavor else []
-        checked["tuning"] = tuning(flavor_field(flavor), flavor) if flavor else None
-        migrations = fleet.open_migrations(checked["instance"])
-        unfinished = any(record["status"] != "finished" for record in migrations)
-        host = None if unfinished else fleet.locate(checked["instance"])[0]
-        return {"host": host, "request": checked, "migrations": migrations}
+        return locate.locate(fleet, request)
 
-    return answer(locate, host=None, request=None, migrations=[])
+    return answer(found, host=None, request=None, migrations=[])
 
 
 class FilterModule:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -65,15 +66,17 @@ def domain_facts(
     ephemeral_disk: str | None = None,
     swap_disk: str | None = None,
     live_differences: str | None = None,
+    uses: DiskUses | None = None,
 ) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
-    :param digests: identify the layers below the guest-writable one by content, which reads them once.
+    :param digests: identify the layers below the guest-writable one by content, which reads them once; else as far as that is known already.
     :param new_flavor: `vcpus`, `ram` (MiB) and `tuning` that it is to get: whatever keeps its definition from getting them is a refusal, and
         what it needs of a host is told as it will be.
     :param root_disk: target of the disk that a flavor's `disk` is about, where the rule of `_domain_xml.root_disk` takes another one.
     :param ephemeral_disk: target of the disk that its `ephemeral` is about, :param swap_disk: and its `swap`, where our metadata names none, or another one.
     :param live_differences: `keep` for the domain as its definition will be with all that the running guest has.
+    :param uses: who uses what on the host, where several domains are described at once.
     """
     root = _domain_xml.parse(_libvirt.inactive_xml(domain, secure=False))
     live = _domain_xml.parse(_libvirt.live_xml(domain))
@@ -141,7 +144,7 @@ def domain_facts(
         *unkept,
         *_refusals(domain.connect(), facts, root, live, image_directories),
         *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _libvirt.block_jobs(domain)),
-        *_used_by_others(DiskUses(domain.connect(), state), facts),
+        *_used_by_others(uses or DiskUses(domain.connect(), state), facts),
         *_console_logs.refusals(facts["console_logs"], image_directories),
         *_snapshots.refusals(domain, images),
     ]
@@ -322,8 +325,9 @@ def _disk_facts(conn: Any, disk: _domain_xml.Disk, state: StateDir, directories:
         top = layers[0]
         size = _qemu_img.luks_size(top.path, force_share=active) if disk.encrypted and disk.format == "raw" else top.virtual_size
         facts["chain"] = [_layer_facts(layer) for layer in layers]
-        for layer, identity in zip(facts["chain"][1:], _identity.chain_identities(state, layers[1:]) if digests else ()):
-            layer["identity"] = identity
+        identities = _identity.chain_identities if digests else _identity.kept_identities
+        for layer, identity in zip(facts["chain"][1:], identities(state, layers[1:])):
+            layer.update({"identity": identity} if identity else {})
     except KvmfleetError as exc:
         facts["error"] = {"code": exc.code, "message": exc.message}
         if exc.code == "image_outside_directories" and not os.path.lexists(facts["path"]):
@@ -366,6 +370,7 @@ def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
         "corrupt": layer.corrupt,
         "dirty": layer.dirty,
         "snapshots": list(layer.snapshots),
+        "mode": f"{stat.S_IMODE(os.stat(layer.path).st_mode):04o}",
     }
 
 

@@ -45,6 +45,19 @@ def chain_identities(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list
     return found
 
 
+def kept_identities(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list[dict[str, Any] | None]:
+    """The same as far as it is known without a look at what the files contain; None for the others, and for what stands on them. Nothing is written."""
+    found: list[dict[str, Any] | None] = []
+    for layer in reversed(layers):
+        record = state.read("digests", _name(os.path.realpath(layer.path)))
+        if record is None or not is_current(record) or record.get("layered") != bool(found) or (found and found[0] is None):
+            found.insert(0, None)
+            continue
+        sha256 = combined(record["content"], found[0] if found else None)
+        found.insert(0, {"sha256": sha256, "format": layer.format, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size})
+    return found
+
+
 def require(state: StateDir, path: str, expected: dict[str, Any], directories: Sequence[str]) -> None:
     """KvmfleetError `base_differs` unless the image has the expected sha256, format and virtual size."""
     found = identity(state, path, expected["format"], directories)
@@ -117,9 +130,14 @@ def is_current(record: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def _locked(state: StateDir, real: str) -> Iterator[str]:
     """The name of a file's record in `digests`, while no other process writes it."""
-    name = hashlib.sha256(os.fsencode(real)).hexdigest()
+    name = _name(real)
     with state.lock(f"digest-{name}", timeout=_LOCK_TIMEOUT):
         yield name
+
+
+def _name(real: str) -> str:
+    """What the record of a file is called."""
+    return hashlib.sha256(os.fsencode(real)).hexdigest()
 
 
 def combined(value: str, below: dict[str, Any] | None) -> str:

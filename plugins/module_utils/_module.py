@@ -36,7 +36,7 @@ def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str
         _respawn()
     try:
         require_directories(module.params)
-        result = _watchdog.run(lambda: _answer(main, module), module.params["hang_timeout"], lambda: _is_deserted(module.params))
+        result = _watchdog.run(lambda: told_as_ours(lambda: main(module)), module.params["hang_timeout"], lambda: _is_deserted(module.params))
     except KvmfleetError as exc:
         module.fail_json(msg=f"{platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)
     module.exit_json(**result)
@@ -50,10 +50,10 @@ def _is_deserted(params: dict[str, Any]) -> bool:
     return False
 
 
-def _answer(main: Callable[[AnsibleModule], dict[str, Any]], module: AnsibleModule) -> dict[str, Any]:
-    """What `main` returns; every failure that the world around can cause is a KvmfleetError."""
+def told_as_ours(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What it returns; every failure that the world around can cause is a KvmfleetError."""
     try:
-        return main(module)
+        return act()
     except _libvirt.LibvirtError as exc:
         raise KvmfleetError("libvirt_error", f"libvirt refused a request: {exc}.", libvirt_error_code=exc.get_error_code()) from exc
     except OSError as exc:

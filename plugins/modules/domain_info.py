@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: domain_info
-short_description: Describe one libvirt domain with all that it refers to
+short_description: Describe a libvirt domain, or all of a host, with all that they refer to
 version_added: 0.1.0
 author:
   - kvmfleet contributors (@kvmfleet)
@@ -23,9 +23,8 @@ extends_documentation_fragment:
   - kvmfleet.compute.state
 options:
   name:
-    description: Name or UUID of the domain.
+    description: Name or UUID of the domain. Without it, all domains of the host are described.
     type: str
-    required: true
   image_directories:
     description: Directories that images may lie in. An image elsewhere, backing files included, is not opened.
     type: list
@@ -35,6 +34,7 @@ options:
     description:
       - Whether to identify the layers below the guest-writable one by their content, which reads them completely.
       - The digest is kept in O(state_path) and not computed again until the file changes.
+      - Without it, those are identified whose digest is kept, and nothing is written.
     type: bool
     default: false
   flavor:
@@ -84,6 +84,10 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     var: guest.domain.refusals
 
+- name: Describe all guests of the host
+  kvmfleet.compute.domain_info:
+  register: all_guests
+
 - name: Describe a guest by UUID, base images by content
   kvmfleet.compute.domain_info:
     name: 8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7
@@ -93,7 +97,7 @@ EXAMPLES = r"""
 RETURN = r"""
 domain:
   description: The domain, or V(null) where none of this name or UUID is defined on the host.
-  returned: success
+  returned: with O(name)
   type: dict
   contains:
     name:
@@ -325,7 +329,8 @@ domain:
         chain:
           description: >-
             Layers, the guest-writable one first, each with C(path), C(format), C(virtual_size), C(allocated_bytes), C(file_bytes), C(encrypted),
-            C(corrupt), C(dirty), C(snapshots), and with O(digests) C(identity) (C(sha256), C(format), C(virtual_size), C(size_bytes)) on all but the first.
+            C(corrupt), C(dirty), C(snapshots), C(mode) (permissions, octal), and C(identity) (C(sha256), C(format), C(virtual_size), C(size_bytes)) on all but
+            the first, without O(digests) where it is known.
           type: list
           elements: dict
           returned: if the image could be read
@@ -404,6 +409,13 @@ domain:
       description: SHA-256 of the definition without secrets, to tell whether somebody changed it.
       type: str
       returned: success
+domains:
+  description:
+    - Every domain of the host with C(name), C(uuid), and what RV(domain) would be as C(domain), or why it could not be described as C(error) (C(code) and
+      C(message)).
+  returned: without O(name)
+  type: list
+  elements: dict
 error_code:
   description: >-
     What went wrong, for machines, such as V(host_hangs), V(run_gone),
@@ -417,17 +429,20 @@ details:
   type: dict
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
+from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run, told_as_ours
 from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
+    "name": {"type": "str"},
     "image_directories": {"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
     "digests": {"type": "bool", "default": False},
     "flavor": {
@@ -445,13 +460,24 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 def main(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
+    state = StateDir(params["state_path"])
+    options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
     with _libvirt.connect(params["uri"]) as connection:
+        if params["name"] is None:
+            uses = DiskUses(connection, state)
+            domains = _libvirt.all_domains(connection)
+            return {"domains": [_described(domain, lambda each=domain: domain_facts(each, state, uses=uses, **options)) for domain in domains]}
         domain = _libvirt.find_domain(connection, params["name"])
-        if domain is None:
-            return {"domain": None}
-        state = StateDir(params["state_path"])
-        options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
-        return {"domain": domain_facts(domain, state, new_flavor=params["flavor"], **options)}
+        return {"domain": None if domain is None else domain_facts(domain, state, new_flavor=params["flavor"], **options)}
+
+
+def _described(domain: Any, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One of many: what is wrong with it keeps the others from nothing."""
+    told = {"name": domain.name(), "uuid": domain.UUIDString(), "domain": None, "error": None}
+    try:
+        return {**told, "domain": told_as_ours(describe)}
+    except KvmfleetError as exc:
+        return {**told, "error": {"code": exc.code, "message": exc.message}}
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from lab.fleet import existing_lab
 from support.faults import QUICK, Subject, eventually, impatient, in_mid_copy, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
@@ -164,26 +166,67 @@ def test_a_source_that_calls_itself_by_its_loopback_is_reached_straight(lab: Lab
     fleet.play("confirm", instance="web", **QUICK).ok()
 
 
+@contextlib.contextmanager
+def ipv6(lab: Lab, but: str | None = None) -> Iterator[dict[str, str]]:
+    """IPv6 addresses of kvm1 and kvm2, which are closed to connections by IPv4, but for those to one port."""
+    rule = ("INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", *(("!", "--dport", but) if but else ()), "-j", "DROP")  # of IPv4
+    addresses = {"kvm1": "fd4b::1", "kvm2": "fd4b::2"}
+    with contextlib.ExitStack() as undo:
+        for name, address in addresses.items():
+            lab[name].sh("echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 >/proc/sys/net/ipv6/conf/br0/disable_ipv6", check=False)
+            lab[name].run("ip", "-6", "address", "add", f"{address}/64", "dev", "br0", "nodad")
+            undo.callback(lab[name].run, "ip", "-6", "address", "del", f"{address}/64", "dev", "br0")
+            lab[name].run("iptables", "-A", *rule)
+            undo.callback(lab[name].run, "iptables", "-D", *rule)
+        yield addresses
+
+
+@contextlib.contextmanager
+def an_sshd_at(host: Host, address: str) -> Iterator[str]:
+    """A further sshd of a host; its line for the known hosts."""
+    script = "sed -e 's/^ListenAddress.*/ListenAddress {0}/' -e 's,^PidFile.*,PidFile /run/sshd6.pid,' /etc/ssh/sshd_config >/run/sshd6.conf"
+    host.sh(f"{script.format(address)} && /usr/sbin/sshd -f /run/sshd6.conf")
+    try:
+        yield f"{address} {host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')}\n"
+    finally:
+        host.sh("kill $(cat /run/sshd6.pid); rm -f /run/sshd6.conf")
+
+
 @pytest.mark.slow
 def test_hosts_that_reach_each_other_by_ipv6_alone_copy_straight(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write())
-    rule = ("INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "!", "--dport", "22", "-j", "DROP")  # of IPv4
-    addresses = {"kvm1": "fd4b::1", "kvm2": "fd4b::2"}
-    for name, address in addresses.items():
-        lab[name].sh("echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 >/proc/sys/net/ipv6/conf/br0/disable_ipv6", check=False)
-        lab[name].run("ip", "-6", "address", "add", f"{address}/64", "dev", "br0", "nodad")
-    lab["kvm1"].run("iptables", "-A", *rule)
-    try:
-        fleet.hosts["kvm1"]["kvmfleet_migration_address"] = "fd4b::1"
+    with ipv6(lab, but="22") as addresses:
+        fleet.hosts["kvm1"]["kvmfleet_migration_address"] = addresses["kvm1"]
         migration = fleet.play("migrate", **MOVE).ok().migration
-    finally:
-        lab["kvm1"].run("iptables", "-D", *rule)
-        for name, address in addresses.items():
-            lab[name].run("ip", "-6", "address", "del", f"{address}/64", "dev", "br0")
     assert not migration["tunnel"]
     assert subject.runs_once_with_its_data() == "kvm2"
     fleet.play("confirm", instance="web", **QUICK).ok()
+
+
+@pytest.mark.slow
+def test_hosts_that_ansible_too_reaches_by_ipv6_alone_move_there_and_back(lab: Lab, guests: Guests, fleet: Fleet, tmp_path: Path) -> None:
+    """`ansible_host` is an IPv6 address and all that the inventory says of the way; nothing gets through by IPv4."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    known_hosts = tmp_path / "known_hosts"
+    controller = ("ip", "-6", "address", "{}", "fd4b::ff/64", "dev", existing_lab().bridge, "nodad")
+    subprocess.run([word.format("add") for word in controller], check=True)
+    try:
+        with ipv6(lab) as addresses, contextlib.ExitStack() as servers:
+            known_hosts.write_text("".join(servers.enter_context(an_sshd_at(lab[name], address)) for name, address in addresses.items()))
+            fleet.vars["ansible_ssh_common_args"] = re.sub(
+                r"UserKnownHostsFile=\S+", f"UserKnownHostsFile={known_hosts}", fleet.vars["ansible_ssh_common_args"]
+            )
+            for name, address in addresses.items():
+                fleet.hosts[name]["ansible_host"] = address
+            assert "on kvm2" in fleet.play("plan", flavor="medium", **MOVE).ok().said
+            migration = fleet.resize("web", "medium", **QUICK).ok().migration
+            assert (migration["destination"], migration["tunnel"]) == ("kvm2", False)
+            fleet.play("revert", instance="web", **QUICK).ok()
+    finally:
+        subprocess.run([word.format("del") for word in controller[:-1]], check=True)
+    subject.as_before()
 
 
 @pytest.mark.slow

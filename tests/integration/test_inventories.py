@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from lab import fleet as machines
 from lab.fleet import existing_lab
+from support.faults import Subject, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Host, Lab
@@ -160,3 +161,19 @@ def test_an_interpreter_without_the_binding_is_named(lab: Lab, guests: Guests, f
     finally:
         host.run("rm", "-rf", "/var/lib/plain")
     assert "The libvirt binding for Python is missing for /var/lib/plain/bin/python3: install python3-libvirt" in said
+
+
+@pytest.mark.slow
+def test_a_hypervisor_that_is_known_as_localhost_is_refused_before_its_guest_stops(lab: Lab, guests: Guests, tmp_path: Path) -> None:
+    """It means another machine at the other host, and ssh does not lead there either."""
+    guest = guests.create("web", "kvm1")
+    subject = Subject(lab, guest, guest.write())
+    boot_id = subject.boot_id
+    team = Team(lab, tmp_path, "local")
+    hosts = team.inventory() / "hosts.yml"
+    address = team.hosts["kvm1"]["ansible_host"]
+    hosts.write_text(hosts.read_text().replace(f'kvmfleet_migration_address: "{address}"', "ansible_host: 127.0.0.1"))
+    with a_controller_that_is_the_first_host(team):
+        run = team.resize("web", "medium")
+        one_paragraph(run, "127.0.0.1 means this host itself", "alpha has local", "kvmfleet_migration_address", "as before")
+    subject.is_untouched(boot_id)

@@ -99,6 +99,7 @@ MIGRATE = {
     "migrate_zone": Input(kinds.name),
     "migrate_target_host": Input(kinds.name),
     "migrate_ignore_hosts": Input(kinds.names, ()),
+    "migrate_strict": Input(kinds.flag, False),
     "migrate_plan_only": Input(kinds.flag, False),
     "migrate_plan_file": Input(kinds.local_path),
     "migrate_root_disk": Input(kinds.name),
@@ -229,6 +230,7 @@ WORDS = {
     "project_id": Word("kvmfleet_project_id", kinds.name),
     "image_id": Word("kvmfleet_image_id", kinds.name),
     "facts_max_age": Word("kvmfleet_facts_max_age", kinds.seconds, 0),
+    "strict": Word("kvmfleet_strict", kinds.flag, False),
     "plan_file": Word("kvmfleet_plan_file", kinds.local_path),
 }
 """The extra variables of the playbooks, by their short names."""

@@ -58,9 +58,17 @@ def plan_migration(
     request: dict[str, Any],
     scheduler: dict[str, Any],
 ) -> dict[str, Any]:
+    """Decide what a request comes to in a fleet; the parameters and the result are those of `plan_in`.
+
+    :param hosts: see `Fleet`.
+    """
+    return plan_in(Fleet(hosts), domain, request, scheduler)
+
+
+def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any], scheduler: dict[str, Any]) -> dict[str, Any]:
     """Decide what a request comes to.
 
-    :param hosts: see `Fleet`; :param domain: the module domain_info's answer from the host that defines the instance.
+    :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
         `live_differences` (`keep`, `drop` or nothing),
@@ -70,7 +78,7 @@ def plan_migration(
         for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
     :raises Refusal: the request cannot be carried out.
     """
-    fleet, ahead = Fleet(hosts), precopy.check(request.get("precopy"))
+    ahead = precopy.check(request.get("precopy"))
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])

@@ -50,6 +50,7 @@ def test_an_ordinary_guest_is_described_in_full(facts: Callable[..., dict[str, A
     (disk,) = found["disks"]
     assert (disk["target"], disk["root"], disk["virtual_size"], disk["format"]) == ("vda", True, 3000 * 1024**2, "qcow2")
     assert [layer["path"] for layer in disk["chain"]] == [f"{images}/web01.qcow2", f"{images}/base.qcow2"]
+    assert [layer["mode"] for layer in disk["chain"]] == [f"{os.stat(layer['path']).st_mode & 0o7777:04o}" for layer in disk["chain"]]
     assert found["agent"] == {"configured": True, "connected": False}
     assert found["refusals"] == []
 

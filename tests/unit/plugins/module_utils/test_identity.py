@@ -194,3 +194,16 @@ def test_a_header_that_is_none_is_refused(state: StateDir, images: Path, header:
     with pytest.raises(KvmfleetError) as caught:
         _identity.digest(state, str(images / "bad"), {"sha256": "0" * 64, "format": "raw"})
     assert caught.value.code == "image_corrupt"
+
+
+def test_what_is_known_is_told_without_a_look_into_the_files(state: StateDir, images: Path, layers: list[str], readings: list[str]) -> None:
+    """And nothing is written: a host that nobody has prepared stays as it is."""
+    chain = _qemu_img.chain(layers[0], "qcow2", [str(images)])
+    assert _identity.kept_identities(state, chain) == [None, None, None]
+    assert not os.path.exists(state.path)
+    known = _identity.chain_identities(state, chain)
+    readings.clear()
+    assert _identity.kept_identities(state, chain) == known
+    write(images / "middle.qcow2", 5, "0x55")
+    assert _identity.kept_identities(state, chain) == [None, None, known[2]]
+    assert readings == []

@@ -78,6 +78,19 @@ def test_domain_info_takes_any_name(tmp_path: Path) -> None:
     assert found == {"domain": None}
 
 
+def test_domain_info_describes_all_domains_in_one_call_and_writes_nothing(tmp_path: Path) -> None:
+    arguments = {"uri": "test:///default", "state_path": str(tmp_path / "state")}
+    (told,) = run_module("domain_info", **arguments)["domains"]
+    one = run_module("domain_info", name=told["uuid"], **arguments)
+    assert (told["name"], told["error"], told["domain"]) == ("test", None, one["domain"])
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_domain_that_cannot_be_described_is_one_of_the_answers(tmp_path: Path) -> None:
+    (told,) = run_module("domain_info", uri="test:///default", root_disk="vdz", state_path=str(tmp_path))["domains"]
+    assert (told["name"], told["domain"], told["error"]["code"]) == ("test", None, "invalid_root_disk")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
