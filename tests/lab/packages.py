@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,11 @@ def ensure_installed(packages: Sequence[str] = HOST_PACKAGES) -> list[str]:
     return missing
 
 
+def missing(packages: Sequence[str]) -> list[str]:
+    """What an installation of these would add to this machine: those that it lacks, and those that they depend on, as this release of Debian calls them."""
+    return re.findall(r"^Inst (\S+)", _apt_get("--simulate", "install", "--no-install-recommends", *packages), re.MULTILINE)
+
+
 def download(packages: Sequence[str], target: Path) -> list[Path]:
     """Fetch packages into `target` without installing them."""
     target.mkdir(parents=True, exist_ok=True)
@@ -87,12 +93,12 @@ def _no_services() -> Iterator[tuple[int, ...]]:
             POLICY.unlink(missing_ok=True)
 
 
-def _apt_get(*arguments: str, cwd: str = "/", inherit: tuple[int, ...] = ()) -> None:
-    """Call apt-get; when it fails, refresh the package lists once and call it again."""
+def _apt_get(*arguments: str, cwd: str = "/", inherit: tuple[int, ...] = ()) -> str:
+    """Call apt-get, for its output; when it fails, refresh the package lists once and call it again."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     command = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", *arguments]
     try:
-        run(command, env=env, cwd=cwd, pass_fds=inherit)
+        return run(command, env=env, cwd=cwd, pass_fds=inherit).stdout
     except LabError:
         run(["apt-get", "-q", "update"], env=env)
-        run(command, env=env, cwd=cwd, pass_fds=inherit)
+        return run(command, env=env, cwd=cwd, pass_fds=inherit).stdout

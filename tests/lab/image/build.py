@@ -23,9 +23,7 @@ from .disk import DISK_MIB, INODES, build_disk
 from .kernel import Kernel
 
 SOURCES = Path(__file__).parent
-GROWTH_PACKAGES = ("cloud-guest-utils", "fdisk", "libfdisk1", "libreadline8")
-"""growpart and sfdisk, with the libraries that a Debian need not have. What else growpart and the guest need, every Debian has."""
-TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi", *GROWTH_PACKAGES)
+TOOL_PACKAGES = ("busybox-static", "mtools", "qemu-guest-agent", "syslinux", "syslinux-common", "syslinux-efi", "cloud-guest-utils", "fdisk")
 WORK_PREFIX = "build-"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 SYSLINUX_EFI = {
@@ -83,8 +81,9 @@ def _assemble(work: Path, root_file_system: Callable[[Path, Path], Path], size_m
 
 def _fetch(work: Path) -> tuple[Path, Kernel]:
     downloads, tools, kernel = work / "packages", work / "tools", work / "kernel"
-    found = {path.name.split("_")[0]: path for path in packages.download([*TOOL_PACKAGES, KERNEL_PACKAGE], downloads)}
-    for name in TOOL_PACKAGES:
+    wanted = {*TOOL_PACKAGES, *packages.missing(TOOL_PACKAGES)}  # libraries that this machine has are taken from there
+    found = {path.name.split("_")[0]: path for path in packages.download([*sorted(wanted), KERNEL_PACKAGE], downloads)}
+    for name in wanted:
         packages.unpack(found[name], tools)
     depends = run(["dpkg-deb", "-f", str(found[KERNEL_PACKAGE]), "Depends"]).stdout
     named = re.search(r"linux-image-[^ ,]+", depends)
