@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,26 +13,20 @@ import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
+from support.parts import Parts, share
 
 PAIR = ("kvm1", "kvm2")
 
-SWEEPS = ("crash sweep", "meddling sweep")
 
-_points: Counter[tuple[str, str]] = Counter()
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count the points of the sweeps, on all workers."""
-    if report.when == "call":
-        _points.update((name, str(value)) for name, value in report.user_properties if name in SWEEPS)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A run of several hours can be done in parts."""
+    group = parser.getgroup("parts of a long run")
+    group.addoption("--shard", metavar="K/N", type=share, default="1/1", help="only every Nth test, from the Kth on")
+    group.addoption("--resume", metavar="FILE", default="", help="leave out what has passed on this code by this list, and add to it what passes")
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Sum each sweep up that there was, after everything else."""
-    if not hasattr(config, "workerinput"):
-        for name in SWEEPS:
-            if _points[name, "tried"]:
-                print(f"{name}: {_points[name, 'tried']} points tried, {_points[name, 'survived']} survived")
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Parts(config.getoption("shard"), config.getoption("resume"), hasattr(config, "workerinput")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
