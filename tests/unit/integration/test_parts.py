@@ -46,7 +46,22 @@ def run(tmp_path):
 
     def pytest_there(*arguments, broken=""):
         environment = {**os.environ, "PYTHONPATH": str(here / "support"), "BROKEN": broken, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "-p", "no:pytest-ansible", "-p", "no:xdist", "-p", "no:hypothesispytest", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-s",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:pytest-ansible",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:hypothesispytest",
+            *arguments,
+        ]
         ended = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
         return ended.returncode, sorted(int(point) for point in re.findall(r"ran (\d)", ended.stdout)), (ended.stdout.splitlines() or [""])[-1]
 
