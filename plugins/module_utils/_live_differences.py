@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import _domain_xml, _exclusive, _media, _pools
@@ -38,6 +38,10 @@ class Difference(NamedTuple):
     @property
     def text(self) -> str:
         return f"{self.what}: {self.now} now, {self.defined} by the definition"
+
+
+_FIRST_BOOT = Difference("action for a reboot", "destroy", "restart")
+"""virt-install starts a guest with another definition than it leaves behind, so that the installed system is what starts next."""
 
 
 class _Value(NamedTuple):
@@ -114,12 +118,17 @@ def require_named(name: str, differences: Iterable[Difference], answer: str | No
         raise KvmfleetError("live_differences", refusal(name, [difference.text for difference in new]), differences=[item.text for item in new])
 
 
-def refusal(name: str, texts: Iterable[str]) -> str:
+def refusal(name: str, texts: Sequence[str]) -> str:
     """The sentence, with the ways out."""
+    first_boot = (
+        " This is the first boot of a guest of virt-install, as far as the action for a reboot tells: drop is right, unless an installation goes on in it."
+        if _FIRST_BOOT.text in texts
+        else ""
+    )
     return (
         f"{name} is not what its definition says, and a restart would make it so: {'; '.join(texts)}. Either 1. make both the same (virsh attach-device, "
-        "detach-device, change-media and the like with --config or --live); or 2. repeat with live_differences=keep, and what it has now becomes part of its "
-        "definition; or 3. repeat with live_differences=drop, and it goes on as its definition says."
+        "detach-device, change-media, set-lifecycle-action and the like with --config or --live); or 2. repeat with live_differences=keep, and what it has now "
+        f"becomes part of its definition; or 3. repeat with live_differences=drop, and it goes on as its definition says.{first_boot}"
     )
 
 

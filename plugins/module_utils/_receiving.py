@@ -31,6 +31,7 @@ from . import (
     _new_files,
     _pools,
     _power,
+    _preallocation,
     _proof,
     _qemu_access,
     _qemu_img,
@@ -93,7 +94,7 @@ def receive(
         _merge_layers(record)
         _require_variables(record)
         for disk in record["disks"]:
-            _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
+            record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
         record = publish(journal, record, exports(record).values(), step="publishing")
         record = _console_logs.receive(journal, record, manifest["console_logs"])
         record = journal.update(
@@ -433,14 +434,15 @@ def _key(conn: Any, disk: dict[str, Any], manifest: dict[str, Any]) -> bytes | N
     return _secrets.key_of(conn, _domain_xml.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
 
 
-def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str], key: bytes | None) -> None:
-    """Rebase the received file, grow and check it."""
+def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str], key: bytes | None) -> dict[str, Any]:
+    """Rebase the received file, set its room aside, grow and check it."""
     part = part_path(record, disk["path"])
     if disk.get("shared"):
         _require_shared(record, disk)
-        return
+        return record
     if disk["kind"] == "disk":
         _rebase(journal, record, disk, bases)
+        record = _preallocation.set_aside(journal, record, disk, part)
     size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
     if size != disk["virtual_size"]:
         raise KvmfleetError("chain_changed", f"{part} has {size} bytes for the guest; by the plan {disk['target']} has {disk['virtual_size']}.")
@@ -451,6 +453,7 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
     layers = _qemu_img.chain(part, disk["format"], _directories(record, bases))
     if len(layers) != 1 + len(disk["bases"]):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
+    return record
 
 
 def _require_variables(record: dict[str, Any]) -> None:

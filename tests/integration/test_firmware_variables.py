@@ -11,23 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 from support.faults import Subject, one_paragraph, write_files
+from support.firmware import add_variable, files_of, place_of, variables
 from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import Host, Lab
-
-PLACE = "/sys/firmware/efi/efivars"
-VENDOR = "6b1d3b0e-5a0c-4c1e-9a4e-5f2f0c7d1a11"
-ATTRIBUTES = r"\007\000\000\000"  # kept without power, readable for the boot loader and for the system
-
-
-def add_variable(guest: Guest, name: str) -> None:
-    """Write a new one, at once, as the firmware wants it. The kernel protects those that are there, since removing some has ruined machines."""
-    guest.exec("sh", "-c", f"printf '{ATTRIBUTES}value of {name}' >{PLACE}/{name}-{VENDOR}")
-
-
-def variables(guest: Guest) -> list[str]:
-    """The values of those that `add_variable` wrote, in the order of their names."""
-    return guest.wait().exec("sh", "-c", f"for file in {PLACE}/*-{VENDOR}; do tail -c +5 $file && echo; done").splitlines()
 
 
 def made_anew(host: Host, guest: Guest) -> str:
@@ -42,11 +29,6 @@ def made_anew(host: Host, guest: Guest) -> str:
     write_files(host, {"/tmp/anew.xml": text})
     host.sh(f"virsh --quiet define /tmp/anew.xml && rm /tmp/anew.xml && virsh --quiet start {guest.name}")
     return place
-
-
-def place_of(guest: Guest) -> str:
-    """Where its variables lie."""
-    return re.findall(r"<nvram[^>]*>([^<]+)</nvram>", guest.host.virsh("dumpxml", guest.name))[0]
 
 
 @pytest.fixture
@@ -120,3 +102,18 @@ def test_variables_of_the_switch_come_back_although_a_guest_of_that_name_was_mad
     assert subject.boot_id == boot_id
     fleet.play("revert", instance="web").ok()
     assert (subject.runs_once_with_its_data(), variables(guest)) == ("kvm1", ["value of Before"])
+
+
+@pytest.mark.slow
+def test_there_and_back_for_good_twice(lab: Lab, fleet: Fleet, subject: Subject) -> None:
+    """Nothing of the variables stays where the guest has left, so that they exist once; those of each stay are there in the end."""
+    guest, written = subject.guest, ["Before"]
+    name = os.path.basename(place_of(guest))
+    for stay, (host, other) in enumerate((("kvm2", "kvm1"), ("kvm1", "kvm2")) * 2):
+        fleet.play("migrate", instance="web", target_host=host).ok()
+        assert [file.startswith(f"{name}.sealed-") for file in files_of(lab[other])] == [True]
+        fleet.play("confirm", instance="web").ok()
+        assert (subject.runs_once_with_its_data(), variables(guest)) == (host, [f"value of {variable}" for variable in written])
+        assert (files_of(lab[host]), files_of(lab[other]), lab[other].domains) == ([name], [], [])
+        written.append(f"Stay{stay}")
+        add_variable(guest, written[-1])

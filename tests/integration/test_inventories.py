@@ -145,22 +145,28 @@ def test_an_inventory_as_teams_write_it_passes_plan_resize_and_confirm(
 
 @pytest.mark.slow
 def test_an_interpreter_without_the_binding_is_named(lab: Lab, guests: Guests, fleet: Fleet) -> None:
-    """As long as the system's own has it, that is taken."""
+    """As long as the system's own has it, that is taken; else facts and prepare_host say which interpreter, and which package."""
     guests.create("web", "kvm1", start=False)
-    host = lab["kvm1"]
+    host, missing = lab["kvm1"], "The libvirt binding for Python is missing for /var/lib/plain/bin/python3: install python3-libvirt"
     host.run("python3", "-m", "venv", "--without-pip", "/var/lib/plain")
+    assert "No module named 'libvirt'" in host.attempt("/var/lib/plain/bin/python3", "-c", "import libvirt").stderr
     fleet.hosts["kvm1"]["ansible_python_interpreter"] = "/var/lib/plain/bin/python3"
     extension = host.run("python3", "-c", "import libvirtmod; print(libvirtmod.__file__)")
     try:
         fleet.play("plan", instance="web", target_host="kvm2").ok()
+        assert "kvm1 is not ready" not in fleet.play("prepare_host", prepare_host_install=False).ok().output
         host.run("mount", "--bind", "/dev/null", extension)
         try:
-            said = fleet.play("plan", instance="web", target_host="kvm2").refused()
+            planned = fleet.play("plan", instance="web", target_host="kvm2").refused()
+            prepared = fleet.play("prepare_host", prepare_host_install=False)
         finally:
             host.run("umount", extension)
     finally:
         host.run("rm", "-rf", "/var/lib/plain")
-    assert "The libvirt binding for Python is missing for /var/lib/plain/bin/python3: install python3-libvirt" in said
+    assert missing in planned
+    assert "kvm1 is not ready" in prepared.refused()
+    assert missing in prepared.refused()
+    assert "kvm2 is not ready" not in prepared.output
 
 
 @pytest.mark.slow

@@ -84,6 +84,7 @@ REFUSED = {
 REFUSED_HERE = {
     "bound_to_host": {"image_not_encrypted", "pool_missing", "secret_missing"},
     "cockpit_pool_volumes": {"pool_missing"},
+    "terraform_volumes": {"pool_missing"},
     "nova_uefi_secure_boot_ephemeral_swap": {"image_outside_directories"},  # the embedded driver keeps firmware variables in a place of its own
     "virsh_edit_luks_shared_cluster": {"image_not_encrypted", "secret_missing"},
 }

@@ -411,3 +411,16 @@ class TestKeep:
         with pytest.raises(KvmfleetError, match="disk vdc") as caught:
             _keeping.keep(qemu, journal, begun, web1)
         assert (caught.value.code, _libvirt.inactive_xml(web1)) == ("live_differences", before)
+
+
+def test_the_first_boot_of_a_guest_of_virt_install_is_told_as_such(qemu: libvirt.virConnect, images: Path) -> None:
+    """It starts one definition and leaves another one, with another action for a reboot alone; what else differs tells nothing of that."""
+    xml = booted.definition("web1", {"vda": (booted.write(images / "web1.raw", counts=True), "raw")})
+    first = xml.replace("</domain>", "<on_reboot>destroy</on_reboot></domain>")
+    assert "<on_reboot>" not in xml
+    domain = qemu.createXML(first)
+    qemu.defineXML(xml)
+    found = differences(domain)
+    assert found == ["action for a reboot: destroy now, restart by the definition"]
+    assert "This is the first boot of a guest of virt-install" in _live_differences.refusal("web1", found)
+    assert "first boot" not in _live_differences.refusal("web1", ["action for a reboot: restart now, destroy by the definition"])
