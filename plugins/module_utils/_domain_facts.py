@@ -120,7 +120,7 @@ def domain_facts(
         "emulator": root.findtext("devices/emulator"),
         "cpu": _cpu(domain, root),
         "tpm": _tpm(root),
-        "secure_boot": _secure_boot(root),
+        "secure_boot": _secure_boot(root, live if active else root),
         "cpu_shares": int(shares) if (shares := planned.findtext("cputune/shares", "")).isdigit() else None,
         "host_cpus": _host_cpus.needed(planned, pins=not dedicated),
         "pinned_cpus": sorted(set(_host_bindings.own_cpus(root))),
@@ -391,8 +391,11 @@ def _tpm(root: ET.Element) -> dict[str, str | None] | None:
     return None if tpm is None else {"model": tpm.get("model"), "version": None if backend is None else backend.get("version")}
 
 
-def _secure_boot(root: ET.Element) -> bool:
-    return root.find("os/loader[@secure='yes']") is not None or root.find("os/firmware/feature[@name='secure-boot'][@enabled='yes']") is not None
+def _secure_boot(root: ET.Element, live: ET.Element) -> bool:
+    """Whether it has to be in force. Where the definition leaves that to libvirt, it is what libvirt has chosen for the guest that runs."""
+    told = root.find("os/loader") is not None or root.find("os/firmware/feature[@name='secure-boot']") is not None
+    found = root if told else live
+    return found.find("os/loader[@secure='yes']") is not None or found.find("os/firmware/feature[@name='secure-boot'][@enabled='yes']") is not None
 
 
 def _agent(live: ET.Element) -> dict[str, bool]:

@@ -231,7 +231,8 @@ domain:
       type: dict
       returned: success
     secure_boot:
-      description: Whether the definition asks for firmware with secure boot.
+      description: >-
+        Whether the definition asks for firmware with secure boot; where it leaves the firmware to libvirt, whether a guest that runs has got such.
       type: bool
       returned: success
     disks:

@@ -214,7 +214,19 @@ def test_a_flavor_is_tried_on_the_definition_while_the_guest_runs(facts: Callabl
 )
 def test_tpm_and_secure_boot(xml: str, tpm: dict[str, Any] | None, secure_boot: bool) -> None:
     root = _domain_xml.parse(xml)
-    assert (_domain_facts._tpm(root), _domain_facts._secure_boot(root)) == (tpm, secure_boot)
+    assert (_domain_facts._tpm(root), _domain_facts._secure_boot(root, root)) == (tpm, secure_boot)
+
+
+@pytest.mark.parametrize(("told", "secure_boot"), [("", True), ("<firmware><feature enabled='no' name='secure-boot'/></firmware>", False)])
+def test_secure_boot_that_libvirt_has_chosen_by_itself_is_asked_of_a_destination(
+    qemu: libvirt.virConnect, state: StateDir, images: Path, told: str, secure_boot: bool
+) -> None:
+    """For a q35 Debian's libvirt does; the definition says nothing of it, and a host without such firmware would start the guest with another one."""
+    system = f"<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>{told}</os><features><acpi/></features>"
+    domain = qemu.defineXML(f"<domain type='qemu'><name>web1</name><memory unit='MiB'>128</memory>{system}</domain>")
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    assert ("secure" in _libvirt.inactive_xml(domain), "secure='yes'" in _libvirt.live_xml(domain)) == (bool(told), secure_boot)
+    assert domain_facts(domain, state, image_directories=[str(images)], digests=False)["secure_boot"] is secure_boot
 
 
 def test_a_named_cpu_is_told_with_all_its_features(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
