@@ -32,7 +32,8 @@ def with_tools(lab: Lab, name: str) -> Host:
     with exclusive(cache_directory()):
         ensure_installed(_PACKAGES)
     place = host_named(existing_lab(), name)
-    shutil.copytree(_NAMES_OF_DEVICES, place.files / _NAMES_OF_DEVICES.relative_to("/"), dirs_exist_ok=True)
+    if _NAMES_OF_DEVICES.is_dir():
+        shutil.copytree(_NAMES_OF_DEVICES, place.files / _NAMES_OF_DEVICES.relative_to("/"), dirs_exist_ok=True)
     bases.ensure(place, bases.DEFAULT_NAME)
     return lab[name]
 
