@@ -20,6 +20,8 @@ from support.tools import BASE, UNSIGNED, forget_pools, seed_files, virt_install
 
 DATA, DATA_MIB = f"{IMAGES}/web-data.raw", 32
 SEED = f"{IMAGES}/seeds/web.iso"
+PATIENCE = 600
+"""Seconds for a boot whose every step is verified, by a processor that is emulated."""
 SIGNED = f"{IMAGES}/base/signed.qcow2"
 GLOBAL, SIGNATURES = "8be4df61-93ca-11d2-aa0d-00e098032b8c", "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 BOX = f"{IMAGES}/debian-VAGRANTSLASH-bookworm64_vagrant_box_image_12.20250126.1_box_0.img"
@@ -126,6 +128,7 @@ def secured(lab: Lab, guests: Guests, host: Host) -> Iterator[Subject]:
     """A guest with secure boot and its keys, which is what virt-install makes of `--boot uefi` for a q35."""
     put_signed(host, SIGNED)
     guests.made["web"] = guest = Guest(lab, "web")
+    guest.boot_timeout = PATIENCE
     virt_install(host, "web", "--disk", f"size=1,backing_store={SIGNED},backing_format=qcow2", "--boot", "uefi", memory_mib=512)
     add_variable(guest, "Before")
     yield Subject(lab, guest, guest.write())
@@ -134,9 +137,10 @@ def secured(lab: Lab, guests: Guests, host: Host) -> Iterator[Subject]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(6 * PATIENCE)
 def test_secure_boot(lab: Lab, fleet: Fleet, secured: Subject) -> None:
     """It is in force after each move, with the keys of before: the firmware starts nothing else."""
-    guest = secured.guest
+    guest, words = secured.guest, {"instance": "web", "migrate_agent_timeout": PATIENCE}
     look = f"for name in SecureBoot-{GLOBAL} PK-{GLOBAL} KEK-{GLOBAL} db-{SIGNATURES} dbx-{SIGNATURES}; do sha256sum <{PLACE}/$name; done"
 
     def state() -> tuple[str, str, list[str], bool]:
@@ -145,12 +149,12 @@ def test_secure_boot(lab: Lab, fleet: Fleet, secured: Subject) -> None:
 
     before = state()
     assert (before[0], before[2:]) == ("1", (["value of Before"], True))
-    fleet.play("migrate", instance="web").ok()
+    fleet.play("migrate", **words).ok()
     assert (secured.runs_once_with_its_data(), state()) == ("kvm2", before)
-    fleet.play("revert", instance="web").ok()
+    fleet.play("revert", **words).ok()
     assert (secured.runs_once_with_its_data(), state(), files_of(lab["kvm2"])) == ("kvm1", before, [])
-    fleet.play("migrate", instance="web").ok()
-    fleet.play("confirm", instance="web").ok()
+    fleet.play("migrate", **words).ok()
+    fleet.play("confirm", **words).ok()
     assert (secured.runs_once_with_its_data(), state(), files_of(lab["kvm1"])) == ("kvm2", before, [])
 
 

@@ -46,16 +46,17 @@ class Guest:
         self.lab = lab
         self.name = name
         self.disk = f"{IMAGES}/{name}.qcow2"
+        self.boot_timeout = BOOT_TIMEOUT
 
     def exec(self, *argv: str) -> str:
         """Run a command inside, as soon as the guest has booted; its output."""
-        done = guest.execute(existing_lab(), self.name, argv, None, BOOT_TIMEOUT)
+        done = guest.execute(existing_lab(), self.name, argv, None, self.boot_timeout)
         assert done.status == 0, f"{' '.join(argv)} in guest {self.name}: exit status {done.status}\n{done.stdout!r}{done.stderr!r}"
         return done.stdout.decode().rstrip("\n")
 
     def wait(self) -> Guest:
         """Wait until the guest has booted."""
-        guest.wait(existing_lab(), self.name, None, BOOT_TIMEOUT)
+        guest.wait(existing_lab(), self.name, None, self.boot_timeout)
         return self
 
     def look(self) -> Inside:
