@@ -130,7 +130,7 @@ def secured(lab: Lab, guests: Guests, host: Host) -> Iterator[Subject]:
     guests.made["web"] = guest = Guest(lab, "web")
     guest.boot_timeout = PATIENCE
     virt_install(host, "web", "--disk", f"size=1,backing_store={SIGNED},backing_format=qcow2", "--boot", "uefi", memory_mib=512)
-    add_variable(guest, "Before")
+    add_variable(guest.wait(), "Before")
     yield Subject(lab, guest, guest.write())
     guests.delete_all()
     host.run("rm", "-f", SIGNED)
