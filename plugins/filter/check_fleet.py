@@ -14,7 +14,7 @@ description:
     Each guest is judged by itself, as if no other one moved.
   - Hosts that are not ready are no destinations.
   - Nothing is asked of any host.
-positional: names, looked, request, scheduler, only
+positional: names, looked, request, scheduler, only, tunnel
 options:
   _input:
     description: The facts C(kvmfleet_host) of the hosts. Facts of another run do not count.
@@ -29,7 +29,7 @@ options:
   looked:
     description: >-
       What the entry point V(look) of the role P(kvmfleet.compute.prepare_host#role) found of each host (C(kvmfleet_looked)), as C(host), C(summary),
-      C(problems), C(to_do), C(hints) and C(guests).
+      C(problems), C(to_do), C(hints), C(guests) and C(ways).
     type: list
     elements: dict
     required: true
@@ -45,6 +45,10 @@ options:
     description: The one host that is told of. Empty, all are.
     type: str
     default: ""
+  tunnel:
+    description: C(kvmfleet_migration_tunnel), by which copies without a straight way travel through the controller or are refused.
+    type: str
+    default: auto
 """
 
 EXAMPLES = r"""
@@ -94,11 +98,12 @@ def check_fleet(
     request: Mapping[str, Any],
     scheduler: Mapping[str, Any] | None = None,
     only: str = "",
+    tunnel: str = "auto",
 ) -> dict[str, Any]:
     """See DOCUMENTATION."""
 
     def verdicts() -> dict[str, Any]:
-        found = check.check([str(name) for name in names], hosts, looked, request, scheduler or {}, run.this(), str(only))
+        found = check.check([str(name) for name in names], hosts, looked, request, scheduler or {}, run.this(), str(only), tunnel)
         return {"lines": wrapped(check.lines(found)), "artifact": checked(found), "complete": check.complete(found)}
 
     return answer(verdicts, lines=[], artifact={}, complete=False)

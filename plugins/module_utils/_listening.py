@@ -97,6 +97,17 @@ def found_way(other: str | None) -> dict[str, str | None]:
     return found
 
 
+def closed(address: str, port: int, timeout: float) -> str | None:
+    """Why no packet gets to a port of another host, or None where one does: somebody listens, or the host says that nobody does."""
+    try:
+        socket.create_connection((address, port), timeout).close()
+    except ConnectionRefusedError:
+        return None
+    except OSError as exc:
+        return f"nothing gets to port {port} of {address} ({exc})"
+    return None
+
+
 def _is_here(way: Way) -> bool:
     """Whether what is known as another host is this one, as `localhost` is for everybody."""
     return way.address == way.local_address or ipaddress.ip_address(way.address.partition("%")[0]).is_loopback

@@ -48,11 +48,14 @@ def test_check_tells_which_guests_can_move_and_what_keeps_the_others(lab: Lab, f
     fleet.hosts["kvm4"]["ansible_port"] = 9
     fleet.hosts["kvm2"]["kvmfleet_disk_directories"] = {"fast": "/srv/not made yet"}
     before = lab.snapshot()
+    firewall = ("INPUT", "-p", "tcp", "--dport", "49215", "-j", "DROP")
+    lab["kvm3"].run("iptables", "-A", *firewall)
     try:
         run = fleet.play("check").ok()
         strict = fleet.play("check", "--check", target_host="kvm1", strict=True)
         assert lab.snapshot() == before
     finally:
+        lab["kvm3"].run("iptables", "-D", *firewall)
         host.virsh("undefine", "clone")
         host.run("rm", f"{IMAGES}/clone.qcow2", "/tmp/clone.xml")
     assert (run.changed, strict.changed) == (0, 0)
@@ -67,6 +70,8 @@ def test_check_tells_which_guests_can_move_and_what_keeps_the_others(lab: Lab, f
     ]
     assert "  prepare_host would make the directory /srv/not made yet" in told
     assert "kvm2: no guests." in told
+    closed = f"nothing gets to port 49215 of {fleet.hosts['kvm3']['ansible_host']} (timed out)"
+    assert f"  look after: copies from kvm3 travel through the controller's ssh connections, since here {closed}" in told
     assert told[-3] == "kvm4 cannot be asked, so its guests are not known:"
     assert told[-1] == "3 of 4 hosts are ready, 3 of 5 guests can move. The guests of kvm4 are not known."
     artifact = run.stats["kvmfleet_check"]

@@ -32,12 +32,14 @@ def check(
     scheduler: Mapping[str, Any],
     run: Run,
     only: str | None = None,
+    tunnel: str = "auto",
 ) -> dict[str, Any]:
     """The verdicts.
 
     :param names: the hosts of the fleet; :param facts: see `Fleet`.
-    :param looked: what each host was found to be: `host`, `summary`, `problems`, `to_do`, `hints`, `guests` (the module domain_info's `domains`).
-    :param request: as for `locate`, without an instance; :param only: the one host that is told of.
+    :param looked: what each host was found to be: `host`, `summary`, `problems`, `to_do`, `hints`, `guests` (the module domain_info's `domains`), `ways`
+        (of the module way_info to the other hosts).
+    :param request: as for `locate`, without an instance; :param only: the one host that is told of; :param tunnel: `kvmfleet_migration_tunnel`.
     :returns: `hosts`, each with `host`, `answers`, `ready`, `summary`, `problems`, `to_do`, `hints`, `guests` (each with `instance`, `destination`, or the
         `code` and the `reason` why it cannot be moved), and `problems` of the fleet.
     :raises Refusal: `unknown_host`, `no_compute_hosts`.
@@ -51,7 +53,7 @@ def check(
     problems = _of_the_fleet(fleet)
     for host in hosts:
         guests = (found.get(host["host"]) or {}).get("guests") or () if host["answers"] and only in (None, "", host["host"]) else ()
-        host["hints"] += _unread(host["host"], guests)
+        host["hints"] += [*_unread(host["host"], guests), *_detours((found.get(host["host"]) or {}).get("ways") or {}, fleet, tunnel)]
         host["guests"] = [_guest(fleet, host, guest, request, scheduler, unready, problems) for guest in sorted(guests, key=lambda guest: guest["name"])]
     return {"hosts": [host for host in hosts if only in (None, "", host["host"])], "problems": problems}
 
@@ -170,6 +172,17 @@ def _unread(host: str, guests: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     what = "1 base image was" if len(paths) == 1 else f"{len(paths)} base images were"
     return [f"{what} never read on {host}: other hosts are asked for room as if they had none of it, and the first plan reads it, which takes a while"]
+
+
+def _detours(ways: Mapping[str, Mapping[str, Any]], fleet: Fleet, tunnel: str) -> list[str]:
+    """The hosts from which no copy gets here straight, with the reason of the first."""
+    if tunnel == "always":
+        return []
+    closed = {host: way["no_way"] for host, way in ways.items() if way["no_way"] and host in fleet.hosts and host not in fleet.down}
+    if not closed:
+        return []
+    becomes = "are refused" if tunnel == "never" else "travel through the controller's ssh connections"
+    return [f"copies from {_listed(list(closed))} {becomes}, since here {_line(next(iter(closed.values())))}"]
 
 
 def complete(checked: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _listening
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way, listen, way_to
+from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import closed, found_way, listen, way_to
 
 ANY_PORT = [0]
 
@@ -128,3 +128,13 @@ def test_another_host_is_never_reached_at_an_address_of_this_one(monkeypatch):
     assert found_way("kvm1")["no_way"] == "kvm1 means this host itself here"
     monkeypatch.setattr(_listening, "way_to", lambda other: _listening.Way("192.0.2.7", "192.0.2.8"))
     assert found_way("kvm1") == {"source_address": "192.0.2.7", "local_address": "192.0.2.8", "no_way": None}
+
+
+def test_a_port_is_closed_if_nothing_is_said_there_and_open_if_only_that_nobody_listens():
+    with listen("127.0.0.1", ANY_PORT) as listener:
+        port = listener.getsockname()[1]
+        assert closed("127.0.0.1", port, 0.5) is None
+    assert closed("127.0.0.1", port, 0.5) is None
+    with listen("127.0.0.1", ANY_PORT, "127.0.0.9") as listener:
+        port = listener.getsockname()[1]
+        assert closed("127.0.0.1", port, 0.2) == f"nothing gets to port {port} of 127.0.0.1 (timed out)"

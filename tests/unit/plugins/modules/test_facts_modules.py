@@ -86,6 +86,12 @@ def test_domain_info_describes_all_domains_in_one_call_and_writes_nothing(tmp_pa
     assert not (tmp_path / "state").exists()
 
 
+def test_way_info_tells_of_each_host_whether_a_copy_gets_here_straight() -> None:
+    ways = run_module("way_info", hosts={"kvm2": "127.0.0.1", "kvm3": "no.such.host.invalid"}, port=49215)["ways"]
+    assert ways["kvm2"] == {"source_address": None, "local_address": None, "no_way": "127.0.0.1 means this host itself here"}
+    assert "This host has no way to no.such.host.invalid" in ways["kvm3"]["no_way"]
+
+
 def test_a_domain_that_cannot_be_described_is_one_of_the_answers(tmp_path: Path) -> None:
     (told,) = run_module("domain_info", uri="test:///default", root_disk="vdz", state_path=str(tmp_path))["domains"]
     assert (told["name"], told["domain"], told["error"]["code"]) == ("test", None, "invalid_root_disk")

@@ -167,6 +167,19 @@ def test_a_clock_that_is_wrong_is_told(ahead: int, said: bool) -> None:
     assert any("its clock is" in line for line in told["lines"]) == said
 
 
+@pytest.mark.parametrize(("tunnel", "said"), [("auto", "travel through the controller's ssh connections"), ("never", "are refused"), ("always", None)])
+def test_a_way_that_is_closed_is_told_unless_nobody_takes_it(tunnel: str, said: str | None) -> None:
+    down = {"host": "kvm3", "up": False, "reachable": False, "run": run.this().name, "down_reason": "gone"}
+    ways = {"kvm1": {"no_way": "nothing gets to port 49215 of 192.0.2.1 (timed out)"}, "kvm3": {"no_way": "gone"}}
+    found = [looked("kvm1", [], ways={"kvm2": {"no_way": None}}), looked("kvm2", [], ways=ways)]
+    told = check_fleet([fact("kvm1", []), fact("kvm2", []), down], ["kvm1", "kvm2", "kvm3"], found, REQUEST, {}, "", tunnel)
+    hints = " ".join(told["lines"]).split("look after: ")[1:]
+    assert [hint[: len(f"copies from kvm1 {said}, since here nothing gets to port 49215")] for hint in hints] == (
+        [f"copies from kvm1 {said}, since here nothing gets to port 49215"] if said else []
+    )
+    assert told["artifact"]["hosts"]["kvm2"]["ready"]
+
+
 def test_an_artifact_of_a_large_fleet_has_no_sentences() -> None:
     guests = [guest(f"web{number}", number % 10, state="paused") for number in range(150)]
     for number, one in enumerate(guests):
