@@ -12,14 +12,15 @@ short_description: Name what was given to the playbooks and roles of this collec
 version_added: 0.1.0
 author: kvmfleet contributors (@kvmfleet)
 description:
-  - Reads every extra variable of the playbooks, or every option of a role, as P(kvmfleet.compute.asked#lookup) and P(kvmfleet.compute.given#filter)
-    do, so that what is wrong is known before the first task needs it.
+  - Reads every extra variable of the playbooks, every option of a role, or every variable of the host, as P(kvmfleet.compute.asked#lookup) and
+    P(kvmfleet.compute.given#filter) do, so that what is wrong is known before the first task needs it.
 options:
   _terms:
-    description: V(words) for the extra variables of the playbooks, or the name of a role for its options.
+    description: >-
+      V(words) for the extra variables of the playbooks, V(host) for what the inventory says about the host, or the name of a role for its options.
     type: list
     elements: str
-    choices: [words, migrate, resize, prepare_host, awx]
+    choices: [words, host, migrate, resize, prepare_host, awx]
     required: true
 """
 
@@ -46,7 +47,7 @@ from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.kvmfleet.compute.plugins.lookup import asked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import INPUTS, ROLES, WORDS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import HOST, INPUTS, ROLES, WORDS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.own_variables import own_names
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
@@ -56,7 +57,10 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         known = variables or {}
-        return [sentence for term in terms for sentence in (self._words(known) if term == "words" else self._of_role(str(term), known))]
+        return [sentence for term in terms for sentence in self._sentences(str(term), known)]
+
+    def _sentences(self, term: str, variables: dict[str, Any]) -> Iterator[str]:
+        return self._words(variables) if term == "words" else _of_host(variables) if term == "host" else self._of_role(term, variables)
 
     def _words(self, variables: dict[str, Any]) -> Iterator[str]:
         lookup = asked.LookupModule(loader=self._loader, templar=self._templar)
@@ -87,6 +91,15 @@ class LookupModule(LookupBase):
                     f"{name}: expected a value, got a template as an extra variable: with inventory_hostname or hostvars it would mean another thing for each "
                     "task that one host does for another; give it in the inventory, to the group 'compute'."
                 )
+
+
+def _of_host(variables: dict[str, Any]) -> Iterator[str]:
+    said = _host(variables)
+    for name in HOST:
+        try:
+            read.given(name, said.get(name))
+        except ValidationError as error:
+            yield str(error)
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ _NAMED = 5
 """So many names or hosts are told of a group, then how many more there are."""
 _CLOCK = 60
 """Seconds by which a clock may be wrong before it is told."""
+_NOT_ASKED = "it was not asked in this run"
 NOT_READY = "host_not_ready"
 
 
@@ -61,13 +62,13 @@ def check(
 def _asked(names: Sequence[str], facts: Sequence[Mapping[str, Any]], run: Run) -> list[dict[str, Any]]:
     """The facts of this run; what a cache remembers says nothing about tonight."""
     told = {str(state["host"]): dict(state) for state in facts if freshness.read_in(run, state)}
-    return [told.get(name) or {"host": name, "up": False, "run": run.name, "down_reason": "it was not asked in this run"} for name in names]
+    return [told.get(name) or {"host": name, "up": False, "run": run.name, "down_reason": _NOT_ASKED} for name in names]
 
 
 def _host(name: str, state: Mapping[str, Any], looked: Mapping[str, Any]) -> dict[str, Any]:
     problems = [_line(problem) for problem in looked.get("problems") or ()]
     reason = None if state.get("up") else _line(str(state.get("down_reason") or "no facts were gathered"))
-    if reason and not any(reason in problem for problem in problems):
+    if reason and not any(reason in problem or reason == _NOT_ASKED for problem in problems):
         problems.insert(0, reason)
     return {
         "host": name,
@@ -207,11 +208,13 @@ def summary(checked: Mapping[str, Any]) -> str:
 
 def _host_lines(host: Mapping[str, Any]) -> list[str]:
     name, after = host["host"], f": {host['summary']}" if host["summary"] else ""
-    if not host["answers"]:
-        return [f"{name} cannot be asked, so its guests are not known:", *(f"  {problem}" for problem in host["problems"])]
-    told = [f"{name} is ready{after}." if host["ready"] else f"{name} is not ready:", *(f"  {problem}" for problem in host["problems"])]
+    silent = f"{name} cannot be asked, so its guests are not known:"
+    told = [f"{name} is ready{after}." if host["ready"] else f"{name} is not ready:" if host["answers"] else silent]
+    told += [f"  {problem}" for problem in host["problems"]]
     told += [f"  prepare_host would {action}" for action in host["to_do"]]
     told += [f"  look after: {hint}" for hint in host["hints"]]
+    if not host["answers"]:
+        return told
     by_reason: dict[tuple[str, str], list[str]] = {}
     for guest in host["guests"]:
         if guest["code"] is not None:

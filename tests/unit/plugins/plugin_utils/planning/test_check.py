@@ -121,6 +121,23 @@ def test_a_host_that_does_not_answer_is_named_and_the_rest_is_told() -> None:
     assert (told["complete"], told["artifact"]["hosts"]["kvm3"]["answers"]) == (False, False)
 
 
+def test_a_host_that_was_never_prepared_is_told_what_would_be_done() -> None:
+    """Whether libvirt is missing there, or its inventory was not right, so that nobody asked."""
+    down = {"host": "kvm1", "up": False, "run": run.this().name, "down_reason": "vm: libvirt does not answer"}
+    found = [
+        looked("kvm1", [], summary="", problems=["libvirt: vm: libvirt does not answer"], to_do=["install nbdkit"]),
+        {"host": "kvm2", "problems": ["kvmfleet_zone: expected a name"]},
+    ]
+    assert check_fleet([down], ["kvm1", "kvm2"], found, REQUEST, {})["lines"] == [
+        "kvm1 cannot be asked, so its guests are not known:",
+        "  libvirt: vm: libvirt does not answer",
+        "  prepare_host would install nbdkit",
+        "kvm2 cannot be asked, so its guests are not known:",
+        "  kvmfleet_zone: expected a name",
+        "0 of 2 hosts are ready, no guests. The guests of kvm1 and kvm2 are not known.",
+    ]
+
+
 def test_facts_that_a_cache_remembers_say_nothing_about_tonight() -> None:
     told = check([guest("web1", 1)], [{**fact("kvm2", []), "run": "another one"}])
     assert "  it was not asked in this run" in told["lines"]
