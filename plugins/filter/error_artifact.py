@@ -14,7 +14,7 @@ author: kvmfleet contributors (@kvmfleet)
 description:
   - Makes C(kvmfleet_error) of the result of a failed task, or of what a role has refused with, and the lines that say it.
   - All of it is made of plain types under every ansible-core. What a task may not log, what a key calls secret, and credentials in a URL are left out.
-positional: task, refusal, guest, host, begun
+positional: task, refusal, guest, host, begun, no_guest
 options:
   _input:
     description: The variable C(ansible_failed_result).
@@ -37,6 +37,10 @@ options:
     default: ""
   begun:
     description: Whether an operation may have been begun.
+    type: bool
+    default: false
+  no_guest:
+    description: Whether the run is about no guest at all, as the preparation of a host.
     type: bool
     default: false
 """
@@ -63,9 +67,15 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts import 
 
 
 def _error_artifact(
-    result: Mapping[str, Any], task: str = "", refusal: Mapping[str, Any] | None = None, guest: str = "", host: str = "", begun: bool = False
+    result: Mapping[str, Any],
+    task: str = "",
+    refusal: Mapping[str, Any] | None = None,
+    guest: str = "",
+    host: str = "",
+    begun: bool = False,
+    no_guest: bool = False,
 ) -> dict[str, Any]:
-    artifact = error.error(result, task, refusal, instance=guest, host=host, begun=begun)
+    artifact = error.error(result, task, refusal, instance=guest, host=host, begun=begun, no_guest=no_guest)
     named = artifact["message"] if refusal else error.named(artifact, task)
     return {"artifact": artifact, "lines": error.lines(artifact), "first": error.first(artifact), "named": named}
 

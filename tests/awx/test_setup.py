@@ -86,6 +86,24 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]
         yield Controller(awx, url, tmp_path_factory.mktemp("ansible"))
 
 
+def test_check_mode_shows_everything_to_whom_has_nothing_yet(controller: Controller) -> None:
+    """What is missing can be asked nothing, so that whatever names it is shown and not looked at."""
+    said = controller.setup("--check")
+    assert controller.written == []
+    shown = said[said.index("Show what needs something that AWX does not have yet") :]
+    for name in ("kvmfleet resize", "nodes of kvmfleet resize with approval", "kvmfleet recover", "what may do: kvmfleet approvers"):
+        assert f'"{name}"' in shown
+
+
+def test_check_mode_shows_the_same_where_there_is_no_organization(tmp_path: Path) -> None:
+    awx = loopback.Awx(EXAMPLE / "project")
+    awx.seed("credentials", name="Ansible Galaxy", kind="galaxy_api_token")
+    with loopback.serving(awx) as url:
+        controller = Controller(awx, url, tmp_path)
+        assert changed(controller.setup("--check")) > 1
+        assert controller.written == []
+
+
 def test_an_organization_without_a_galaxy_credential_is_refused_before_anything_is_made(controller: Controller) -> None:
     said = controller.setup("-e", '{"awx_galaxy_credentials": []}', status=2)
     assert "The organization Virtualization has no Galaxy credential." in " ".join(said.split())
@@ -125,6 +143,48 @@ def test_check_mode_shows_what_somebody_changed_by_hand(controller: Controller) 
     said = controller.setup("--check")
     assert re.findall(r"changed: \[localhost\] => \(item=(.*)\)", said) == ["kvmfleet resize"]
     assert controller.written == []
+
+
+def test_check_mode_shows_a_template_that_is_new_and_what_it_is_part_of(controller: Controller) -> None:
+    """As after an upgrade of the collection."""
+    awx = controller.awx
+    template = awx.found("job_templates", "kvmfleet recover")
+    awx.answer("DELETE", f"/api/v2/job_templates/{template['id']}/", {}, None)
+    awx.log = []
+    said = controller.setup("--check")
+    assert controller.written == []
+    assert "changed: [localhost] => (item=kvmfleet recover)" in said
+    shown = said[said.index("Show what needs something that AWX does not have yet") :]
+    assert '"nodes of kvmfleet resize with approval"' in shown
+    assert '"kvmfleet recover"' in shown
+    controller.setup()
+    assert changed(controller.setup()) == 0
+
+
+OTHER = ("-e", "awx_organization=Storage")
+
+
+def test_an_organization_does_not_get_the_execution_environment_of_another_one(controller: Controller) -> None:
+    """AWX has each name once, so that it would be taken from those who have it."""
+    awx = controller.awx
+    organization = awx.seed("organizations", name="Storage")
+    awx.seed("credentials", name="of storage", kind="ssh", organization=organization)
+    said = controller.setup(*OTHER, "-e", "awx_credential='of storage'", status=2)
+    assert "Virtualization" in said
+    assert "name_of_another_organization" in said
+    assert controller.written == []
+    controller.setup(*OTHER, "-e", "awx_state=absent")
+    assert awx.names("execution_environments") == ["kvmfleet"]
+
+
+def test_two_organizations_have_everything_else_under_the_same_names(controller: Controller) -> None:
+    own = ("-e", "awx_credential='of storage'", "-e", "awx_execution_environment=kvmfleet", "-e", "awx_execution_environment_image=")
+    assert changed(controller.setup(*OTHER, *own)) > 0
+    assert controller.awx.names("job_templates").count("kvmfleet resize") == 2
+    assert changed(controller.setup(*OTHER, *own)) == 0
+    assert changed(controller.setup()) == 0
+    controller.setup(*OTHER, *own, "-e", "awx_state=absent")
+    assert changed(controller.setup()) == 0
 
 
 def test_absent_removes_all_of_it_and_nothing_else(controller: Controller) -> None:

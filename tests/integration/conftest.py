@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.fleet import Fleet
 from support.guest import Guests
+from support.jobs import Jobs, programs
 from support.lab import Lab
 from support.parts import Parts, share
 
@@ -54,6 +57,18 @@ def fleet(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[
         fleet.hosts = {name: fleet.hosts[name] for name in PAIR}
     yield fleet
     fleet.kill_all()
+
+
+@pytest.fixture
+def jobs(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Jobs]:
+    """As `fleet`, with each playbook as a job of AWX, under the newest ansible-core, or another one (the parameter, or KVMFLEET_CORE: `oldest`)."""
+    directory = Path(tempfile.mkdtemp(prefix="kvmfleet-jobs-", dir="/var/tmp"))  # others can get there
+    directory.chmod(0o755)
+    jobs = Jobs(lab, directory, programs(getattr(request, "param", os.environ.get("KVMFLEET_CORE", "newest"))))
+    if not request.node.get_closest_marker("whole_fleet"):
+        jobs.hosts = {name: jobs.hosts[name] for name in PAIR}
+    yield jobs
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

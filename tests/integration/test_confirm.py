@@ -47,7 +47,7 @@ def test_what_has_waited_long_enough_is_confirmed_and_what_cannot_be_is_left_for
     fleet.vars["kvmfleet_resize_confirm_window"] = 1
     lab.call("host", "kill", "kvm1")
     try:
-        one_paragraph(fleet.play("auto_confirm"), "Not confirmed", "web", "kvm1")
+        one_paragraph(fleet.play("auto_confirm"), "1 of 2 operations could not be confirmed (web)", "kvm1")
     finally:
         lab.call("host", "start", "kvm1")
     assert {record["instance_name"]: record["status"] for record in lab["kvm2"].records()} == {"web": "finished", "db": "confirmed"}

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts.plain import plain, small, text
@@ -14,7 +14,10 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts.wrapped
 
 _LARGE = ("placement", "request")
 """What a refusal has for other filters; its reasons for each host become `hosts`."""
+_SEVERAL = "not_settled"
+_ENDED = {"not_confirmed": "confirmed"}
 _AS_BEFORE = "as before: nothing was changed"
+_NO_GUEST = "not concerned: this run is about no guest"
 _UNKNOWN = "not known to this run: kvmfleet.compute.status shows where it is, and kvmfleet.compute.recover ends what was begun"
 
 
@@ -26,6 +29,7 @@ def error(
     instance: str = "",
     host: str = "",
     begun: bool = False,
+    no_guest: bool = False,
 ) -> dict[str, Any]:
     """What has failed, for programs.
 
@@ -33,6 +37,7 @@ def error(
         `details`, `hosts` (reasons by host), `instance` and `guest_is`. None where a task has failed.
     :param instance: the guest that the run is about; :param host: the host of a run that acts on each host for itself.
     :param begun: whether an operation may have been begun, so that somebody has to tell what became of the guest.
+    :param no_guest: whether it is about no guest at all.
     """
     told = dict(refusal) if refusal else _of_a_task(result, task)
     details = told.get("details") if isinstance(told.get("details"), Mapping) else {}
@@ -42,9 +47,38 @@ def error(
         "code": text(told.get("code") or "module_failed"),
         "message": message,
         "instance": text(told.get("instance") or instance or details.get("instance") or ""),
-        "guest_is": text(told.get("guest_is") or (_UNKNOWN if begun else _AS_BEFORE)),
+        "guest_is": text(told.get("guest_is") or (_UNKNOWN if begun else _NO_GUEST if no_guest else _AS_BEFORE)),
         "hosts": {text(name): [text(reason) for reason in ([reasons] if isinstance(reasons, str) else reasons)] for name, reasons in hosts.items()},
         "details": small({key: value for key, value in details.items() if key not in _LARGE}) or {},
+    }
+
+
+def several(errors: Sequence[Mapping[str, Any]], meant: int, waiting: Sequence[Mapping[str, Any]] = (), code: str = "") -> dict[str, Any]:
+    """One error of those of several operations of a run, each of which was tried.
+
+    :param errors: what `error` made of each, with its `migration_uuid`; :param meant: how many operations were to be ended.
+    :param waiting: decisions to leave an operation as it is; :param code: of the whole, else that of all of them, if they have the same.
+    """
+    told = [{**error({}, refusal=each), "migration_uuid": text(each["migration_uuid"])} for each in [*errors, *map(_of_waiting, waiting)]]
+    codes, names = _unlike(each["code"] for each in told), ", ".join(_unlike(each["instance"] for each in told))
+    common = {"code": code or (codes[0] if len(codes) == 1 else _SEVERAL), "instance": names}
+    if int(meant) == 1:
+        return {**{key: value for key, value in told[0].items() if key != "migration_uuid"}, **common}
+    hosts: dict[str, list[str]] = {}
+    for each in told:
+        for name, reasons in each["hosts"].items():
+            hosts[name] = _unlike([*hosts.get(name, []), *reasons])
+    return {
+        **common,
+        "message": "\n".join(
+            [f"{len(told)} of {meant} operations could not be {_ENDED.get(code, 'ended')} ({names}), and are left as they are:", *map(_named_guest, told)]
+        ),
+        "guest_is": "; ".join(_unlike(each["guest_is"] for each in told)),
+        "hosts": hosts,
+        "details": {
+            "migration_uuids": [each["migration_uuid"] for each in told],
+            "operations": {each["migration_uuid"]: {key: each[key] for key in ("instance", "code", "message")} for each in told},
+        },
     }
 
 
@@ -66,8 +100,17 @@ def named(told: Mapping[str, Any], task: str) -> str:
 
 def _guest(told: Mapping[str, Any], said: str | None = None) -> list[str]:
     """What became of the guest, where it is known which one, or not known what became of it."""
-    known = told["instance"] or (told["guest_is"] != _AS_BEFORE and "The guest")
+    known = told["instance"] or (told["guest_is"] not in (_AS_BEFORE, _NO_GUEST) and "The guest")
     return [f"{known} is {told['guest_is']}."] if known and told["guest_is"] not in (told["message"] if said is None else said) else []
+
+
+def _of_waiting(decision: Mapping[str, Any]) -> dict[str, Any]:
+    told = {"instance": decision["instance_name"], "migration_uuid": decision["migration_uuid"], "guest_is": "where it was; its operation waits"}
+    return {**told, "code": "has_to_wait", "message": f"{decision['instance_name']}: {decision['reason']}"}
+
+
+def _named_guest(told: Mapping[str, Any]) -> str:
+    return told["message"] if told["message"].startswith(f"{told['instance']}: ") else f"{told['instance']}: {told['message']}"
 
 
 def _of_a_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:

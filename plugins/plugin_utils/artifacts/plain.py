@@ -13,7 +13,8 @@ from typing import Any
 
 LARGEST = 20_000
 """Characters of one value as JSON: an artifact is handed on from job to job as an extra variable."""
-_SECRET = re.compile(r"key|passw|secret|token|proofs|credential", re.IGNORECASE)
+# A whole word at the end, since the keys of a mapping may also be names of guests and hosts, such as keycloak1.
+_SECRET = re.compile(r"(^|_)(key|keys|pass|passw(or)?d|passphrase|secret|token|proofs?|credentials?)$", re.IGNORECASE)
 _USER_IN_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", re.IGNORECASE)
 _HIDDEN = "(hidden)"
 
@@ -27,10 +28,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if abs(value) < float("inf") else None
     if isinstance(value, Mapping):
-        return {text(key): _HIDDEN if _SECRET.search(text(key)) and isinstance(value[key], (str, bytes)) else plain(value[key]) for key in value}
+        return {text(key): _hidden(value[key]) if _SECRET.search(text(key)) else plain(value[key]) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [plain(item) for item in value]
     return text(value)
+
+
+def _hidden(value: Any) -> Any:
+    """Without any text that is the secret itself; a list has the names of several, such as the secrets of libvirt that a host lacks."""
+    if isinstance(value, (str, bytes)):
+        return _HIDDEN
+    return {text(key): _hidden(value[key]) for key in value} if isinstance(value, Mapping) else plain(value)
 
 
 def small(value: Any) -> Any:

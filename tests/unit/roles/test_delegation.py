@@ -38,9 +38,13 @@ def delegates(task: dict[str, Any]) -> bool:
     return task.get("delegate_to", "localhost") != "localhost"
 
 
+def file_of(task: dict[str, Any]) -> str | None:
+    return task.get("ansible.builtin.include_tasks") or task.get("ansible.builtin.import_tasks")
+
+
 def included(task: dict[str, Any]) -> list[Path]:
     """The files that a task may include; a template in the name stands for anything."""
-    name = task.get("ansible.builtin.include_tasks")
+    name = file_of(task)
     return sorted(TASKS.glob(re.sub(r"\{\{.*?\}\}", "*", name))) if name else []
 
 
@@ -58,7 +62,7 @@ def reached_by(task: dict[str, Any], seen: set[Path]) -> Iterator[dict[str, Any]
 def test_an_entry_point_delegates_nothing_before_it_knows_the_hosts(entry_point: str) -> None:
     seen: set[Path] = set()
     for task in tasks_of(TASKS / f"{entry_point}.yml"):
-        if task.get("ansible.builtin.include_tasks") == FIRST:
+        if file_of(task) == FIRST:
             assert "when" not in task
             return
         assert not [inner["name"] for inner in reached_by(task, seen) if delegates(inner)]
@@ -84,7 +88,7 @@ def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
 
 def test_what_they_mean_there_is_set_by_no_connection_to_the_host_and_shown_to_nobody() -> None:
     (task,) = tasks_of(TASKS / SETTING)
-    assert [task.get("when") for task in tasks_of(TASKS / FIRST) if task.get("ansible.builtin.include_tasks") == SETTING] == [None]
+    assert [task.get("when") for task in tasks_of(TASKS / FIRST) if file_of(task) == SETTING] == [None]
     assert "own_variables" in task["loop"]
     assert (task["vars"]["ansible_connection"], task["vars"]["ansible_become"]) == ("local", False)
     assert not [value for value in task["vars"].values() if "{{" in str(value)]

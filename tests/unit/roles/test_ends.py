@@ -75,5 +75,74 @@ def test_results_are_made_by_a_filter(path: Path) -> None:
             if name in MADE_BY_FILTER and "__migrate_ended" not in value:
                 known = re.search(r"^__migrate_result: .*?\n(?=\w)|^__migrate_error: .*?\n(?=\w|#)", variables, re.MULTILINE | re.DOTALL)
                 assert "_artifact" in value or ("__migrate_result" in value or "__migrate_error" in value) and known and "_artifact" in known[0], name
-            if name in MADE_BY_FILTER - {"kvmfleet_error"}:
-                assert stats["aggregate"] is False, f"{name} would be merged with that of an operation before"
+
+
+# What each host of a play leaves for itself is put together, by the names of the hosts; nothing else may be merged with what was left before it.
+OF_EACH_HOST = {"kvmfleet_images", "kvmfleet_prepared", "kvmfleet_not_gathered"}
+
+
+@pytest.mark.parametrize("path", TASKS, ids=name_of)
+def test_what_is_handed_on_is_not_put_together_with_what_an_earlier_role_of_the_play_has(path: Path) -> None:
+    for task in tasks_in(yaml.safe_load(path.read_text())):
+        stats = task.get("ansible.builtin.set_stats", {})
+        for name in stats.get("data", {}):
+            apart = "{{ __migrate_failed_on | default('') | length > 0 }}" if name == "kvmfleet_error" else False
+            assert name in OF_EACH_HOST or stats.get("aggregate") == apart, name
+
+
+CONTROLLER = ("debug", "set_fact", "set_stats", "fail", "include_tasks", "include_role", "import_tasks", "channel_tunnel", "whole_run")
+KEYWORDS = (
+    "block",
+    "rescue",
+    "always",
+    "name",
+    "when",
+    "vars",
+    "loop",
+    "loop_control",
+    "module_defaults",
+    "register",
+    "delegate_to",
+    "failed_when",
+    "changed_when",
+)
+KEYWORDS += ("check_mode", "become", "no_log", "ignore_unreachable", "ignore_errors", "timeout", "delegate_facts", "args", "run_once")
+# Each host acts for itself there, and the play has an end for those that are lost (`lost.yml`); the role awx talks to AWX alone.
+ENDS_FOR_THE_LOST = {"images.yml", "prepare_host.yml"}
+BY_ITSELF = ("roles/prepare_host/", "roles/migrate/tasks/images.yml", "roles/awx/")
+
+
+def lost_with_its_host(task: dict[str, Any], routed: set[str]) -> bool:
+    """Whether Ansible would end the run, without a rescue, when the connection to the task's host breaks."""
+    modules = [word for word in task if word not in KEYWORDS]
+    if task.get("delegate_to") == "localhost" or task.get("ignore_unreachable") or "block" in task:
+        return False
+    return any(word.rpartition(".")[2] not in {*CONTROLLER, *routed} for word in modules)
+
+
+def test_no_task_ends_a_run_without_an_artifact_when_it_loses_its_host() -> None:
+    """A module of an operation makes a failure of it; whatever else connects says so, or the play does at its end."""
+    routing = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    routed = set(routing["action_groups"]["operation"])
+    found = [
+        f"{name_of(path)}: {task['name']}"
+        for path in TASKS
+        if not name_of(path).startswith(BY_ITSELF)
+        for task in tasks_in(yaml.safe_load(path.read_text()))
+        if lost_with_its_host(task, routed)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=name_of)
+def test_a_play_in_which_each_host_acts_for_itself_ends_with_a_look_for_those_that_were_lost(path: Path) -> None:
+    for play in yaml.safe_load(path.read_text()):
+        per_host = [task for task in play.get("tasks", []) if "__migrate_failed_on" in str(task.get("rescue"))]
+        roles = {task["ansible.builtin.include_role"].get("tasks_from", "main") for each in per_host for task in each["block"]}
+        if play.get("ignore_unreachable") or (roles and roles <= {"gather", "gather_history"}):  # a host that does not answer counts as one that is down
+            continue
+        if per_host:
+            assert path.name in ENDS_FOR_THE_LOST
+            assert "localhost" in play["hosts"]
+            last = play["tasks"][-1]
+            assert (last["when"], last["block"][0]["ansible.builtin.include_role"]["tasks_from"]) == ("inventory_hostname == 'localhost'", "lost")

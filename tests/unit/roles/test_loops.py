@@ -48,3 +48,51 @@ def test_a_task_that_is_skipped_has_a_host_to_be_delegated_to(path):
             words = re.findall(r"\w+", str(task["delegate_to"]))
             for where in (str(task["delegate_to"]), *(str(value) for name, value in task.get("vars", {}).items() if name in words)):
                 assert not re.search(r"\[0\]|\| *(first|last)\b", where) or "default(" in where, f"{task['name']}: {where} may be empty"
+
+
+def imported_under_a_condition(path, imported=False):
+    """Every task that becomes one of a file by an import for which that file has a condition; Ansible asks each of them for its host."""
+
+    def walk(document, conditional):
+        for task in document or []:
+            here = conditional or "when" in task
+            if imported:
+                yield task
+            if "ansible.builtin.import_tasks" in task:
+                yield from imported_under_a_condition(path.parent / task["ansible.builtin.import_tasks"], here)
+            for part in ("block", "rescue", "always"):
+                yield from walk(task.get(part), here)
+
+    yield from walk(yaml.safe_load(path.read_text()), imported)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_file_is_not_imported_under_a_condition_without_which_its_tasks_have_no_host(path):
+    """In check mode nothing is claimed, so that there is no destination."""
+    for task in imported_under_a_condition(path):
+        where = str(task.get("delegate_to", ""))
+        assert not re.search(r"__migrate_(destination|from\.host)\b", where) or "default(" in where, f"{path.stem} imports {task['name']}"
+
+
+def files_below(path, seen):
+    """The files that a file includes or imports, and those that they do."""
+    for task in tasks_in(yaml.safe_load(path.read_text())):
+        for word in ("ansible.builtin.include_tasks", "ansible.builtin.import_tasks"):
+            for below in path.parent.glob(re.sub(r"\{\{.*?\}\}", "*", task.get(word, ""))) if word in task else ():
+                if below not in seen:
+                    seen.add(below)
+                    files_below(below, seen)
+    return seen
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_nothing_is_imported_below_a_file_whose_name_is_a_template(path):
+    """Before ansible-core 2.19 that ends the run."""
+    for task in tasks_in(yaml.safe_load(path.read_text())):
+        name = task.get("ansible.builtin.include_tasks", "")
+        for chosen in path.parent.glob(re.sub(r"\{\{.*?\}\}", "*", name)) if "{{" in name else ():
+            for below in {chosen, *files_below(chosen, set())}:
+                assert not [one["name"] for one in tasks_in(yaml.safe_load(below.read_text())) if "ansible.builtin.import_tasks" in one], (
+                    task["name"],
+                    below.stem,
+                )

@@ -86,3 +86,72 @@ def test_whatever_a_task_says_can_be_told(result: dict[str, Any]) -> None:
     told = error.error(result, "T")
     assert error.lines(told)
     assert error.first(told)
+
+
+def of_an_operation(name: str, code: str = "sealed_path_taken", **more: Any) -> dict[str, Any]:
+    told = error.error({}, refusal={"code": code, "message": f"{code} on kvm1\n{name} is still open.", "instance": name, "guest_is": "off", **more})
+    return {**told, "migration_uuid": f"uuid-{name}"}
+
+
+WAITS = {"instance_name": "db", "migration_uuid": "uuid-db", "reason": "kvm2 is unreachable"}
+
+
+def test_the_only_operation_that_a_run_was_about_is_told_as_itself() -> None:
+    told = error.several([of_an_operation("web")], 1)
+    assert told == {key: value for key, value in of_an_operation("web").items() if key != "migration_uuid"}
+    told = error.several([], 1, [WAITS])
+    assert (told["code"], told["message"], told["guest_is"]) == ("has_to_wait", "db: kvm2 is unreachable", "where it was; its operation waits")
+
+
+def test_every_operation_that_could_not_be_ended_is_named() -> None:
+    errors = [of_an_operation("web", hosts={"kvm1": ["full"]}), of_an_operation("app", hosts={"kvm1": ["full", "broken"], "kvm2": ["away"]})]
+    told = error.several(errors, "5", [WAITS])
+    assert told["code"] == "not_settled"
+    assert told["message"].splitlines() == [
+        "3 of 5 operations could not be ended (web, app, db), and are left as they are:",
+        "web: sealed_path_taken on kvm1",
+        "web is still open.",
+        "app: sealed_path_taken on kvm1",
+        "app is still open.",
+        "db: kvm2 is unreachable",
+    ]
+    assert (told["instance"], told["hosts"]) == ("web, app, db", {"kvm1": ["full", "broken"], "kvm2": ["away"]})
+    assert told["details"]["migration_uuids"] == ["uuid-web", "uuid-app", "uuid-db"]
+    assert {name: one["code"] for name, one in told["details"]["operations"].items()} == {
+        "uuid-web": "sealed_path_taken",
+        "uuid-app": "sealed_path_taken",
+        "uuid-db": "has_to_wait",
+    }
+    assert told["guest_is"] == "off; where it was; its operation waits"
+
+
+def test_several_that_fail_for_one_reason_have_its_code_unless_another_one_is_given() -> None:
+    errors = [of_an_operation("web"), of_an_operation("app")]
+    assert error.several(errors, 2)["code"] == "sealed_path_taken"
+    told = error.several(errors, 3, code="not_confirmed")
+    assert (told["code"], told["message"].splitlines()[0]) == (
+        "not_confirmed",
+        "2 of 3 operations could not be confirmed (web, app), and are left as they are:",
+    )
+    assert types(error.several([{**of_an_operation("web"), "migration_uuid": Unsafe("x")}, of_an_operation("app")], 2)) == {dict, str, list}
+
+
+def test_a_run_about_no_guest_says_nothing_of_one() -> None:
+    told = error.error({"msg": "kvm1 is not ready"}, "T", host="kvm1", no_guest=True)
+    assert told["guest_is"] == "not concerned: this run is about no guest"
+    assert error.lines(told) == ["T: kvm1 is not ready", "Code: module_failed"]
+    assert error.first(told) == "T: kvm1 is not ready."
+
+
+@pytest.mark.parametrize("name", ["keycloak1", "monkey", "token-server", "web_key1", "secretary", "passbolt"])
+def test_a_guest_is_shown_whatever_its_name(name: str) -> None:
+    told = error.error({"msg": "x", "error_code": "x", "details": {"guests": {name: "is off"}}})
+    assert told["details"] == {"guests": {name: "is off"}}
+
+
+@pytest.mark.parametrize("name", ["key", "password", "ansible_become_password", "api_token", "secret", "ssh_passphrase", "Secret_Key"])
+def test_what_a_key_calls_secret_is_hidden(name: str) -> None:
+    told = error.error({"msg": "x", "error_code": "x", "details": {name: "hunter2", "deep": [{name: {"value": "hunter2", "size": 3}}]}})
+    assert "hunter2" not in json.dumps(told)
+    assert told["details"]["deep"] == [{name: {"value": "(hidden)", "size": 3}}]
+    assert error.error({"msg": "x", "error_code": "x", "details": {"secret_proofs": {"u": "hunter2"}}})["details"] == {"secret_proofs": {"u": "(hidden)"}}

@@ -108,7 +108,7 @@ def test_the_role_hands_on_each_parameter(tasks: str, kind: str | None) -> None:
         named = set(re.findall(r"item\.(\w+)", str(task[f"awx.awx.{tasks}"])))
         everything = made(notification={"configuration": {"url": "https://example.com"}}, execution_environment="ee", instance_groups=["near"])
         assert named == {key for item in everything[kind] for key in item}
-        assert task["loop"] == f"{{{{ __awx_objects.{kind} }}}}"
+        assert task["loop"] == f"{{{{ __awx_now.{kind} }}}}"
 
 
 # Questions.
