@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
-from support.definition import replace
-from support.faults import QUICK, Subject, one_paragraph
+from lab.packages import ensure_installed
+from support.definition import add_devices, replace
+from support.faults import QUICK, Subject, nothing_open, one_paragraph, write_files
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import IMAGES, Host, Lab
 
+DISK = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk>"
 STORE = f"{IMAGES}/_base"
 THERE = {"instance": "web", "target_host": "kvm2", **QUICK}
 QEMU = "libvirt-qemu:libvirt-qemu"
@@ -44,6 +47,24 @@ def letting_nobody_in(host: Host) -> Iterator[None]:
         yield
     finally:
         host.sh("rm /etc/sudoers.d/umask")
+
+
+@contextlib.contextmanager
+def squashing_root(hosts: Iterable[Host], directory: str) -> Iterator[None]:
+    """A directory that these hosts share, whose server takes root for nobody."""
+    server = Path(__file__).parent / "support" / "squash.py"
+    ensure_installed(["python3-fusepy"])
+    hosts = list(hosts)
+    hosts[0].sh(f"mkdir -p {directory}.served {directory} && chown libvirt-qemu: {directory}.served")
+    try:
+        for host in hosts:
+            write_files(host, {"/tmp/squash.py": server.read_text()})
+            host.sh(f"python3 /tmp/squash.py {directory}.served {directory} </dev/null >/tmp/squash.log 2>&1")
+        yield
+    finally:
+        for host in hosts:
+            host.sh(f"umount -l {directory}; rm -f /tmp/squash.py", check=False)
+        hosts[0].sh(f"rm -rf {directory}.served {directory}")
 
 
 def owner(host: Host, path: str) -> str:
@@ -141,3 +162,28 @@ def test_a_guest_whose_name_leaves_no_room_is_refused_in_the_plan(lab: Lab, gues
         lab["kvm1"].run("mv", long, guest.disk)
         replace(lab["kvm1"], "web", long, guest.disk)
     assert re.search(r"has too long a name: .* it has 266 bytes, and its filesystem takes 255", said)
+
+
+@pytest.mark.slow
+def test_a_store_whose_server_takes_root_for_nobody(lab: Lab, guests: Guests, fleet: Fleet) -> None:
+    """NFS with root_squash: whatever we may not do there is found out before the guest is touched, whoever may read its disk."""
+    store = f"/srv/kvmfleet-squashed-{lab.prefix}"
+    fleet.vars["kvmfleet_image_directories"] = [IMAGES, store]
+    with squashing_root([lab["kvm1"], lab["kvm2"]], store):
+        host, guest = lab["kvm1"], guests.create("web", "kvm1", start=False)
+        host.sh(f"cp {IMAGES}/base/kvmfleet-guest.qcow2 {store}.served/base.qcow2 && mv {guest.disk} {store}.served/web.qcow2")
+        host.sh(f"chown {QEMU} {store}.served/* && chmod 644 {store}.served/*")
+        host.sh(f"qemu-img rebase -u -f qcow2 -F qcow2 -b {store}/base.qcow2 {store}.served/web.qcow2")
+        host.virsh("detach-disk", "web", "vda", "--config")
+        add_devices(host, "web", DISK.format(path=f"{store}/web.qcow2"))
+        definition = guest.xml
+        assert host.attempt("touch", f"{store}/mine").returncode
+        for mode in ("644", "600"):
+            host.run("chmod", mode, f"{store}.served/web.qcow2")
+            files = host.sh(f"stat --format='%n %i %s' {store}.served/*")
+            for run in (fleet.play("migrate", **THERE), fleet.play("resize", instance="web", flavor="medium", target_host="kvm1", **QUICK)):
+                one_paragraph(run, "web", store)
+            assert (guest.hosts, guest.state, guest.xml) == (["kvm1"], "shut off", definition)
+            assert host.sh(f"stat --format='%n %i %s' {store}.served/*") == files
+            nothing_open(lab, guest)
+        guests.delete_all()
