@@ -21,7 +21,7 @@ from support.tools import BASE, UNSIGNED, forget_pools, seed_files, virt_install
 DATA, DATA_MIB = f"{IMAGES}/web-data.raw", 32
 SEED = f"{IMAGES}/seeds/web.iso"
 PATIENCE = 600
-"""Seconds for a boot whose every step is verified, by a processor that is emulated."""
+"""Seconds for a boot whose every step is measured or verified, by a processor that is emulated and that others use too."""
 SIGNED = f"{IMAGES}/base/signed.qcow2"
 GLOBAL, SIGNATURES = "8be4df61-93ca-11d2-aa0d-00e098032b8c", "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 BOX = f"{IMAGES}/debian-VAGRANTSLASH-bookworm64_vagrant_box_image_12.20250126.1_box_0.img"
@@ -56,6 +56,7 @@ def installed(lab: Lab, guests: Guests, host: Host) -> Subject:
     seed = f"user-data={user_data},meta-data={meta_data}"
     data = f"path={DATA},size={DATA_MIB / 1024},format=raw,sparse=no"
     guests.made["web"] = guest = Guest(lab, "web")
+    guest.boot_timeout = PATIENCE
     virt_install(host, "web", "--disk", OVERLAY, "--disk", data, "--boot", UNSIGNED, "--tpm", "emulator", "--cloud-init", seed)
     guest.wait().exec("sh", "-c", "dd if=/dev/urandom of=/dev/vdb bs=1M count=2 2>/dev/null && sync")
     add_variable(guest, "Before")
