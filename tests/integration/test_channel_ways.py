@@ -207,8 +207,8 @@ def test_hosts_that_reach_each_other_by_ipv6_alone_copy_straight(lab: Lab, guest
 @pytest.mark.slow
 def test_hosts_that_ansible_too_reaches_by_ipv6_alone_move_there_and_back(lab: Lab, guests: Guests, fleet: Fleet, tmp_path: Path) -> None:
     """`ansible_host` is an IPv6 address and all that the inventory says of the way; nothing gets through by IPv4."""
-    guest = guests.create("web", "kvm1")
-    subject = Subject(lab, guest, guest.write())
+    guest = guests.create("web", "kvm1", start=False)  # how its host is reached is the same for one that runs
+    definition, files = guest.xml, lab["kvm1"].files()
     known_hosts = tmp_path / "known_hosts"
     controller = ("ip", "-6", "address", "{}", "fd4b::ff/64", "dev", existing_lab().bridge, "nodad")
     subprocess.run([word.format("add") for word in controller], check=True)
@@ -223,10 +223,11 @@ def test_hosts_that_ansible_too_reaches_by_ipv6_alone_move_there_and_back(lab: L
             assert "on kvm2" in fleet.play("plan", flavor="medium", **MOVE).ok().said
             migration = fleet.resize("web", "medium", **QUICK).ok().migration
             assert (migration["destination"], migration["tunnel"]) == ("kvm2", False)
+            assert guest.hosts == ["kvm2"]
             fleet.play("revert", instance="web", **QUICK).ok()
     finally:
         subprocess.run([word.format("del") for word in controller[:-1]], check=True)
-    subject.as_before()
+    assert (guest.hosts, guest.xml, lab["kvm1"].files(), lab["kvm2"].files()) == (["kvm1"], definition, files, [])
 
 
 @pytest.mark.slow
