@@ -104,7 +104,7 @@ def _template(
         "credentials": [site.credential],
         **({"execution_environment": site.execution_environment} if site.execution_environment else {}),
         **({"instance_groups": list(site.instance_groups)} if site.instance_groups else {}),
-        "forks": site.forks,
+        "forks": int(site.forks),
         "timeout": 0,
         "job_slice_count": 1,
         "allow_simultaneous": bool(template.get("simultaneous")),
@@ -139,7 +139,7 @@ def _workflow(site: Site, name: str, workflow: Mapping[str, Any], templates: Map
 
 def _node(site: Site, workflow: str, identifier: str, node: Mapping[str, Any]) -> dict[str, Any]:
     runs: dict[str, Any] = (
-        {"approval_node": {"name": node["approval"], "description": node["does"], "timeout": site.approval_timeout}}
+        {"approval_node": {"name": node["approval"], "description": node["does"], "timeout": int(site.approval_timeout)}}
         if "approval" in node
         else {"unified_job_template": site.called(node["template"])}
     )

@@ -111,6 +111,13 @@ def test_the_role_hands_on_each_parameter(tasks: str, kind: str | None) -> None:
         assert task["loop"] == f"{{{{ __awx_now.{kind} }}}}"
 
 
+def test_numbers_are_numbers_whatever_a_template_has_made_of_them() -> None:
+    """Before ansible-core 2.19 they come as text."""
+    text, numbers = made(forks="5", approval_timeout="60"), made(forks=5, approval_timeout=60)
+    assert text == numbers
+    assert [node["approval_node"]["timeout"] for node in text["workflow_nodes"] if "approval_node" in node][0] == 60
+
+
 # Questions.
 
 
