@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _late_shutdown, _libvirt
 from ._errors import KvmfleetError
+from ._guest_states import WAYS_OUT
 from ._state_dir import StateDir
 
 SHUTDOWN_MODES = ("agent", "acpi")
@@ -40,8 +41,9 @@ def stop(
     decides: `fail` leaves the guest running, and has libvirt restart it should it follow later; `destroy` cuts its power.
 
     :returns: `was_running`, `method` (agent, acpi, destroy or already_off: the first that was taken), `requested_at`, `off_at` (Unix seconds).
-    :raises KvmfleetError: `shutdown_timeout`, `shutdown_pending`, `poweroff_restarts`.
+    :raises KvmfleetError: `unsupported_state`, `shutdown_timeout`, `shutdown_pending`, `poweroff_restarts`.
     """
+    require_hearing(domain, on_timeout)
     requested_at = time.time()
     if not _libvirt.is_active(domain):
         return {"was_running": False, "method": "already_off", "requested_at": requested_at, "off_at": requested_at}
@@ -70,15 +72,38 @@ def stop(
     return {"was_running": True, "method": taken[0] if taken else "guest", "requested_at": requested_at, "off_at": time.time()}
 
 
+def require_hearing(domain: Any, on_timeout: str) -> None:
+    """A guest that is to shut down can hear the request: one that was paused would follow it whenever somebody resumes it.
+
+    :param on_timeout: of `stop`; a guest whose power may be cut need not hear anything.
+    :raises KvmfleetError: `unsupported_state`; the guest was not asked.
+    """
+    state, reason = _libvirt.state_reason(domain)
+    if on_timeout != "destroy" and state in WAYS_OUT and state != "shutdown":
+        because = f" ({reason})" if reason else ""
+        raise KvmfleetError(
+            "unsupported_state",
+            f"Guest {domain.name()} is {state}{because}, so it hears no request to shut down and was not asked. {WAYS_OUT[state]}",
+            instance=domain.name(),
+            have=state,
+            need=["running", "shutoff"],
+        )
+
+
 def _not_in_time(domain: Any, timeout: float, modes: Sequence[str], taken: Sequence[str]) -> KvmfleetError:
     asked = f"it was asked through {', '.join(taken)}" if taken else f"it took no request through {', '.join(modes)}"
     return KvmfleetError(
         "shutdown_timeout",
-        f"Guest {domain.name()} did not shut down within {timeout:g} s ({asked}) and runs. Should it follow later, libvirt restarts it. Shut it down from "
-        "inside, raise the shutdown timeout, or allow on_shutdown_timeout=destroy.",
+        f"Guest {domain.name()} did not shut down within {timeout:g} s ({asked}) and {_now(domain)}. Should it follow later, libvirt restarts it. Shut it down "
+        "from inside, raise the shutdown timeout, or allow on_shutdown_timeout=destroy.",
         instance=domain.name(),
         timeout=timeout,
     )
+
+
+def _now(domain: Any) -> str:
+    state = _libvirt.state_name(domain)
+    return "runs" if state == "running" else f"is {state}"
 
 
 def require_not_saved(domain: Any) -> None:

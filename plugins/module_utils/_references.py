@@ -309,9 +309,7 @@ CARRIED_DEVICES = ("amd-iommu", "intel-iommu", "isa-applesmc", "pvpanic", "pvpan
 
 CARRIED_VARIABLES = ("LANG", "LC_ALL", "QEMU_AUDIO_DRV")
 
-REFERRING_PROPERTY = re.compile(
-    r"(?:^|[,.])(?:[a-z]*file|path|dir|drive|host|hostbus|hostaddr|hostport|[a-z]*dev|[a-z]*fd|wwpn|addr|script)=", re.IGNORECASE
-)
+REFERRING_PROPERTY = re.compile(r"(?:^|[,.])(?:[a-z]*file|path|dir|drive|host|hostbus|hostaddr|hostport|[a-z]*dev|[a-z]*fd|wwpn|addr|script)=", re.IGNORECASE)
 """A property by which a device or an option of QEMU refers to something of the host."""
 
 FREE_TEXT = ("name", "title", "description", "metadata", "os/cmdline")

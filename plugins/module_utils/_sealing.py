@@ -91,6 +91,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     domain = require_unchanged(conn, record)
     require_free(uses or DiskUses(conn, journal.state), record, domain)
     _require_as_defined(conn, record, domain)
+    _power.require_hearing(domain, shutdown["on_timeout"])  # before the journal has that it was asked
     definition, snapshots = _libvirt.inactive_xml(domain), _snapshots.archive(domain, record)
     was_running = record.get("was_running") or _libvirt.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)

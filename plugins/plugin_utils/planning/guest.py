@@ -6,25 +6,16 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import _live_differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest_states import WAYS_OUT
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 GIB = 1024**3
 _MOVABLE_STATES = ("running", "shutoff")
-_WAYS_OUT = MappingProxyType(
-    {
-        "paused": "A move would lose what it has in memory: resume it (virsh resume) or shut it down first.",
-        "pmsuspended": "It sleeps, and a move would lose what it has in memory: wake it first (virsh dompmwakeup).",
-        "crashed": "Its on_crash action keeps it as it crashed, which a move would lose: reset it (virsh reset) or cut its power (virsh destroy) first.",
-        "shutdown": "It is shutting down: wait until it is off.",
-    }
-)
-"""What to do with a guest in one of the other states."""
 
 
 def root_disk(domain: dict[str, Any]) -> dict[str, Any] | None:
@@ -43,7 +34,7 @@ def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) ->
         raise Refusal(
             "unsupported_state",
             f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. "
-            + _WAYS_OUT.get(domain["state"], "Start or stop it first."),
+            + WAYS_OUT.get(domain["state"], "Start or stop it first."),
             have=domain["state"],
             need=list(_MOVABLE_STATES),
         )

@@ -173,9 +173,7 @@ def _told(fleet: Fleet, group: dict[str, dict[str, Any]], ended: list[dict[str, 
 
 def _worked_on(fleet: Fleet, group: dict[str, dict[str, Any]]) -> str | None:
     """The run that still works on it, as far as is known, and how far it is; None where nobody has to be waited for."""
-    living = [
-        record for record in group.values() if record["status"] != "finished" and (record.get("progress") or (clocks.leased(fleet, record) or 0) > 0)
-    ]
+    living = [record for record in group.values() if record["status"] != "finished" and (record.get("progress") or (clocks.leased(fleet, record) or 0) > 0)]
     if not living or any(record.get("abandoned") for record in group.values()):
         return None
     record = clocks.latest(fleet, living)

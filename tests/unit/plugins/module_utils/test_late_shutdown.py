@@ -103,6 +103,32 @@ def test_a_guest_that_follows_after_the_run_has_ended_is_restarted(
 
 
 @pytest.mark.parametrize("role", ["source", "in_place"])
+def test_a_paused_guest_is_not_asked(
+    web1: Callable[..., libvirt.virDomain], qemu: libvirt.virConnect, journal: Journal, images: Path, state: StateDir, role: str
+) -> None:
+    """It would follow when somebody resumes it, in an hour."""
+    domain = web1(seconds=0.0)
+    operation = Operation(role, qemu, journal, domain, images)
+    domain.suspend()
+    with pytest.raises(KvmfleetError, match="web1 is paused.* was not asked.*virsh resume") as caught:
+        operation.stop(PATIENT)
+    assert caught.value.code == "unsupported_state"
+    assert (operation.undo(), _libvirt.state_name(domain), _libvirt.on_poweroff(domain, live=True)) == ("error", "paused", "destroy")
+    assert not list(state.read_all("late_shutdowns"))
+    domain.resume()
+    time.sleep(1.0)
+    assert (domain.isActive(), booted.boots(disk(images))) == (True, 1)
+
+
+def test_the_power_of_a_paused_guest_may_be_cut(web1: Callable[..., libvirt.virDomain], qemu: libvirt.virConnect, journal: Journal, images: Path) -> None:
+    domain = web1()
+    operation = Operation("source", qemu, journal, domain, images)
+    domain.suspend()
+    operation.stop({**IMPATIENT, "on_timeout": "destroy"})
+    assert (journal.get(operation.uuid)["stopped"]["method"], qemu.listAllDomains()) == ("destroy", [])
+
+
+@pytest.mark.parametrize("role", ["source", "in_place"])
 def test_a_guest_whose_run_died_while_it_waited_is_restarted(
     web1: Callable[..., libvirt.virDomain], qemu: libvirt.virConnect, journal: Journal, images: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
