@@ -346,6 +346,7 @@ class Hung(Hand):
     needs = "any"
     deaf = True
     words = ("kvm1",)
+    extra = {"migrate_hang_timeout": 25}
 
     def do(self) -> None:
         (where,) = self.words
