@@ -149,7 +149,7 @@ error_code:
   description:
     - V(host_hangs), V(run_gone),
       V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending),
-      V(poweroff_restarts), V(image_dirty), V(image_corrupt),
+      V(unsupported_state), V(poweroff_restarts), V(image_dirty), V(image_corrupt),
       V(live_differences), V(definition_differs),
       V(guest_frozen), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone),
       V(sealed_path_taken), V(name_taken),
