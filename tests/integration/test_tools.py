@@ -121,7 +121,8 @@ def test_a_guest_that_virt_clone_has_made(lab: Lab, fleet: Fleet, twins: dict[st
     for name, host in (("web", kvm1), ("twin", kvm2)):
         host.virsh("start", name)
         inside[name] = twins[name].look().data
-    assert inside["web"] == inside["twin"] is not None
+    assert inside["web"] == inside["twin"]
+    assert inside["web"]
 
 
 @pytest.fixture
