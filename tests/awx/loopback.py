@@ -304,6 +304,10 @@ class Awx:
         number = self._number("teams", team)
         return {(role, self._name(owner)) for key, (owner, role) in self._roles.items() if number in self._granted.get(key, [])}
 
+    def forget(self, kind: str, name: str) -> None:
+        """Remove an object as if it had never been there."""
+        self._delete(self._number(kind, name))
+
     def found(self, kind: str, name: str) -> dict[str, Any]:
         """The fields of an object."""
         return self._objects[self._number(kind, name)]

@@ -148,9 +148,7 @@ def test_check_mode_shows_what_somebody_changed_by_hand(controller: Controller) 
 def test_check_mode_shows_a_template_that_is_new_and_what_it_is_part_of(controller: Controller) -> None:
     """As after an upgrade of the collection."""
     awx = controller.awx
-    template = awx.found("job_templates", "kvmfleet recover")
-    awx.answer("DELETE", f"/api/v2/job_templates/{template['id']}/", {}, None)
-    awx.log = []
+    awx.forget("job_templates", "kvmfleet recover")
     said = controller.setup("--check")
     assert controller.written == []
     assert "changed: [localhost] => (item=kvmfleet recover)" in said
@@ -177,14 +175,13 @@ def test_an_organization_does_not_get_the_execution_environment_of_another_one(c
     assert awx.names("execution_environments") == ["kvmfleet"]
 
 
-def test_two_organizations_have_everything_else_under_the_same_names(controller: Controller) -> None:
+def test_an_inventory_of_that_name_is_that_of_one_organization(controller: Controller) -> None:
+    """awx.awx finds it by its name alone."""
     own = ("-e", "awx_credential='of storage'", "-e", "awx_execution_environment=kvmfleet", "-e", "awx_execution_environment_image=")
-    assert changed(controller.setup(*OTHER, *own)) > 0
-    assert controller.awx.names("job_templates").count("kvmfleet resize") == 2
-    assert changed(controller.setup(*OTHER, *own)) == 0
-    assert changed(controller.setup()) == 0
-    controller.setup(*OTHER, *own, "-e", "awx_state=absent")
-    assert changed(controller.setup()) == 0
+    said = controller.setup(*OTHER, *own, status=2)
+    assert "name_of_another_organization" in said
+    assert "has an inventory kvmfleet" in said
+    assert controller.written == []
 
 
 def test_absent_removes_all_of_it_and_nothing_else(controller: Controller) -> None:
