@@ -189,6 +189,6 @@ def test_absent_removes_all_of_it_and_nothing_else(controller: Controller) -> No
     left: dict[str, Any] = {kind: controller.awx.names(kind) for kind in MADE}
     theirs = {"job_templates": ["of somebody else"], "projects": ["theirs"], "inventories": ["theirs"]}
     assert left == {kind: theirs.get(kind, []) for kind in MADE}
-    assert controller.awx.names("organizations") == ["Virtualization"]
-    assert controller.awx.names("credentials") == ["Ansible Galaxy", "hypervisors"]
+    assert controller.awx.names("organizations") == ["Storage", "Virtualization"]
+    assert controller.awx.names("credentials") == ["Ansible Galaxy", "hypervisors", "of storage"]
     assert changed(controller.setup("-e", "awx_state=absent")) == 0
