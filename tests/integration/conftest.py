@@ -16,20 +16,9 @@ from support.fleet import Fleet
 from support.guest import Guests
 from support.jobs import Jobs, programs
 from support.lab import Lab
-from support.parts import Parts, share
+from support.parts import pytest_addoption, pytest_configure  # noqa: F401 - hooks of pytest
 
 PAIR = ("kvm1", "kvm2")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """A run of several hours can be done in parts."""
-    group = parser.getgroup("parts of a long run")
-    group.addoption("--shard", metavar="K/N", type=share, default="1/1", help="only every Nth test, from the Kth on")
-    group.addoption("--resume", metavar="FILE", default="", help="leave out what has passed on this code by this list, and add to it what passes")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Parts(config.getoption("shard"), config.getoption("resume"), hasattr(config, "workerinput")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

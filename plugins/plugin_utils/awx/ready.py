@@ -33,12 +33,18 @@ def ready(objects: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> l
 
 def _named(one: Mapping[str, Any]) -> Iterator[tuple[Any, Sequence[str]]]:
     for key, kinds in _NAMES.items():
-        for name in [one[key]] if isinstance(one.get(key), str) else one.get(key) or []:
-            yield str(name), kinds
+        for name in _names(one, key):
+            yield name, kinds
     if any(key in one for key in _NODES[1:]):  # how nodes of a workflow lead on to each other
         for key in _NODES:
-            for name in [one[key]] if isinstance(one.get(key), str) else one.get(key) or []:
-                yield (str(one["workflow_job_template"]), str(name)), ("workflow_nodes",)
+            for name in _names(one, key):
+                yield (str(one["workflow_job_template"]), name), ("workflow_nodes",)
+
+
+def _names(one: Mapping[str, Any], key: str) -> list[str]:
+    """What a field names: one object, several, or none."""
+    value = one.get(key)
+    return [value] if isinstance(value, str) else [str(name) for name in value or []]
 
 
 def _called(one: Mapping[str, Any]) -> Any:

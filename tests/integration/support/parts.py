@@ -27,6 +27,17 @@ def share(text: str) -> str:
     return text
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A run of several hours can be done in parts."""
+    group = parser.getgroup("parts of a long run")
+    group.addoption("--shard", metavar="K/N", type=share, default="1/1", help="only every Nth test, from the Kth on")
+    group.addoption("--resume", metavar="FILE", default="", help="leave out what has passed on this code by this list, and add to it what passes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Parts(config.getoption("shard"), config.getoption("resume"), hasattr(config, "workerinput")))
+
+
 def digest_of_code() -> str:
     """What has passed on other code, or by other tests, does not count."""
     digest = hashlib.sha256()

@@ -16,14 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-CONFTEST = """
-from parts import Parts, share
-def pytest_addoption(parser):
-    parser.addoption("--shard", type=share, default="1/1")
-    parser.addoption("--resume", default="")
-def pytest_configure(config):
-    config.pluginmanager.register(Parts(config.getoption("shard"), config.getoption("resume"), hasattr(config, "workerinput")))
-"""
+CONFTEST = "from parts import pytest_addoption, pytest_configure"
 TESTS = """
 import os, pytest
 @pytest.mark.parametrize("point", range(5))
