@@ -16,8 +16,8 @@ from support.fleet import Fleet
 from support.guest import Guests
 from support.jobs import Jobs, programs
 from support.lab import Lab
-from support.parts import pytest_addoption, pytest_configure  # noqa: F401 - hooks of pytest
 
+pytest_plugins = ["support.parts"]
 PAIR = ("kvm1", "kvm2")
 
 
