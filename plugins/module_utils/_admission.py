@@ -20,7 +20,6 @@ from . import (
     _domain_xml,
     _exclusive,
     _guest_directories,
-    _handed,
     _host_bindings,
     _host_capabilities,
     _host_cpus,
@@ -28,10 +27,11 @@ from . import (
     _kept,
     _libvirt,
     _machine_types,
-    _names,
     _network_disks,
     _networks,
     _new_files,
+    _paths,
+    _places,
     _qemu_access,
     _secrets,
     _taken,
@@ -250,7 +250,7 @@ def require_places(record: dict[str, Any]) -> None:
 
 
 def _handed_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return [_reason(code, reason) for code, reason in _handed.reasons_here(record)]
+    return [_reason(code, reason) for code, reason in _places.reasons_here(record)]
 
 
 def make_directories(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def _access_reasons(unopenable: Sequence[tuple[str, _qemu_access.Obstacle]]) -> 
 def _name_reasons(record: dict[str, Any], directories: Sequence[str]) -> list[dict[str, Any]]:
     """Whether the filesystems here take the names that the operation gives to files and directories beside those of the guest."""
     paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + [log["path"] for log in record.get("console_logs", ())]
-    found = filter(None, map(_names.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
+    found = filter(None, map(_paths.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
     return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 
 

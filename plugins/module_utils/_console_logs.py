@@ -22,8 +22,8 @@ from . import _guest_files, _names, _whole_file
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._journal import Journal
+from ._value_kinds import LOG_DIRECTORY, logs_below
 
-DIRECTORY = "/var/log/libvirt"
 LIMIT = 2 * 1024 * 1024
 """Bytes of a log that travel, its last ones: so long is a log when virtlogd begins another one, unless told otherwise."""
 _ALL = 4 * LIMIT  # bytes of all logs of a guest
@@ -42,12 +42,12 @@ def facts(root: ET.Element) -> list[dict[str, Any]]:
 
 def refusals(logs: Sequence[Mapping[str, Any]], directories: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Code and sentence of each log that a host will not write to, since nobody said that logs are there."""
-    allowed = [DIRECTORY, *directories]
+    allowed = logs_below(directories)
     for log in logs:
         if not any(_below(log["path"], directory) for directory in allowed):
             yield (
                 "unsupported_log_file",
-                f"{log['path']}: the log is in none of the directories {', '.join(allowed)}, so it is not carried: write it below {DIRECTORY}, or add its "
+                f"{log['path']}: the log is in none of the directories {', '.join(allowed)}, so it is not carried: write it below {LOG_DIRECTORY}, or add its "
                 "directory to kvmfleet_image_directories.",
             )
 

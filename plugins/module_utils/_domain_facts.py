@@ -17,13 +17,13 @@ from typing import Any
 
 from . import (
     _console_logs,
+    _differences,
     _domain_edit,
     _domain_pins,
     _domain_xml,
     _exclusive,
     _flavor_disks,
     _guest_directories,
-    _handed,
     _handed_domain,
     _host_bindings,
     _host_capabilities,
@@ -33,8 +33,9 @@ from . import (
     _libvirt,
     _live_differences,
     _media,
-    _names,
     _networks,
+    _paths,
+    _places,
     _pools,
     _power,
     _qemu_access,
@@ -43,6 +44,7 @@ from . import (
     _references,
     _secrets,
     _snapshots,
+    _value_kinds,
     _whole_file,
 )
 from ._disk_use import DETACH, DiskUses
@@ -82,7 +84,7 @@ def domain_facts(
     live = _domain_xml.parse(_libvirt.live_xml(domain))
     active = _libvirt.is_active(domain)
     differing = _live_differences.found(live, root) if active else []
-    root, unkept = _with_live(live, root) if differing and live_differences == _live_differences.KEEP else (root, [])
+    root, unkept = _with_live(live, root) if differing and live_differences == _differences.KEEP else (root, [])
     defined = _domain_xml.disks(root, root_disk)
     roles = _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk})
     disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in defined]
@@ -152,18 +154,18 @@ def domain_facts(
     names.update({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})
     facts["owners"] = _qemu_access.owners(domain.connect(), root, names, active)
     process = _qemu_user.running_as(_qemu_user.of_host(domain.connect()), _qemu_user.labels(root, None)[0])
-    facts["directories"] = _guest_directories.facts(process, _places(facts, names, image_directories))
+    facts["directories"] = _guest_directories.facts(process, _files(facts, names, image_directories))
     facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
     return facts
 
 
-def _places(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+def _files(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each file of the guest outside of storage pools, and the directories that the host has for such."""
     in_pools = {disk["path"] for disk in facts["disks"] if disk["pool"]}
     for name, path in names.items():
         if path not in in_pools:
-            yield path, _handed.variables_below(directories) if name == "nvram" else directories
-    yield from ((log["path"], _handed.logs_below(directories)) for log in facts["console_logs"])
+            yield path, _value_kinds.variables_below(directories) if name == "nvram" else directories
+    yield from ((log["path"], _value_kinds.logs_below(directories)) for log in facts["console_logs"])
 
 
 def _with_live(live: ET.Element, root: ET.Element) -> tuple[ET.Element, list[tuple[str, str]]]:
@@ -207,7 +209,7 @@ def _firmware(name: str, root: ET.Element) -> _domain_xml.Firmware:
     found = _domain_xml.firmware(root)
     if found.kind == "uefi" and found.nvram is None:
         for suffix, image_format in _NVRAM_FORMATS.items():
-            path = os.path.join(_handed.NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
+            path = os.path.join(_value_kinds.NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
             if os.path.isfile(path):
                 return replace(found, nvram=path, nvram_format=image_format)
     return found
@@ -240,10 +242,11 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
             yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories, active=active)}"
         yield from _image_refusals(disk, active)
     nvram = facts["firmware"]["nvram"]
-    if nvram and not _handed.may_lie(nvram, _handed.variables_below(directories)):
+    allowed = _value_kinds.variables_below(directories)
+    if nvram and not _places.may_lie(nvram, allowed):
         yield (
             "image_outside_directories",
-            f"The firmware variables {nvram} lie in none of the directories {', '.join(_handed.variables_below(directories))}, or behind a link there: add "
+            f"The firmware variables {nvram} lie in none of the directories {', '.join(allowed)}, or behind a link there: add "
             "their directory to kvmfleet_image_directories on all hosts, or move them and say so in the definition (virsh edit, <nvram>).",
         )
     yield from _name_refusals(facts)
@@ -264,7 +267,7 @@ def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[st
 def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A name that an operation cannot append anything to: the destination asks its own filesystems again."""
     paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"], *(log["path"] for log in facts["console_logs"])]
-    for name in map(_names.too_long, dict.fromkeys(filter(None, paths))):
+    for name in map(_paths.too_long, dict.fromkeys(filter(None, paths))):
         if name is not None:
             yield "name_too_long", f"{name}."
 

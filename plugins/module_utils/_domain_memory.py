@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from ._domain_xml import memory_kib
+from . import _memory
 from ._errors import KvmfleetError
 
 _MIB = 1024
@@ -24,8 +24,8 @@ def set_memory(root: ET.Element, kib: int) -> None:
         raise KvmfleetError("invalid_domain_xml", "The definition has no <memory>.")
     limit, hard_limit = root.find("maxMemory"), root.find("memtune/hard_limit")
     for element, code in ((limit, "unsupported_max_memory"), (hard_limit, "unsupported_memtune")):
-        if element is not None and memory_kib(element) < kib:
-            have = memory_kib(element) // _MIB
+        if element is not None and _memory.kib(element) < kib:
+            have = _memory.kib(element) // _MIB
             raise KvmfleetError(
                 code, f"<{element.tag}> allows {have} MiB, the flavor has {kib // _MIB} MiB: raise it in the definition first.", need=kib // _MIB, have=have
             )
@@ -39,8 +39,8 @@ def set_memory(root: ET.Element, kib: int) -> None:
 def base_kib(root: ET.Element) -> int:
     """What the memory devices, which keep their size, leave for the guest itself and its NUMA cells."""
     memory = root.find("memory")
-    total = 0 if memory is None else memory_kib(memory)
-    devices = sum(memory_kib(size) for size in root.findall("devices/memory/target/size"))
+    total = 0 if memory is None else _memory.kib(memory)
+    devices = sum(_memory.kib(size) for size in root.findall("devices/memory/target/size"))
     if devices >= total > 0:
         raise KvmfleetError(
             "unsupported_memory_devices",

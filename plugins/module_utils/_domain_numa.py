@@ -14,8 +14,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _cpu_set, _domain_tree, _domain_vcpus
-from ._domain_xml import integer, memory_kib, own_record
+from . import _cpu_set, _domain_tree, _domain_vcpus, _memory
+from ._domain_xml import integer, own_record
 from ._errors import KvmfleetError
 
 _MIB = 1024
@@ -52,7 +52,7 @@ def cell_kib(cell: ET.Element) -> int:
     """The memory of a `<cell>`."""
     amount = ET.Element("cell memory", {"unit": cell.get("unit", "KiB")})
     amount.text = cell.get("memory")
-    return memory_kib(amount)
+    return _memory.kib(amount)
 
 
 def _layout(wanted: Mapping[str, Any], vcpus: int, kib: int) -> Layout:

@@ -14,12 +14,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import _domain_tree, _huge_pages
-from ._domain_xml import memory_kib, own_record
+from . import _domain_tree, _huge_pages, _memory
+from ._domain_xml import own_record
 from ._errors import KvmfleetError
-
-LIMITED_INTERFACES = ("network", "bridge", "direct", "ethernet")
-"""Types of interfaces whose bandwidth libvirt limits."""
+from ._interfaces import LIMITED_INTERFACES
 
 _HUGE_PAGES = "memoryBacking/hugepages"
 
@@ -121,12 +119,12 @@ def _wanted_pages(root: ET.Element, size: str, ours: Mapping[_Place, Any]) -> It
 def _require_sane(root: ET.Element) -> None:
     """libvirt refuses a limit above the one with swap."""
     hard, swap = root.find("memtune/hard_limit"), root.find("memtune/swap_hard_limit")
-    if hard is not None and swap is not None and memory_kib(hard) > memory_kib(swap):
-        have = memory_kib(swap) // 1024
+    if hard is not None and swap is not None and _memory.kib(hard) > _memory.kib(swap):
+        have = _memory.kib(swap) // 1024
         raise KvmfleetError(
             "unsupported_memtune",
-            f"quota:memory_limit is {memory_kib(hard) // 1024} MiB, but <swap_hard_limit> allows {have} MiB: raise it in the definition first.",
-            need=memory_kib(hard) // 1024,
+            f"quota:memory_limit is {_memory.kib(hard) // 1024} MiB, but <swap_hard_limit> allows {have} MiB: raise it in the definition first.",
+            need=_memory.kib(hard) // 1024,
             have=have,
         )
 

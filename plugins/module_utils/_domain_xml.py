@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from . import _references
+from . import _memory, _references
 from ._errors import KvmfleetError
 
 BOOT_FILES = ("kernel", "initrd", "dtb")
@@ -29,12 +29,6 @@ MAX_DEPTH = 100
 MAX_ELEMENTS = 20000
 """Far more than any guest needs, and so few that everything which reads a definition ends soon."""
 
-_KIB = {
-    **dict.fromkeys(("b", "bytes"), 1 / 1024),
-    **{unit: 1000**power / 1024 for power, unit in enumerate(("KB", "MB", "GB", "TB"), 1)},
-    **{unit: 1024**power for power, unit in enumerate(("k", "M", "G", "T"))},
-    **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"))},
-}
 _ROOT_BUSES = ("virtio", "scsi", "sata", "ide")
 _ABSOLUTE_PATH = re.compile(r"(?:^|[=,:\s])/[^/\s]")
 _Claimed = dict[tuple[int, str], _references.Rule]
@@ -245,19 +239,11 @@ def boot_files(root: ET.Element) -> dict[str, str]:
     return {name: path for name, path in found.items() if path}
 
 
-def memory_kib(element: ET.Element) -> int:
-    """The amount of a `<memory>`-like element in KiB; libvirt's default unit is KiB."""
-    try:
-        return int(int(element.text or "") * _KIB[element.get("unit", "KiB")])
-    except (ValueError, KeyError) as exc:
-        raise KvmfleetError("invalid_domain_xml", f"<{element.tag}> holds {element.text!r} {element.get('unit', 'KiB')}, not an amount of memory.") from exc
-
-
 def flavor_in_force(root: ET.Element) -> FlavorInForce:
     """vCPUs and memory as defined, with the flavor's name and extra specs if our metadata recorded one for exactly these."""
     vcpu, memory = root.find("vcpu"), root.find("memory")
     vcpus = 1 if vcpu is None else integer(vcpu.get("current") or vcpu.text, "vcpu")
-    ram = 0 if memory is None else memory_kib(memory) // 1024
+    ram = 0 if memory is None else _memory.kib(memory) // 1024
     flavor = own_record(root, "flavor")
     if flavor is None or (flavor.get("vcpus"), flavor.get("ram")) != (str(vcpus), str(ram)):
         return FlavorInForce(name=None, vcpus=vcpus, ram=ram)

@@ -21,7 +21,7 @@ from ._image_header import strings
 from ._image_store import PART_SUFFIX, STORE, lock_name
 from ._image_use import Uses
 from ._journal import Journal
-from ._names import if_there
+from ._paths import if_there
 from ._state_dir import StateDir, sync_directory
 
 BUSY = "a fetch or a look that runs now"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _names, _whole_file
+from . import _names, _paths, _whole_file
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -79,7 +79,7 @@ def bring_back(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 def forget(record: dict[str, Any]) -> None:
     """Delete the copy, and what an interrupted `keep` has left."""
     for path in (kept_path(record), kept_path(record) + _names.NEW) if record["nvram"] else ():
-        with _names.if_there():
+        with _paths.if_there():
             _whole_file.remove(path)
 
 

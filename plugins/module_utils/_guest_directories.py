@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _claims, _guest_files, _handed, _libvirt, _names, _qemu_user, _whole_file
+from . import _claims, _guest_files, _libvirt, _paths, _places, _qemu_user, _whole_file
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import all_files, part_path
@@ -124,13 +124,13 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
     """Make those of the record that are not there (any more).
 
     :returns: the record, which knows what was made; what somebody else has made meanwhile is none of it.
-    :raises KvmfleetError: `path_taken`, `image_is_symlink` and what else `_handed.require_here` raises.
+    :raises KvmfleetError: `path_taken`, `image_is_symlink` and what else `_places.require_here` raises.
     """
     made = record.get("made_directories") or {}
     kept = {path: one for path, one in made.items() if not os.path.lexists(path) or _is(path, one["inode"])}
     missing = sorted(path for path in kept if not os.path.lexists(path))
     if missing:
-        _handed.require_here(record)
+        _places.require_here(record)
     for top in outermost(missing):
         below = _below(top, missing)
         part = part_path(record, top)
@@ -209,7 +209,7 @@ def _described(path: str, look: _whole_file.Look) -> str:
 def _files(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
     """The files of the record that lie in directories which are nobody else's matter: those of pools are libvirt's, and on shared storage all is there."""
     elsewhere = {disk["path"] for disk in all_files(dict(record)) if disk.get("shared") or disk.get("pool")}
-    return ((path, allowed) for path, allowed in _handed.files(record) if path not in elsewhere)
+    return ((path, allowed) for path, allowed in _places.files(record) if path not in elsewhere)
 
 
 def _root(path: str, allowed: Sequence[str]) -> str | None:
@@ -237,7 +237,7 @@ def _made_by_others(state: StateDir, uuid: str, closed: bool = False) -> dict[st
 
 
 def _there(directory: str) -> os.stat_result | None:
-    with _names.if_there():
+    with _paths.if_there():
         status = os.lstat(directory)
         return status if stat.S_ISDIR(status.st_mode) else None
     return None

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from . import _whole_file
 from ._disk_use import DETACH, DiskUses
 from ._errors import KvmfleetError
-from ._names import PROBE, if_there
+from ._names import PROBE
+from ._paths import if_there
 
 
 def remove(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str = DETACH, code: str = "disk_in_use_by") -> bool:

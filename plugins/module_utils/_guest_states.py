@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""States of a guest in which it has something in memory and cannot be shut down."""
+"""How a guest can be asked to shut down, and the states in which it cannot be."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
+
+SHUTDOWN_MODES = ("agent", "acpi")
+"""By its agent or by its power button."""
 
 WAYS_OUT = MappingProxyType(
     {
@@ -16,4 +19,4 @@ WAYS_OUT = MappingProxyType(
         "shutdown": "It is shutting down: wait until it is off.",
     }
 )
-"""libvirt's word for the state -> what to do with the guest."""
+"""States in which a guest has something in memory and cannot be shut down: libvirt's word for the state -> what to do with the guest."""

@@ -5,7 +5,7 @@
 """The definition that another host has handed over, as it is about to be defined here: whether it is that of the plan, and may be on this host.
 
 The table that refuses at the source (`_references`) refuses here too, since only here it cannot be passed by. What the guest takes along has to be
-exactly the files of the record, which `_handed` has judged; what it is to find here, exactly what the claim was asked for.
+exactly the files of the record, which `_places` has judged; what it is to find here, exactly what the claim was asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from . import _console_logs, _domain_xml, _exclusive, _handed, _references, _secrets, _snapshots
+from . import _console_logs, _domain_xml, _exclusive, _places, _references, _secrets, _snapshots
 from ._errors import KvmfleetError, shown
 
 VIRT_TYPES = ("kvm", "qemu")
@@ -103,7 +103,7 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         ("template of firmware variables", firmware.nvram_template, os.R_OK),
         ("emulator", emulator, os.X_OK),
     ):
-        if path is not None and (not is_public(path, mode) or _handed.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
+        if path is not None and (not is_public(path, mode) or _places.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
             yield f"its {what} is {shown(path)}, which is no file of root's here, beside those of guests, that everybody may use and nobody else write"
     logs = {log["path"] for log in record.get("console_logs") or ()}
     yield from (f"it writes the log {shown(log['path'])}, which is none of the plan" for log in _console_logs.facts(root) if log["path"] not in logs)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from . import _cpu_set, _domain_xml, _host_bindings, _identity, _libvirt
+from . import _cpu_set, _domain_xml, _host_bindings, _identity, _libvirt, _memory
 from ._state_dir import StateDir
 
 _EMULATORS = {directory: re.compile(r"qemu-system-.+|qemu-kvm|kvm") for directory in ("/usr/bin", "/usr/local/bin", "/usr/libexec")}
@@ -91,7 +91,7 @@ def numa_cells(capabilities: ET.Element, free_pages: dict[int, dict[str, int]], 
             "cpu_list": _cpu_set.listed(_number(cpu, "id") for cpu in cell.findall("cpus/cpu")),
             "pinned_cpus": sum(_number(cpu, "id") in own_cpus for cpu in cell.findall("cpus/cpu")),
             "pinned_cpu_list": _cpu_set.listed(number for cpu in cell.findall("cpus/cpu") if (number := _number(cpu, "id")) in own_cpus),
-            "memory_mb": 0 if (memory := cell.find("memory")) is None else _domain_xml.memory_kib(memory) // 1024,
+            "memory_mb": 0 if (memory := cell.find("memory")) is None else _memory.kib(memory) // 1024,
             "free_pages": free_pages.get(_number(cell, "id"), {}),
         }
         for cell in capabilities.findall("host/topology/cells/cell")

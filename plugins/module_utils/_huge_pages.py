@@ -10,8 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _cpu_set
-from ._domain_xml import memory_kib
+from . import _cpu_set, _memory
 from ._errors import KvmfleetError
 
 _SMALL_KIB = 4
@@ -27,7 +26,7 @@ def needed(root: ET.Element) -> dict[str, Any] | None:
         return None
     nodesets = [element.get("nodeset") for element in (*root.findall("numatune/memory"), *root.findall("numatune/memnode"))]
     nodes = {node for nodeset in nodesets if nodeset for node in _cpu_set.parse(nodeset, "numatune nodeset")}
-    return {"page_kib": page_kib(root), "memory_mb": memory_kib(memory) // 1024, "nodes": sorted(nodes) or None}
+    return {"page_kib": page_kib(root), "memory_mb": _memory.kib(memory) // 1024, "nodes": sorted(nodes) or None}
 
 
 def page_kib(root: ET.Element) -> int | None:
@@ -37,7 +36,7 @@ def page_kib(root: ET.Element) -> int | None:
         return None
     size = ET.Element("page size", {"unit": page.get("unit", "KiB")})
     size.text = page.get("size")
-    return memory_kib(size)
+    return _memory.kib(size)
 
 
 def require_whole_pages(root: ET.Element, amounts_kib: Sequence[int]) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import _names, _whole_file
+from . import _names, _paths, _whole_file
 from ._journal import CLOSED, Journal
 
 NVRAM = "nvram"
@@ -128,7 +128,7 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
     planned = {disk["target"]: disk["allocated_bytes"] for disk in record["disks"]}
     found: dict[int, tuple[str, int]] = {}
     for name, path in exports(record).items():
-        directory = _names.standing(os.path.dirname(path))
+        directory = _paths.standing(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             device = os.stat(directory).st_dev
             # A layer is merged into what is there before it is removed.
@@ -144,7 +144,7 @@ def _here(record: dict[str, Any], name: str) -> int:
 
 
 def allocated(path: str) -> int:
-    with _names.if_there():
+    with _paths.if_there():
         return os.stat(path).st_blocks * 512
     return 0
 

@@ -19,19 +19,8 @@ from typing import Any
 from . import _desertion, _watchdog
 from ._errors import KvmfleetError
 from ._state_dir import StateDir
+from ._statuses import CLOSED, TRANSITIONS
 
-CLOSED = frozenset({"confirmed", "reverted", "error"})
-TRANSITIONS: dict[str, frozenset[str]] = {
-    "pre-migrating": frozenset({"pre-migrating", "migrating", "error"}),
-    "migrating": frozenset({"migrating", "post-migrating", "finished", "error"}),
-    "post-migrating": frozenset({"post-migrating", "finished", "error"}),
-    "finished": frozenset({"finished", "confirming", "reverting"}),
-    "confirming": frozenset({"confirming", "confirmed", "reverting"}),  # back only where the source was brought back without this host
-    "reverting": frozenset({"reverting", "reverted"}),
-    "confirmed": frozenset(),
-    "reverted": frozenset(),
-    "error": frozenset(),
-}
 PRIVATE = ("private", "before_keeping")
 _DETAILS = ("history", "disks", "probes", "secrets", "console_logs", "published", "requirements", "directories", "own_directories", "made_directories")
 _HISTORY_LIMIT = 200

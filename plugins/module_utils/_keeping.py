@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _defining, _domain_edit, _domain_xml, _libvirt, _live_differences
+from . import _defining, _differences, _domain_edit, _domain_xml, _libvirt, _live_differences
 from ._errors import KvmfleetError
 from ._journal import Journal
 
@@ -21,11 +21,11 @@ def keep(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> di
         before then.
     """
     planned = record.get("live_differences") or {}
-    if planned.get("answer") != _live_differences.KEEP or not planned["found"] or "before_keeping" in record:
+    if planned.get("answer") != _differences.KEEP or not planned["found"] or "before_keeping" in record:
         return record
     before = _libvirt.inactive_xml(domain)
     live, definition = _domain_xml.parse(_libvirt.live_xml(domain)), _domain_xml.parse(before)
-    _live_differences.require_named(domain.name(), _live_differences.found(live, definition), _live_differences.DROP, planned["found"])
+    _live_differences.require_named(domain.name(), _live_differences.found(live, definition), _differences.DROP, planned["found"])
     merged = _domain_edit.to_string(_live_differences.kept(live, definition))
     record = journal.update(record, before_keeping=before)
     try:

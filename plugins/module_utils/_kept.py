@@ -17,7 +17,7 @@ from typing import Any
 
 from . import _guest_directories, _guest_files, _whole_file
 from ._incoming import UNCOPIED, allocated, exports, kept_path, part_path, writable
-from ._names import if_there
+from ._paths import if_there
 from ._state_dir import StateDir
 
 _KIND = "kept"

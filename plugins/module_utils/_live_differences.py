@@ -13,35 +13,14 @@ from __future__ import annotations
 import copy
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import _domain_xml, _exclusive, _media, _pools
+from . import _domain_xml, _exclusive, _media, _memory, _pools
+from ._differences import DROP, Difference, refusal
 from ._errors import KvmfleetError
 
-KEEP, DROP = "keep", "drop"
 _Key = tuple[str, ...]
-
-
-class Difference(NamedTuple):
-    """One thing that differs.
-
-    :param what: of the guest; :param now: what it is, :param defined: what its definition says, both in words.
-    :param unkeepable: why the definition cannot be given what the guest has, if so.
-    """
-
-    what: str
-    now: str
-    defined: str
-    unkeepable: str = ""
-
-    @property
-    def text(self) -> str:
-        return f"{self.what}: {self.now} now, {self.defined} by the definition"
-
-
-_FIRST_BOOT = Difference("action for a reboot", "destroy", "restart")
-"""virt-install starts a guest with another definition than it leaves behind, so that the installed system is what starts next."""
 
 
 class _Value(NamedTuple):
@@ -118,20 +97,6 @@ def require_named(name: str, differences: Iterable[Difference], answer: str | No
         raise KvmfleetError("live_differences", refusal(name, [difference.text for difference in new]), differences=[item.text for item in new])
 
 
-def refusal(name: str, texts: Sequence[str]) -> str:
-    """The sentence, with the ways out."""
-    first_boot = (
-        " This is the first boot of a guest of virt-install, as far as the action for a reboot tells: drop is right, unless an installation goes on in it."
-        if _FIRST_BOOT.text in texts
-        else ""
-    )
-    return (
-        f"{name} is not what its definition says, and a restart would make it so: {'; '.join(texts)}. Either 1. make both the same (virsh attach-device, "
-        "detach-device, change-media, set-lifecycle-action and the like with --config or --live); or 2. repeat with live_differences=keep, and what it has now "
-        f"becomes part of its definition; or 3. repeat with live_differences=drop, and it goes on as its definition says.{first_boot}"
-    )
-
-
 def _compared(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Difference, Callable[[], None]]]:
     """Each difference, with what changes the definition accordingly."""
     for value in _OF_DOMAIN:
@@ -155,8 +120,8 @@ def _of_memory(live: ET.Element, definition: ET.Element) -> Iterator[tuple[Diffe
 def _memory_mib(root: ET.Element) -> int:
     """Without the devices, which are compared by themselves."""
     whole = root.find("memory")
-    devices = sum(_domain_xml.memory_kib(size) for size in root.findall("devices/memory/target/size"))
-    return 0 if whole is None else _rounded_up(_domain_xml.memory_kib(whole) - devices, 1024)
+    devices = sum(_memory.kib(size) for size in root.findall("devices/memory/target/size"))
+    return 0 if whole is None else _rounded_up(_memory.kib(whole) - devices, 1024)
 
 
 def _rounded_up(amount: int, unit: int) -> int:
@@ -274,7 +239,7 @@ def _by_memory(element: ET.Element) -> _Key:
     size = None if target is None else target.find("size")
     node = None if target is None else target.findtext("node")
     # Libvirt rounds that of a running guest up to 2 MiB.
-    return (element.get("model") or "", str(_rounded_up(_domain_xml.memory_kib(size), 2048) * 2048) if size is not None else "", node or "")
+    return (element.get("model") or "", str(_rounded_up(_memory.kib(size), 2048) * 2048) if size is not None else "", node or "")
 
 
 def _by_character_target(element: ET.Element) -> _Key:

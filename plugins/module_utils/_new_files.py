@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import _guest_files, _names, _processes, _qemu_img, _whole_file
+from . import _guest_files, _names, _paths, _processes, _qemu_img, _whole_file
 from ._disk_use import DiskUses
 from ._errors import KvmfleetError
 from ._incoming import part_path, publish
@@ -53,7 +53,7 @@ def made(record: Mapping[str, Any]) -> list[str]:
     """What `make` has made; a file that has got the name of one since is none of it."""
     found = []
     for disk in record.get("new_disks", ()):
-        with _names.if_there():
+        with _paths.if_there():
             if os.lstat(disk["path"]).st_ino == record.get("inodes", {}).get(disk["path"]):
                 found.append(disk["path"])
     return found

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._errors import KvmfleetError
-from ._power import SHUTDOWN_MODES
+from ._guest_states import SHUTDOWN_MODES
 
 OPERATION_ARGS: dict[str, Any] = {
     "migration_uuid": {"type": "str", "required": True},

@@ -12,10 +12,9 @@ from typing import Any
 
 from . import _late_shutdown, _libvirt
 from ._errors import KvmfleetError
-from ._guest_states import WAYS_OUT
+from ._guest_states import SHUTDOWN_MODES, WAYS_OUT
 from ._state_dir import StateDir
 
-SHUTDOWN_MODES = ("agent", "acpi")
 SAVED = (
     "The memory of the guest is saved (managed save), and its next start goes on from that, with the definition of then. "
     "Start it first, or drop what is saved (virsh managedsave-remove): to the guest that is a power cut."

@@ -22,7 +22,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import _cached_file, _guest_files, _handed, _whole_file
+from . import _cached_file, _documents, _guest_files, _value_kinds, _whole_file
 from ._channel import DIGEST, KEY_FILE, MANIFEST, USER, last_line, write_key
 from ._content_digest import differing, tree
 from ._errors import KvmfleetError
@@ -81,7 +81,7 @@ class Client:
         :param length: the length of the file, which QEMU's server and client round up to a sector; None for a document. The other host sends no more.
         """
         _guest_files.remove_unfinished([path])
-        limit = _handed.DOCUMENT_LIMIT if length is None else _whole_sectors(length)
+        limit = _value_kinds.DOCUMENT_LIMIT if length is None else _whole_sectors(length)
         if self.tool == "nbdcopy" and length is not None and _cached_file.available(self.directory):
             self._copy_through_nbdkit(name, path, length)
         elif self.tool == "nbdcopy":
@@ -199,12 +199,12 @@ class Client:
             raise KvmfleetError(code, f"Copying {name} from {self.address} port {self.port} failed: {message}", export=name)
 
     def document(self, name: str) -> dict[str, Any]:
-        """A JSON document of the channel, as the other host has made it: `_handed.document` tells whether it is what it should be."""
+        """A JSON document of the channel, as the other host has made it: `_documents.document` tells whether it is what it should be."""
         path = os.path.join(self.directory, name + ".json")
         self.copy(name, path)
         try:
             with open(path, encoding="utf-8") as stream:
-                return json.loads(stream.read(_handed.DOCUMENT_LIMIT).rstrip("\0"))  # QEMU fills the last sector up
+                return json.loads(stream.read(_value_kinds.DOCUMENT_LIMIT).rstrip("\0"))  # QEMU fills the last sector up
         except (ValueError, RecursionError) as exc:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is not JSON: {exc}.") from exc
 
@@ -213,7 +213,7 @@ class Client:
         since = time.monotonic()
         while True:
             try:
-                return _handed.digest(name, self.document(DIGEST + name), length)
+                return _documents.digest(name, self.document(DIGEST + name), length)
             except KvmfleetError as exc:
                 if exc.code == "manifest_invalid":
                     raise

@@ -20,9 +20,8 @@ from typing import Any
 
 from . import _processes, _whole_file
 from ._errors import KvmfleetError
+from ._image_formats import FORMATS, MAX_DEPTH
 
-FORMATS = ("qcow2", "raw")
-MAX_DEPTH = 16
 DIRTY = (
     "{path} was not closed cleanly, so what its tables count may be wrong (dirty bit). 1. Start the guest and shut it down once, which repairs it; or 2. "
     "repair it while the guest is off (qemu-img check -r all -f qcow2 {path})."

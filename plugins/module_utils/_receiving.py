@@ -17,18 +17,19 @@ from . import (
     _console_logs,
     _defining,
     _disk_use,
+    _documents,
     _domain_edit,
     _domain_xml,
     _flavor_disks,
     _guest_directories,
     _guest_files,
-    _handed,
     _handed_domain,
     _identity,
     _kept,
     _libvirt,
-    _names,
     _new_files,
+    _paths,
+    _places,
     _pools,
     _power,
     _preallocation,
@@ -75,13 +76,13 @@ def receive(
     _shared_storage.remove(record)
     resumed = record["step"] not in UNCOPIED
     if not resumed:
-        _handed.require_here(record)
+        _places.require_here(record)
         record = _guest_directories.make(journal, journal.update(record, status="migrating", step="receiving"))
         with Client(journal.state, record["uuid"], **channel) as client:
-            manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.SEALED)
+            manifest = _documents.document(MANIFEST, client.document(MANIFEST), _documents.SEALED)
             _require_own(manifest, record, exports(record))
-            _handed.require_sizes(record, manifest)
-            _handed.require_state(record, manifest["tpm"])
+            _documents.require_sizes(record, manifest)
+            _documents.require_state(record, manifest["tpm"])
             private = {
                 "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
                 "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
@@ -128,9 +129,9 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     :param bases: sha256 of a base image -> its path on this host.
     :raises KvmfleetError: `definition_refused`, `definition_not_taken`, `qemu_cannot_open`.
     """
-    _handed.require_here(record)
+    _places.require_here(record)
     with Client(journal.state, record["uuid"], **channel) as client:
-        document = _handed.document(DEFINITION, client.document(DEFINITION), _handed.DEFINITION)
+        document = _documents.document(DEFINITION, client.document(DEFINITION), _documents.DEFINITION)
     _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
@@ -158,13 +159,13 @@ def receive_round(
     :returns: the `bytes` of data of this round, and the `rate`, in bytes a second, of the fastest round so far.
     """
     timings = {"began_at": time.time()}
-    _handed.require_here(record)
+    _places.require_here(record)
     record = _guest_directories.make(journal, journal.update(record, step="precopying"))
     with Client(journal.state, record["uuid"], **channel) as client:
-        manifest = _handed.document(MANIFEST, client.document(MANIFEST), _handed.MANIFEST)
+        manifest = _documents.document(MANIFEST, client.document(MANIFEST), _documents.MANIFEST)
         disks = {disk["target"]: disk["path"] for disk in (writable if record.get("rounds") else travelling)(record)}
         _require_own(manifest, record, disks)
-        _handed.require_sizes(record, manifest)
+        _documents.require_sizes(record, manifest)
         record = _pull(journal, record, client, manifest, verify, timings)
     for disk in () if record.get("rounds") else writable(record):
         _rebase(journal, record, disk, bases)
@@ -289,7 +290,7 @@ def _published(record: dict[str, Any]) -> tuple[list[str], list[str]]:
     media = {disk["path"] for disk in record["disks"] if disk["kind"] != "disk"}
     own, others = [], []
     for path, inode in record.get("inodes", {}).items():
-        with _names.if_there():
+        with _paths.if_there():
             if os.lstat(path).st_ino == inode:
                 (others if path in media else own).append(path)
     return own, others

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _domain_xml, _libvirt, _names
+from . import _domain_xml, _libvirt, _paths
 from ._errors import KvmfleetError
 
 
@@ -69,7 +69,7 @@ def written(record: Mapping[str, Any]) -> str | None:
 
 
 def _stamp(path: str) -> list[int]:
-    with _names.if_there():
+    with _paths.if_there():
         status = os.stat(path)
         return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
     return []

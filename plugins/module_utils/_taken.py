@@ -14,7 +14,7 @@ from typing import Any
 
 from . import _exclusive
 from ._exclusive import Thing, thing
-from ._names import if_there
+from ._paths import if_there
 
 _LISTENS = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 """Tables of the kernel, and the state of a socket there to which anybody may send."""

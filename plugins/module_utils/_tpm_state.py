@@ -16,9 +16,9 @@ import shutil
 
 from . import _whole_file
 from ._errors import KvmfleetError
+from ._value_kinds import TPM_BYTES
 
 DIRECTORY = "/var/lib/libvirt/swtpm"
-LIMIT = 1024 * 1024
 _LOCK = ".lock"  # of the swtpm that runs
 
 
@@ -38,10 +38,12 @@ def read(instance_uuid: str) -> dict[str, str]:
             path = os.path.join(where, name)
             if name == _LOCK:
                 continue
-            content = _content(path, LIMIT + 1 - size)
+            content = _content(path, TPM_BYTES + 1 - size)
             size += len(content)
-            if size > LIMIT:
-                raise KvmfleetError("tpm_state_unusable", f"The state of the TPM in {top} has more than {LIMIT} bytes.", path=top, have=size, limit=LIMIT)
+            if size > TPM_BYTES:
+                raise KvmfleetError(
+                    "tpm_state_unusable", f"The state of the TPM in {top} has more than {TPM_BYTES} bytes.", path=top, have=size, limit=TPM_BYTES
+                )
             files[os.path.relpath(path, top)] = base64.b64encode(content).decode()
     return files
 

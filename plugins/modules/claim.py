@@ -198,11 +198,12 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _admission,
     _cpu_set,
     _guest_directories,
-    _handed,
+    _handed_plan,
     _image_store,
     _libvirt,
     _names,
     _new_files,
+    _places,
     _pools,
     _qemu_img,
     _receiving,
@@ -224,7 +225,7 @@ def here(conn, disk, path, params):
         path = _pools.volume_path(conn, disk["pool"], disk["volume"])
     if path is None:
         raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
-    if not _handed.may_lie(path, directories(params)):
+    if not _places.may_lie(path, directories(params)):
         return dict(disk, path=path)  # which the admission refuses; nothing is looked at there
     if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
         return on_shared_storage(disk, path, params["probes"], directories(params))
@@ -266,7 +267,7 @@ def on_shared_storage(disk, path, probes, allowed):
             target=disk["target"],
         )
     for base in disk["bases"]:
-        if not _handed.may_lie(base["path"], allowed) or not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
+        if not _places.may_lie(base["path"], allowed) or not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
             raise KvmfleetError(
                 "base_not_shared",
                 f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {base['path']} does not lie "
@@ -279,7 +280,7 @@ def on_shared_storage(disk, path, probes, allowed):
 
 def new_record(conn, params):
     """What this host notes of the operation; nothing of it was looked at here before its form is known to be right."""
-    _handed.plan(params["plan"], params["requirements"], params["probes"])
+    _handed_plan.plan(params["plan"], params["requirements"], params["probes"])
     plan, disks = params["plan"], params["plan"]["disks"]
     new = plan.get("new_disks", [])
     if params["role"] == "destination":

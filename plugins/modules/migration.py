@@ -165,10 +165,10 @@ error_code:
 import os
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _differences,
     _guest_directories,
     _keeping,
     _libvirt,
-    _live_differences,
     _retention,
     _sealing,
     _secrets,
@@ -213,7 +213,7 @@ def begin(module, journal):
 
 def keep_live(params, journal):
     with _libvirt.connect(params["uri"]) as conn, journal.working(params["migration_uuid"], params["owner"]) as record:
-        if (record["live_differences"].get("answer"), bool(record["live_differences"]["found"])) == (_live_differences.KEEP, True):
+        if (record["live_differences"].get("answer"), bool(record["live_differences"]["found"])) == (_differences.KEEP, True):
             _keeping.keep(conn, journal, record, _sealing.require_unchanged(conn, record))
 
 

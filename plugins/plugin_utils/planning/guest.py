@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _live_differences
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_tuning import LIMITED_INTERFACES
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest_states import WAYS_OUT
+from ansible_collections.kvmfleet.compute.plugins.module_utils._interfaces import LIMITED_INTERFACES
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
@@ -53,7 +53,7 @@ def require_as_defined(name: str, domain: dict[str, Any], answer: str | None) ->
     """
     found = [difference["text"] for difference in domain.get("live_differences") or ()]
     if found and not answer:
-        raise Refusal("live_differences", f"{_live_differences.refusal(name, found)} Nothing was changed.", differences=found)
+        raise Refusal("live_differences", f"{_differences.refusal(name, found)} Nothing was changed.", differences=found)
     return found
 
 

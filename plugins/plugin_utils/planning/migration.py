@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _exclusive, _handed
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _exclusive, _handed_plan
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
@@ -198,7 +198,7 @@ def _require_possible(host: str, record: dict[str, Any], requirements: dict[str,
     """
     try:
         for needed in requirements.values():
-            _handed.plan(record, needed)
+            _handed_plan.plan(record, needed)
     except KvmfleetError as exc:
         raise _impossible(host, record["instance_name"], exc.message, **exc.details) from exc
 

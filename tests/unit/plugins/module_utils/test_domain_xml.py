@@ -7,7 +7,7 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _memory, _references
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 
 SHELL = "<domain type='qemu'><name>g</name><memory>1048576</memory><vcpu>1</vcpu><devices>{}</devices></domain>"
@@ -56,7 +56,7 @@ def test_flavor_in_force_counts_vcpus_online_and_all_memory(definitions: dict[st
 def test_memory_units_are_those_of_libvirt(unit: str | None, amount: int, kib: int) -> None:
     memory = _domain_xml.parse(f"<domain><memory{f' unit={unit!r}' if unit else ''}>{amount}</memory></domain>").find("memory")
     assert memory is not None
-    assert _domain_xml.memory_kib(memory) == kib
+    assert _memory.kib(memory) == kib
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _claims,
     _domain_xml,
     _exclusive,
-    _handed,
     _handed_domain,
+    _handed_plan,
     _host_bindings,
     _host_state,
     _taken,
+    _values,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._exclusive import Thing
@@ -92,7 +93,7 @@ class TestEachKind:
         assert things(definition(devices))[kind] == [text]
 
     def test_a_plan_may_hand_it_over(self, kind: str) -> None:
-        _handed._require("requirements", {**requirements({kind: [SAMPLES[kind][1]]}), "macs": []}, _handed.REQUIREMENTS)
+        _values.require("requirements", {**requirements({kind: [SAMPLES[kind][1]]}), "macs": []}, _handed_plan.REQUIREMENTS)
 
     def test_placement_refuses_a_host_that_has_it(self, kind: str) -> None:
         text = SAMPLES[kind][1]

@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _defining,
+    _differences,
     _domain_edit,
     _domain_xml,
     _in_place,
@@ -422,5 +423,5 @@ def test_the_first_boot_of_a_guest_of_virt_install_is_told_as_such(qemu: libvirt
     qemu.defineXML(xml)
     found = differences(domain)
     assert found == ["action for a reboot: destroy now, restart by the definition"]
-    assert "This is the first boot of a guest of virt-install" in _live_differences.refusal("web1", found)
-    assert "first boot" not in _live_differences.refusal("web1", ["action for a reboot: restart now, destroy by the definition"])
+    assert "This is the first boot of a guest of virt-install" in _differences.refusal("web1", found)
+    assert "first boot" not in _differences.refusal("web1", ["action for a reboot: restart now, destroy by the definition"])

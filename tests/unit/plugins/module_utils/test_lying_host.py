@@ -30,7 +30,19 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _domain_xml, _handed, _incoming, _libvirt, _receiving, _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils import (
+    _admission,
+    _documents,
+    _domain_xml,
+    _handed_plan,
+    _incoming,
+    _libvirt,
+    _places,
+    _receiving,
+    _sealing,
+    _value_kinds,
+    _values,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION, DIGEST, MANIFEST
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
@@ -331,7 +343,7 @@ def told_lie(fleet: Fleet, number: int) -> tuple[str, KvmfleetError | None]:
             document = told if kind == "plan" else needed
             elsewhere(document, chance, hostile(fleet, chance))
             # No host tells what the controller makes itself.
-            own = {name for name, known in _handed.fields({**_handed.PLAN, **_handed.REQUIREMENTS}) if known is _handed.OURS}
+            own = {name for name, known in _values.fields({**_handed_plan.PLAN, **_handed_plan.REQUIREMENTS}) if known is _value_kinds.OURS}
             document.update(dict.fromkeys(own & document.keys()))
         record = fleet.claim(told, needed)
         if kind == "files":
@@ -407,7 +419,7 @@ def test_every_definition_that_is_not_that_of_the_plan_is_refused(fleet: Fleet, 
     changed = change(fleet.definition())
 
     def told(text: str) -> str:
-        _handed.document(DEFINITION, {"domain_xml": text, "portable_xml": None}, _handed.DEFINITION)
+        _documents.document(DEFINITION, {"domain_xml": text, "portable_xml": None}, _documents.DEFINITION)
         return _receiving._definition(dict(record, private={"domain_xml": text}))
 
     code = None
@@ -435,9 +447,9 @@ def test_there_is_a_variant_for_each_definition(fleet: Fleet) -> None:
     assert len(in_definition(fleet)) == VARIANTS
 
 
-def concrete(value: Any, table: Any, place: str = "") -> Iterator[tuple[str, list[Any], _handed.Field]]:
+def concrete(value: Any, table: Any, place: str = "") -> Iterator[tuple[str, list[Any], _values.Field]]:
     """Each value of a document that a field stands for: place, the way to it, and the field."""
-    for where, _found, known in _handed._values(place, value, table):
+    for where, _found, known in _values.values(place, value, table):
         steps = [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", where)]
         if "(name)" not in where:
             yield where, steps, known
@@ -466,17 +478,17 @@ def test_every_field_that_travels_is_judged(fleet: Fleet) -> None:
     sealed = {**fleet.manifest(record), "secrets": [{"uuid": GUEST, "xml": "<secret/>", "value": "eA=="}], "tpm": {"tpm2": "eA=="}}
     sealed["snapshots"] = [{"name": "one", "xml": "<domainsnapshot/>", "current": True}]
     documents = {
-        "plan": (told, _handed.PLAN, _handed.plan),
-        "requirements": (needed, _handed.REQUIREMENTS, lambda value: _handed.plan(fleet.plan(), value)),
-        "manifest": (sealed, _handed.SEALED, lambda value: _handed.document("manifest", value, _handed.SEALED)),
+        "plan": (told, _handed_plan.PLAN, _handed_plan.plan),
+        "requirements": (needed, _handed_plan.REQUIREMENTS, lambda value: _handed_plan.plan(fleet.plan(), value)),
+        "manifest": (sealed, _documents.SEALED, lambda value: _documents.document("manifest", value, _documents.SEALED)),
     }
     tried = 0
     for name, (document, table, check) in documents.items():
         check(document)
         for where, steps, known in concrete(document, table):
-            if known is _handed.OURS or not steps:
+            if known is _value_kinds.OURS or not steps:
                 continue
-            for lie in (["x"], {"x": 1}, "a\0b" if known is not _handed.TEXT else 7):
+            for lie in (["x"], {"x": 1}, "a\0b" if known is not _value_kinds.TEXT else 7):
                 tried += 1
                 with contextlib.suppress(KvmfleetError):
                     check(replaced(document, steps, lie))
@@ -488,10 +500,10 @@ def test_every_field_that_travels_is_judged(fleet: Fleet) -> None:
 
 
 def test_every_path_of_a_plan_is_compared_with_the_directories_of_this_host(fleet: Fleet) -> None:
-    here = [place for place, known in _handed.fields(_handed.PLAN) if known.below is not None]
+    here = [place for place, known in _values.fields(_handed_plan.PLAN) if known.below is not None]
     assert sorted(here) == ["console_logs[].path", "disks[].path", "new_disks[].path", "nvram"]
     # What is left are paths of the other host, which are compared with those that it tells and never opened.
-    assert sorted(place for place, known in _handed.fields(_handed.PLAN) if known is _handed.SOURCE_PATH) == [
+    assert sorted(place for place, known in _values.fields(_handed_plan.PLAN) if known is _value_kinds.SOURCE_PATH) == [
         "directories{}",
         "disks[].base.backing.path",
         "disks[].base.path",
@@ -500,10 +512,10 @@ def test_every_path_of_a_plan_is_compared_with_the_directories_of_this_host(flee
     ]
     new = {"role": "swap", "target": "vdb", "path": f"{fleet.images}/swap", "format": "qcow2", "size": 1, "pool": None, "volume": None, "beside": "vda"}
     record = {**fleet.plan(), "new_disks": [new], "image_directories": [str(fleet.images)]}
-    assert list(_handed.reasons_here(record)) == []
+    assert list(_places.reasons_here(record)) == []
     for steps in (["console_logs", 0, "path"], ["disks", 0, "path"], ["disks", 1, "path"], ["new_disks", 0, "path"], ["nvram"]):
         for path in (f"{fleet.outside}/pwn", f"{fleet.images}/link/pwn", "/etc/cron.d/pwn", "/var/log/cron", "/var/lib/libvirt/qemu/pwn"):
-            (reason,) = _handed.reasons_here(replaced(record, steps, path))
+            (reason,) = _places.reasons_here(replaced(record, steps, path))
             assert reason[0] in ("image_outside_directories", "image_is_symlink")
 
 

@@ -22,6 +22,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils import (
     _libvirt,
     _names,
     _new_files,
+    _paths,
     _precopy,
     _qemu_img,
     _receiving,
@@ -111,8 +112,8 @@ def test_a_path_as_long_as_the_system_takes_is_refused(images: Path) -> None:
     while len(str(deep)) < 4096 - 200 - 2:
         deep /= "d" * 190
     deep /= "d" * (4096 - len(str(deep)) - 60)
-    assert _names.too_long(f"{images}/web.qcow2") is None
-    found = _names.too_long(f"{deep}/web.qcow2")  # no such directory yet, and it would be made
+    assert _paths.too_long(f"{images}/web.qcow2") is None
+    found = _paths.too_long(f"{deep}/web.qcow2")  # no such directory yet, and it would be made
     assert found is not None
     assert (found.what, found.have) == ("path", 4096)
     assert "4096" in str(found)

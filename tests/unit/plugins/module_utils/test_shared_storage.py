@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _handed, _receiving, _sealing, _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _places, _receiving, _sealing, _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import exports
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
@@ -78,7 +78,7 @@ def test_a_host_that_may_not_open_it_says_so_before_the_guest_stops(tmp_path: Pa
     found = claim.here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path / "other", probes))
     record = {"instance_uuid": str(uuid.uuid4()), "disks": [found], "image_directories": [str(tmp_path / "other")]}
     assert "shared" not in found
-    assert [code for code, _reason in _handed.reasons_here(record)] == ["image_outside_directories"]
+    assert [code for code, _reason in _places.reasons_here(record)] == ["image_outside_directories"]
 
 
 @pytest.mark.parametrize(("more", "code"), [({"grow_to": 2**30}, "shared_growth"), ({"bases": [{"path": "/elsewhere/base.qcow2"}]}, "base_not_shared")])

@@ -140,6 +140,6 @@ def test_a_link_is_not_followed(swtpm: Path, tmp_path: Path) -> None:
 
 def test_it_is_bounded(swtpm: Path) -> None:
     with (made(swtpm) / "tpm2-00.permall").open("wb") as stream:
-        stream.truncate(_tpm_state.LIMIT + 1)
+        stream.truncate(_tpm_state.TPM_BYTES + 1)
     with pytest.raises(KvmfleetError, match="more than 1048576 bytes"):
         _tpm_state.read(UUID)
