@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._statuses import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._value_kinds import HOST, ID
 from ansible_collections.kvmfleet.compute.plugins.module_utils._values import Field
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence, strings

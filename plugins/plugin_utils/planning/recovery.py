@@ -13,7 +13,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._statuses import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
