@@ -85,7 +85,7 @@ def reasons(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for path in sorted({os.path.dirname(disk["path"]) for disk in all_files(dict(record)) if disk.get("pool") and not disk.get("shared")}):
         if not os.path.isdir(path):
             yield "directory_missing", f"the directory {path} does not exist here, in which the storage pool keeps its volumes"
-    roots = {_root(path, allowed) for path, allowed in _files(record)}
+    roots = {_root(path, allowed) for path, allowed in _files_of(record)}
     for root in sorted(filter(None, roots)):
         if not os.path.isdir(root):
             yield (
@@ -93,7 +93,7 @@ def reasons(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"the directory {root} does not exist here, and what this host has for guests is not made without being asked for: make it there "
                 "(kvmfleet.compute.prepare_host does)",
             )
-    for path in sorted({directory for file, allowed in _files(record) for directory in between(file, allowed)}):
+    for path in sorted({directory for file, allowed in _files_of(record) for directory in between(file, allowed)}):
         if os.path.lexists(path) and not os.path.isdir(path):
             yield "path_taken", f"{path} exists here already and is no directory"
 
@@ -105,7 +105,7 @@ def to_make(conn: Any, state: StateDir, record: Mapping[str, Any]) -> dict[str, 
     """
     process, known = _qemu_user.of_host(conn), _made_by_others(state, record["uuid"])
     found = {}
-    for path, allowed in _files(record):
+    for path, allowed in _files_of(record):
         for directory in between(path, allowed):
             if not os.path.lexists(directory):
                 found[directory] = {"inode": None, "look": list(_look(process, (record.get("directories") or {}).get(directory)))}
@@ -147,7 +147,7 @@ def make(journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
 
 def own(state: StateDir, record: Mapping[str, Any]) -> dict[str, int]:
     """The directories on the way to what confirm removes that are the guest's, by their inodes: its files lie there and nothing else, or we made them."""
-    files = dict(_files(record))
+    files = dict(_files_of(record))
     made = _made_by_others(state, record["uuid"], closed=True)
     guests = {os.path.normpath(path) for path in (*files, *(layer[0] for disk in record["disks"] for layer in disk["chain"]))}
     found: dict[str, int] = {}
@@ -206,7 +206,7 @@ def _described(path: str, look: _whole_file.Look) -> str:
     return f"{path} ({owner}, {look.mode:04o})"
 
 
-def _files(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+def _files_of(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
     """The files of the record that lie in directories which are nobody else's matter: those of pools are libvirt's, and on shared storage all is there."""
     elsewhere = {disk["path"] for disk in all_files(dict(record)) if disk.get("shared") or disk.get("pool")}
     return ((path, allowed) for path, allowed in _places.files(record) if path not in elsewhere)

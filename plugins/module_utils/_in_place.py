@@ -66,7 +66,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         record = _firmware_variables.keep(journal, record)
         record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))
     if record["step"] == "defining":
-        domain = _defining.define(conn, _definition(record))
+        domain = _defining.define(conn, shaped(record))
         if not _runs_as_defined(uses, record, domain):
             _require_off(domain)  # whoever started it meanwhile has started it on the disks below
         _pools.sync(conn, record.get("new_disks", ()))
@@ -228,7 +228,7 @@ def _left_behind_files(record: dict[str, Any]) -> list[str]:
     return [disk["path"] for disk in _left_behind(record)]
 
 
-def _definition(record: dict[str, Any]) -> str:
+def shaped(record: dict[str, Any]) -> str:
     root = _domain_xml.parse(record["private"]["domain_xml"])
     for disk in _writable(record):
         _domain_edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")

@@ -35,8 +35,8 @@ class _Value(NamedTuple):
     path: str
     what: str
     read: Callable[[ET.Element, ET.Element | None], str | None]
-    counts: Callable[[ET.Element, ET.Element], bool] = lambda _live, _definition: True
-    unkeepable: Callable[[ET.Element, ET.Element], str] = lambda _live, _definition: ""
+    counts: Callable[[ET.Element, ET.Element], bool] = lambda _live, _defined: True
+    unkeepable: Callable[[ET.Element, ET.Element], str] = lambda _live, _defined: ""
 
 
 def moved_disks(conn: Any, live: ET.Element, definition: ET.Element) -> Iterator[tuple[str, str | None, str | None]]:
@@ -379,7 +379,7 @@ _OF_DOMAIN: tuple[_Value, ...] = (
     _Value("title", "title", _text),
     _Value("description", "description", _text),
     _Value("metadata", "metadata", _metadata),
-    _Value("os/type", "machine", _attribute("machine"), unkeepable=lambda _live, _definition: "another machine would have other devices"),
+    _Value("os/type", "machine", _attribute("machine"), unkeepable=lambda _live, _defined: "another machine would have other devices"),
     *(_Value(f"os/{name}", name, _text) for name in ("kernel", "initrd", "cmdline")),
     _Value("vcpu", "vCPUs", _vcpus),
     _Value("iothreads", "I/O threads", _text),
@@ -394,7 +394,7 @@ _OF_DOMAIN: tuple[_Value, ...] = (
 
 _OF_DEVICES: Mapping[str, tuple[_Value, ...]] = {
     "disk": (
-        _Value("source", "medium", _medium, lambda live, _definition: not _is_gone(live)),  # nobody can keep one that is gone: the definition alone counts
+        _Value("source", "medium", _medium, lambda live, _defined: not _is_gone(live)),  # nobody can keep one that is gone: the definition alone counts
         _Value("iotune", "limits", _whole),
     ),
     "interface": (

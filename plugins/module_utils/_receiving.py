@@ -89,7 +89,7 @@ def receive(
                 "tpm": manifest["tpm"],
             }
             # Before anything is copied, and again where it is defined.
-            _definition(dict(record, private=private))
+            shaped(dict(record, private=private))
             record = _secrets.receive(conn, journal, record, manifest["secrets"])
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
@@ -114,7 +114,7 @@ def receive(
     if record["step"] == "defining":
         if _run_evidence.has_run(_libvirt.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm_state.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
-        domain = _defining.define(conn, _definition(record))
+        domain = _defining.define(conn, shaped(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _libvirt.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
@@ -135,7 +135,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
-        _defining.try_out(conn, _definition(dict(record, private={"domain_xml": definition})), record["uuid"])
+        _defining.try_out(conn, shaped(dict(record, private={"domain_xml": definition})), record["uuid"])
 
     try:
         taken(document["domain_xml"])
@@ -421,11 +421,11 @@ def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], base
         path = bases.get(base["sha256"])
         if path is None:
             raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
-        _identity.require(journal.state, path, base, _directories(record, bases))
+        _identity.require(journal.state, path, base, _of_bases(record, bases))
         _qemu_img.rebase_unsafe(part_path(record, disk["path"]), disk["format"], path, base["format"])
 
 
-def _directories(record: dict[str, Any], bases: dict[str, str]) -> list[str]:
+def _of_bases(record: dict[str, Any], bases: dict[str, str]) -> list[str]:
     return record["image_directories"] + [os.path.dirname(path) for path in bases.values()]
 
 
@@ -451,7 +451,7 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases
         _qemu_img.resize(part, disk["format"], disk["grow_to"], key)
     if disk["format"] != "raw":
         _qemu_img.check(part, disk["format"], key)
-    layers = _qemu_img.chain(part, disk["format"], _directories(record, bases))
+    layers = _qemu_img.chain(part, disk["format"], _of_bases(record, bases))
     if len(layers) != 1 + len(disk["bases"]):
         raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
     return record
@@ -484,7 +484,7 @@ def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bas
     return found
 
 
-def _definition(record: dict[str, Any]) -> str:
+def shaped(record: dict[str, Any]) -> str:
     """The definition that the guest is to have here; nothing is defined here but what has come through this judgement.
 
     :raises KvmfleetError: `definition_refused`.

@@ -225,6 +225,6 @@ class TestMoved:
         handed = _sealing.hand_over(host.qemu, host.journal, record, OFF)
         disks = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["disks"] if not disk.get("left_behind")]
         new = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["new_disks"]]
-        text = _receiving._definition({**record, "disks": disks, "new_disks": new, "private": {"domain_xml": handed["manifest"]["domain_xml"]}})
+        text = _receiving.shaped({**record, "disks": disks, "new_disks": new, "private": {"domain_xml": handed["manifest"]["domain_xml"]}})
         found = {disk.target: disk.path for disk in _domain_xml.disks(_domain_xml.parse(text)) if disk.device == "disk"}
         assert found == {"vda": "/there/web01.qcow2", "vdb": "/there/web01-ephemeral0.qcow2", "vdc": "/there/web01-swap-2.qcow2"}

@@ -451,7 +451,7 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         assert expected.compare(after) == ""
         refused_there = (REFUSED.get(name, set()) | REFUSED_HERE.get(name, set())) - PATHS_ASKED_FOR
         with pytest.raises(KvmfleetError, match="does not take its definition") if refused_there else contextlib.nullcontext():
-            assert _receiving._definition(record) == adapted
+            assert _receiving.shaped(record) == adapted
 
 
 @pytest.mark.parametrize("name", [name for name in CORPUS if name not in {*REFUSED, *REFUSED_HERE, *NO_RESIZE} and (name, False) not in NO_EDIT])
@@ -465,7 +465,7 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     )
     expected.recorded(new)
     expected.resized(new["vcpus"], new["ram"])
-    after = _libvirt.inactive_xml(_defining.define(qemu, _in_place._definition(record)))
+    after = _libvirt.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
     assert expected.compare(after) == ""
 
 

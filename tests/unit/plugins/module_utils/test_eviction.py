@@ -118,7 +118,7 @@ def test_a_volume_counts_and_one_that_nobody_finds_is_named(
     )
     with _eviction.examined(qemu, state, str(images), []) as (_found, uses):
         assert uses.unreadable == {"vda of guest web1": "volume disk of format qcow2"}
-    monkeypatch.setattr(_pools, "volume_path", lambda _connection, _pool, volume: f"{tmp_path}/{volume}")
+    monkeypatch.setattr(_pools, "volume_path", lambda _conn, _pool, volume: f"{tmp_path}/{volume}")
     assert used(qemu, state, images) == {A: ["guest web1"]}
 
 

@@ -222,7 +222,7 @@ def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect,
             told = plan(root.findtext("name"), root.findtext("uuid"), disks, nvram=root.findtext("os/nvram"))
             record = {**told, "uuid": "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd", "private": {"domain_xml": text}}
             watching = True
-            adapted = ours(lambda record=record: _receiving._definition(record))
+            adapted = ours(lambda record=record: _receiving.shaped(record))
             if adapted is not None:
                 tried += 1
                 ours(lambda adapted=adapted, record=record: _defining.try_out(qemu, adapted, record["uuid"]))

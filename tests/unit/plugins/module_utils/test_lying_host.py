@@ -420,7 +420,7 @@ def test_every_definition_that_is_not_that_of_the_plan_is_refused(fleet: Fleet, 
 
     def told(text: str) -> str:
         _documents.document(DEFINITION, {"domain_xml": text, "portable_xml": None}, _documents.DEFINITION)
-        return _receiving._definition(dict(record, private={"domain_xml": text}))
+        return _receiving.shaped(dict(record, private={"domain_xml": text}))
 
     code = None
     try:

@@ -121,7 +121,7 @@ def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsew
 ) -> None:
     """The module that asked for it was ended since libvirtd hung, and libvirtd goes on in the moment in which the operation is undone."""
     record = journal.update(journal.get(UUID), status="migrating", step="defining", private={"domain_xml": definitions["virt_install"]})
-    definition = _domain_xml.parse(_receiving._definition(record))
+    definition = _domain_xml.parse(_receiving.shaped(record))
     definition.find("uuid").text = GUEST
     late = threading.Timer(0.7, qemu.defineXML, [ET.tostring(definition, encoding="unicode")])
     late.start()
