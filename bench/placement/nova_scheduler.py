@@ -20,8 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nova import context as nova_context
-from nova import objects
+from nova import context as nova_context, objects
 from nova.conf import CONF
 from nova.scheduler import host_manager
 from oslo_utils import timeutils

@@ -28,7 +28,7 @@ class ActionModule(migration.ActionModule):
         return ""
 
     def _command(self, state: str, copies: str) -> str:
-        """With a sign of life beside the document, without which a copy would go on whose controller vanished (see the module utility `_desertion`)."""
+        """With a sign of life beside the document, without which a copy would go on whose controller vanished (see the module utility `_journal.desertion`)."""
         directory = os.path.dirname(copies)
         sign = f"printf %s {shlex.quote(str(self._task.args.get('owner')))} >{shlex.quote(os.path.join(directory, 'asked'))}"
         return f"[ ! -d {shlex.quote(directory)} ] || {{ {sign}; cat {shlex.quote(copies)} 2>/dev/null; }}"

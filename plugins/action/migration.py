@@ -29,7 +29,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress
 
 _STATE_PATH = "/var/lib/kvmfleet"
 _INTERVAL = 10.0
-_SIGN_INTERVAL = 15.0  # seconds between signs of life, however seldom somebody wants to read (see `_desertion.SILENCE`)
+_SIGN_INTERVAL = 15.0  # seconds between signs of life, however seldom somebody wants to read (see `_journal.desertion.SILENCE`)
 _WAITING = ("idle", "taken_over")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _display = Display()

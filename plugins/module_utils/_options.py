@@ -10,8 +10,8 @@ import os.path
 from collections.abc import Iterator
 from typing import Any
 
-from ._errors import KvmfleetError
-from ._guest_states import SHUTDOWN_MODES
+from ._rules.errors import KvmfleetError
+from ._rules.guest_states import SHUTDOWN_MODES
 
 OPERATION_ARGS: dict[str, Any] = {
     "migration_uuid": {"type": "str", "required": True},
@@ -44,7 +44,7 @@ WATCH_ARGS: dict[str, Any] = {
 
 
 def shutdown(params: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `_power.stop`."""
+    """Keyword arguments of `_guest.power.stop`."""
     return {
         "timeout": params["shutdown_timeout"],
         "retry_interval": params["shutdown_retry_interval"],
@@ -54,7 +54,7 @@ def shutdown(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def watch(params: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `_power.watch`."""
+    """Keyword arguments of `_guest.power.watch`."""
     return {"settle": params["settle_time"], "agent_timeout": params["agent_timeout"]}
 
 

@@ -190,17 +190,18 @@ error_code:
 
 import contextlib
 
-from ansible.module_utils.urls import ConnectionError as UrlError
-from ansible.module_utils.urls import open_url
+from ansible.module_utils.urls import ConnectionError as UrlError, open_url
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _image_store, _libvirt, _progress
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import data_bytes
-from ansible_collections.kvmfleet.compute.plugins.module_utils._download import Download, url_of
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import data_bytes
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import found_way
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull import Client
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import progress as _progress
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import store as _store
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.download import Download, url_of
 
 IMAGE_ARGS = {
     "sha256": {"type": "str", "required": True},
@@ -250,8 +251,8 @@ def working(params, state):
 
 def provide(params, state, check_mode):
     base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path", "backing")}
-    with _libvirt.connect(params["uri"]) as conn:
-        store = _image_store.ImageStore(state, params["images_path"], params["image_directories"], _libvirt.writable_paths(conn))
+    with _connection.connect(params["uri"]) as conn:
+        store = _store.ImageStore(state, params["images_path"], params["image_directories"], _connection.writable_paths(conn))
     path, sent = store.look(base), 0
     wanted = path is None and (params["address"] is not None or params["url"] is not None)
     if wanted and not check_mode:

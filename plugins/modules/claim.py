@@ -194,29 +194,26 @@ details:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _cpu_set,
-    _guest_directories,
-    _handed_plan,
-    _image_store,
-    _libvirt,
-    _names,
-    _new_files,
-    _places,
-    _pools,
-    _qemu_img,
-    _receiving,
-    _secrets,
-    _shared_storage,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import found_way
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import found_way
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set, file_names as _file_names, handed_plan as _handed_plan
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
+    directories as _directories,
+    new_files as _new_files,
+    places as _places,
+    pools as _pools,
+    qemu_img as _qemu_img,
+    shared_storage as _shared_storage,
+    store as _store,
+)
 
 
 def here(conn, disk, path, params):
@@ -231,7 +228,7 @@ def here(conn, disk, path, params):
         return on_shared_storage(disk, path, params["probes"], directories(params))
     if disk["kind"] == "media" and os.path.lexists(path):
         stem, extension = os.path.splitext(path)
-        path = _names.beside(stem, _names.OTHER_MEDIUM, {"uuid": params["migration_uuid"]}) + extension
+        path = _file_names.beside(stem, _file_names.OTHER_MEDIUM, {"uuid": params["migration_uuid"]}) + extension
     return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
 
 
@@ -241,7 +238,7 @@ def apart(disks, params):
     for number, disk in enumerate(disks):
         if disk["kind"] == "media" and not disk.get("shared") and disk["path"] in {other["path"] for other in found}:
             stem, extension = os.path.splitext(disk["path"])
-            path = _names.beside(stem, _names.OTHER_DRIVE, {"uuid": params["migration_uuid"]}, number) + extension
+            path = _file_names.beside(stem, _file_names.OTHER_DRIVE, {"uuid": params["migration_uuid"]}, number) + extension
             disk = dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
         found.append(disk)
     return found
@@ -292,7 +289,7 @@ def new_record(conn, params):
     files += [(path, path) for path in (plan["nvram"], *(log["path"] for log in plan.get("console_logs", ()))) if path]
     return dict(
         plan,
-        directories=_guest_directories.called_here(plan.get("directories", {}), files),
+        directories=_directories.called_here(plan.get("directories", {}), files),
         probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
         uuid=params["migration_uuid"],
         owner=params["owner"],
@@ -324,11 +321,11 @@ def make_new_files(conn, journal, params):
 def foreseen(conn, journal, record, images_path):
     """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
     _admission.require_places(record)
-    store = _image_store.ImageStore(journal.state, images_path, record["image_directories"], _libvirt.writable_paths(conn))
+    store = _store.ImageStore(journal.state, images_path, record["image_directories"], _connection.writable_paths(conn))
     bases = {base["sha256"]: base for disk in record["disks"] if not disk.get("shared") for base in disk["bases"]}
     return {
         "changed": True,
-        "directories": _guest_directories.described(_guest_directories.to_make(conn, journal.state, record)),
+        "directories": _directories.described(_directories.to_make(conn, journal.state, record)),
         "namesakes": sorted(filter(None, map(store.namesake, bases.values()))),
     }
 
@@ -338,7 +335,7 @@ def main():
         params = module.params
         journal = Journal(StateDir(params["state_path"]), params["lease"])
         way = {} if module.check_mode else found_way(params["source_address"])
-        with _libvirt.connect(params["uri"]) as conn:
+        with _connection.connect(params["uri"]) as conn:
             record = new_record(conn, params)
             if module.check_mode:
                 return foreseen(conn, journal, record, params["images_path"])

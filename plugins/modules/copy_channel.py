@@ -157,15 +157,18 @@ import contextlib
 import os
 import re
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _identity, _libvirt, _sealing, _snapshots
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import DEFAULT_PORTS, Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import DEFAULT_PORTS, Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DEFINITION
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS, choose
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import snapshots as _snapshots
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS, choose
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import identity as _identity
 
 
 def open_channel(params, journal, record, server):
@@ -186,10 +189,10 @@ def open_channel(params, journal, record, server):
     if journal is not None:
         journal.update(record, transport=transport, tunnel=params["tunnel"])
     if params["definition"] and not params["lends"]:
-        with _libvirt.connect(params["uri"]) as conn:
+        with _connection.connect(params["uri"]) as conn:
             domain = _sealing.require_unchanged(conn, record)
             snapshots = _snapshots.moved(_snapshots.archive(domain, record), os.path.realpath)
-            definitions = {"domain_xml": _libvirt.inactive_xml(domain), "portable_xml": _libvirt.portable_xml(domain)}
+            definitions = {"domain_xml": _connection.inactive_xml(domain), "portable_xml": _connection.portable_xml(domain)}
             server.offer_document(DEFINITION, {**definitions, "snapshots": snapshots})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)

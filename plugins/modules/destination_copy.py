@@ -207,12 +207,13 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _pools, _receiving, _run_evidence
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import unreachable
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import require_same_boot
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import unreachable
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import require_same_boot
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, pools as _pools, run_evidence as _run_evidence
 
 _DONE = {
     "reached": (),

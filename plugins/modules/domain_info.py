@@ -435,12 +435,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run, told_as_ours
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -463,12 +463,12 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     state = StateDir(params["state_path"])
     options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
-    with _libvirt.connect(params["uri"]) as connection:
+    with _connection.connect(params["uri"]) as connection:
         if params["name"] is None:
             uses = DiskUses(connection, state)
-            domains = _libvirt.all_domains(connection)
+            domains = _connection.all_domains(connection)
             return {"domains": [_described(domain, lambda each=domain: domain_facts(each, state, uses=uses, **options)) for domain in domains]}
-        domain = _libvirt.find_domain(connection, params["name"])
+        domain = _connection.find_domain(connection, params["name"])
         return {"domain": None if domain is None else domain_facts(domain, state, new_flavor=params["flavor"], **options)}
 
 

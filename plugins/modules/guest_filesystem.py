@@ -118,10 +118,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._filesystem_growth import grow
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.growth import grow
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -135,8 +135,8 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     if not params["timeout"] > 0:
         raise KvmfleetError("invalid_value", f"timeout: expected seconds > 0, got {params['timeout']:g}.")
-    with _libvirt.connect(params["uri"]) as connection:
-        domain = _libvirt.find_domain(connection, params["name"])
+    with _connection.connect(params["uri"]) as connection:
+        domain = _connection.find_domain(connection, params["name"])
         if domain is None:
             raise KvmfleetError("unknown_domain", f"name: no domain {params['name']!r} is defined here.", need=params["name"])
         found = grow(domain, params["disk"], timeout=params["timeout"], dry_run=module.check_mode)

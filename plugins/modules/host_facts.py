@@ -474,11 +474,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _cpu_set, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved, host_state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved, host_state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 RESERVED = ("reserved_host_memory_mb", "reserved_host_cpus", "reserved_host_disk_mb")
@@ -530,7 +531,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     directories = [{"name": name, "path": path, "exists": os.path.isdir(path)} for name, path in _directories(params["disk_directories"])]
     mappings = {kind: _one_to_one(kind, named) for kind, named in params["mappings"].items() if named}
     reserved = Reserved(*(params[name] for name in RESERVED))
-    with _libvirt.connect(params["uri"]) as connection:
+    with _connection.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
     told = {name: params[name] for name in FROM_CONTROLLER}
     return {"ansible_facts": {"kvmfleet_host": {**told, "now": time.time(), "disk_directories": directories, "mappings": mappings, **found}}}

@@ -212,10 +212,11 @@ error_code:
 import time
 from dataclasses import asdict
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _kept, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import eviction as _eviction, leftovers as _leftovers
 
 
 def chosen(params, images, unreadable):
@@ -259,10 +260,10 @@ def list_and_remove(conn, module):
         if not module.check_mode:
             _eviction.remove(state, going)
     wanted = params["older_than"] is not None or params["keep_bytes"] is not None
-    expired = _kept.expired(state) if wanted else []
-    kept = [one for one in _kept.listed(state) if one["instance_uuid"] not in expired]
+    expired = _leftovers.expired(state) if wanted else []
+    kept = [one for one in _leftovers.listed(state) if one["instance_uuid"] not in expired]
     if not module.check_mode:
-        _kept.drop(state, *expired)
+        _leftovers.drop(state, *expired)
     left = [image for image in images if image not in going]
     return {
         "changed": bool(going or expired),
@@ -283,7 +284,7 @@ def list_and_remove(conn, module):
 
 def main():
     def act(module):
-        with _libvirt.connect(module.params["uri"]) as conn:
+        with _connection.connect(module.params["uri"]) as conn:
             return list_and_remove(conn, module)
 
     run(

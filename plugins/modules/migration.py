@@ -164,21 +164,17 @@ error_code:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _differences,
-    _guest_directories,
-    _keeping,
-    _libvirt,
-    _retention,
-    _sealing,
-    _secrets,
-    _shared_storage,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, may_be_needed, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import keeping as _keeping, secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import retention as _retention
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, Journal, may_be_needed, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, HISTORY_ARGS, OPERATION_ARGS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import directories as _directories, shared_storage as _shared_storage
 
 
 def begin(module, journal):
@@ -204,7 +200,7 @@ def begin(module, journal):
         requested_by=params["requested_by"],
         reason=params["reason"],
     )
-    record = journal.begin(dict(record, own_directories=_guest_directories.own(journal.state, record) if moves else {}))
+    record = journal.begin(dict(record, own_directories=_directories.own(journal.state, record) if moves else {}))
     _shared_storage.write(probes)
     if record.get("live_differences"):
         keep_live(params, journal)
@@ -212,13 +208,13 @@ def begin(module, journal):
 
 
 def keep_live(params, journal):
-    with _libvirt.connect(params["uri"]) as conn, journal.working(params["migration_uuid"], params["owner"]) as record:
+    with _connection.connect(params["uri"]) as conn, journal.working(params["migration_uuid"], params["owner"]) as record:
         if (record["live_differences"].get("answer"), bool(record["live_differences"]["found"])) == (_differences.KEEP, True):
             _keeping.keep(conn, journal, record, _sealing.require_unchanged(conn, record))
 
 
 def prove_secrets(params):
-    with _libvirt.connect(params["uri"]) as conn:
+    with _connection.connect(params["uri"]) as conn:
         return _secrets.proofs(conn, params["plan"]["secrets"], params["key"])
 
 

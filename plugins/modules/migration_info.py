@@ -75,10 +75,10 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, Journal, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.progress import added
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, Journal, public, summary
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._progress import added
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
 
 
 def main():

@@ -159,13 +159,16 @@ error_code:
   returned: failure
 """
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _pools, _power, _precopy, _sealing, _watchdog
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import NVRAM
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import run
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import power as _power
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import precopy as _precopy, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import pools as _pools
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import NVRAM
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
 
 _DONE = {
     "frozen": (),

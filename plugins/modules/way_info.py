@@ -59,7 +59,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import closed, found_way
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import closed, found_way
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import run
 
 _AT_ONCE = 32

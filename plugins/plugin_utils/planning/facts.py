@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._statuses import TRANSITIONS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._value_kinds import HOST, ID
-from ansible_collections.kvmfleet.compute.plugins.module_utils._values import Field
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.statuses import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.value_kinds import HOST, ID
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.values import Field
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, mapping, number, sequence, strings
 
 Check = Callable[[str, Any], object]
@@ -34,7 +34,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_guest(domain: Mapping[str, Any]) -> None:
-    """Whether a host can have answered this about a guest, in the form in which planning reads it. What the values may be is for `_handed_plan` to say.
+    """Whether a host can have answered this about a guest, in the form in which planning reads it. What the values may be is for `_rules.handed_plan` to say.
 
     :param domain: what the module domain_info tells.
     :raises ValidationError: for the first field that cannot be so.

@@ -27,7 +27,7 @@ class Changes(NamedTuple):
     """What an operation does about these disks.
 
     :param grown: target -> bytes that the disk gets; :param left_behind: targets of disks that the guest goes on without, as they are.
-    :param new: disks that are made, as the record has them (`_flavor_disks.apply`), in place of one that is left behind if the target is the same.
+    :param new: disks that are made, as the record has them (`_domain.flavor_disks.apply`), in place of one that is left behind if the target is the same.
     :param known: role -> `target` and `name` of the disks that the guest has then; None leaves its metadata as it is.
     """
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _differences
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest_states import WAYS_OUT
-from ansible_collections.kvmfleet.compute.plugins.module_utils._interfaces import LIMITED_INTERFACES
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.guest_states import WAYS_OUT
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.interfaces import LIMITED_INTERFACES
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 

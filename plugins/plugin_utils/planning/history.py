@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._statuses import CLOSED
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.statuses import CLOSED
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
 _OPERATION_COLUMNS = ("began (UTC)", "ended (UTC)", "instance", "type", "from -> to", "status", "by", "settled by", "reason", "migration_uuid")

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _exclusive, _handed_plan
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import exclusive as _exclusive, handed_plan as _handed_plan
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
     facts,
@@ -30,8 +30,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, check_name
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import flavor as validate_flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, check_name, flavor as validate_flavor
 
 GIB = 1024**3
 _FOR_THE_CLAIM = ("network_disks", "mtus")

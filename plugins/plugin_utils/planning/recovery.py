@@ -13,9 +13,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._statuses import TRANSITIONS
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import lost_host as lost
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.statuses import TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.history import by
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress

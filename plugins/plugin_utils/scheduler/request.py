@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._capacity import disk_need_mb
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.capacity import disk_need_mb
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.requirements import Requirements
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
     FLAVOR_KEYS,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._exclusive import KINDS as KINDS_OF_THINGS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.exclusive import KINDS as KINDS_OF_THINGS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import (
     ValidationError,
     boolean,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._references import RULES, Rule
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain.references import RULES, Rule
 
 PAGE = Path(__file__).parents[3] / "docs" / "domain-xml.md"
 BEGIN = "<!-- from here on written by tests/unit/docs/references_table.py -->\n"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import references as _references
 from ansible_collections.kvmfleet.compute.tests.unit.docs import references_table
 
 

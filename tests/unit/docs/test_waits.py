@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
+
 ROOT = Path(__file__).parents[3]
 CALLS = frozenset(
     ("time.sleep", "select.select", "socket.create_connection", "os.waitpid", "open_url", "libvirt.open", "fcntl.flock")
@@ -25,24 +27,25 @@ def waits(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
     if isinstance(node.func, ast.Attribute) and (node.func.attr in METHODS or (node.func.attr == "join" and not node.args)):
-        return ast.unparse(node.func) not in ("_libvirt.connect", "domain.connect", "probe.connect")  # a row of its own; no wait; nothing is sent
+        return ast.unparse(node.func) not in ("_connection.connect", "domain.connect", "probe.connect")  # a row of its own; no wait; nothing is sent
     return ast.unparse(node.func) in CALLS
 
 
-def places(tree: ast.AST, where: str) -> Iterator[str]:
+def places(tree: ast.AST, where: str, within: str = "") -> Iterator[str]:
     """Module and function of everything that waits."""
     for node in ast.iter_child_nodes(tree):
-        named = where
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and "." not in where:
-            named = f"{where}.{node.name}"
+        inner = within
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not within:
+            inner = f".{node.name}"
         if waits(node):
-            yield named
-        yield from places(node, named)
+            yield where + inner
+        yield from places(node, where, inner)
 
 
 def in_code() -> set[str]:
-    files = [path for room in ("module_utils", "modules", "action", "filter", "plugin_utils") for path in sorted((ROOT / "plugins" / room).rglob("*.py"))]
-    return {place for path in files for place in places(ast.parse(path.read_text()), path.stem)}
+    found = {place for name, _path, tree in sources() for place in places(tree, name)}
+    files = [path for room in ("action", "filter", "plugin_utils") for path in sorted((ROOT / "plugins" / room).rglob("*.py"))]
+    return found | {place for path in files for place in places(ast.parse(path.read_text()), path.stem)}
 
 
 def in_table() -> set[str]:

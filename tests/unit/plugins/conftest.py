@@ -84,7 +84,7 @@ def guest(qemu: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Any:
-    from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir  # once the collection can be imported
+    from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 
     return StateDir(str(tmp_path / "state"))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, ClassVar, TypedDict
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._capacity import Room, room
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.capacity import Room, room
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState, Resource
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import Capacity, HostState

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_cpus
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import host_cpus as _host_cpus
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_numa import host_cells
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _huge_pages
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import huge_pages as _huge_pages
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_numa import host_cells
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState

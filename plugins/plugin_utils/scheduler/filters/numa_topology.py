@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _matching
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import matching as _matching
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.guest_numa import GuestCell, guest_cells, page_kib

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a controller says of a copy that runs, and the sign of life that it leaves there (see the module utility `_desertion`)."""
+"""What a controller says of a copy that runs, and the sign of life that it leaves there (see the module utility `_journal.desertion`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.action import base_image, destination_copy, migration
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _desertion
-from ansible_collections.kvmfleet.compute.plugins.module_utils._progress import peer_directory
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import desertion as _desertion
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.progress import peer_directory
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 
 PROGRESS = {"percent": 3.0, "bytes_total": 100 * 2**20, "rate": 200 * 2**10, "eta": 497.0}
 

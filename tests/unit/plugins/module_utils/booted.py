@@ -17,8 +17,10 @@ from typing import Any
 
 import libvirt
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _libvirt, _qemu_img
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
 _TICKS = 18.2  # of the BIOS, a second
 _CODE = bytes.fromhex(
@@ -95,7 +97,7 @@ def record_of(journal: Journal, domain: libvirt.virDomain, role: str, images: Pa
     record = {
         "uuid": str(uuid.uuid4()), "owner": "me", "role": role, "instance_uuid": domain.UUIDString(), "instance_name": domain.name(),
         "migration_type": "resize", "source_host": "kvm1", "destination_host": "kvm1" if role == "in_place" else "kvm2", "old_flavor": flavor,
-        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _libvirt.xml_digest(domain), "agent_expected": False, "disks": disks, "new_disks": [],
+        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _connection.xml_digest(domain), "agent_expected": False, "disks": disks, "new_disks": [],
         "nvram": None, "tpm": False, "console_logs": [], "secrets": [], "image_directories": [str(images)], "availability_zone": None, "tuning": None,
         "probes": {},
     }  # fmt: skip
@@ -103,5 +105,5 @@ def record_of(journal: Journal, domain: libvirt.virDomain, role: str, images: Pa
 
 
 def _disks(domain: libvirt.virDomain) -> list[dict[str, str]]:
-    found = _domain_xml.disks(_domain_xml.parse(_libvirt.inactive_xml(domain)))
+    found = _definition.disks(_definition.parse(_connection.inactive_xml(domain)))
     return [{"target": disk.target, "path": os.fspath(disk.path), "format": disk.format} for disk in found]

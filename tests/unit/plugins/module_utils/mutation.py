@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 TEXTS = ("", "0", "-1", "9" * 40, "1e9", "/etc/shadow", "../../etc/shadow", "nbd://192.0.2.1/x", "qcow2", "\u202e", "yes", " ", "NaN")
 

@@ -13,11 +13,12 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _claims
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 
 def test_servers_of_network_disks_are_tried_before_anybody_has_to_wait(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
 
 RECORD = {"instance_uuid": "i-1"}
 

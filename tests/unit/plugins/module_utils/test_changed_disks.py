@@ -15,11 +15,14 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _in_place, _libvirt, _new_files, _qemu_img, _receiving, _sealing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, migration
 
 MIB, GIB = 1024**2, 1024**3
@@ -40,7 +43,7 @@ class Host:
 
     @property
     def xml(self) -> str:
-        return _libvirt.inactive_xml(self.domain)
+        return _connection.inactive_xml(self.domain)
 
     @property
     def files(self) -> list[str]:
@@ -49,7 +52,7 @@ class Host:
     @property
     def disks(self) -> dict[str, tuple[str, int]]:
         """Target -> name and bytes."""
-        found = [disk for disk in _domain_xml.disks(_domain_xml.parse(self.xml)) if disk.device == "disk"]
+        found = [disk for disk in _definition.disks(_definition.parse(self.xml)) if disk.device == "disk"]
         return {disk.target: (os.path.basename(disk.path), _qemu_img.info(disk.path, "qcow2").virtual_size) for disk in found}
 
     def facts(self, **told: str) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def host(qemu: libvirt.virConnect, state: StateDir, definitions: dict[str, str],
     qemu_img(f"create -q -f qcow2 -b {images}/base.qcow2 -F qcow2 web01.qcow2 {GIB}")
     text = definitions["virt_install"].replace("/var/lib/libvirt/images", str(images)).replace("host-passthrough", "maximum")
     # libvirt puts what it has added itself into another order the second time.
-    qemu.defineXML(_libvirt.inactive_xml(qemu.defineXML(text)))
+    qemu.defineXML(_connection.inactive_xml(qemu.defineXML(text)))
     return Host(qemu, state, images)
 
 
@@ -226,5 +229,5 @@ class TestMoved:
         disks = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["disks"] if not disk.get("left_behind")]
         new = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["new_disks"]]
         text = _receiving.shaped({**record, "disks": disks, "new_disks": new, "private": {"domain_xml": handed["manifest"]["domain_xml"]}})
-        found = {disk.target: disk.path for disk in _domain_xml.disks(_domain_xml.parse(text)) if disk.device == "disk"}
+        found = {disk.target: disk.path for disk in _definition.disks(_definition.parse(text)) if disk.device == "disk"}
         assert found == {"vda": "/there/web01.qcow2", "vdb": "/there/web01-ephemeral0.qcow2", "vdc": "/there/web01-swap-2.qcow2"}

@@ -16,14 +16,14 @@ import time
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _export
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DIGEST, MANIFEST, unreachable
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import tree
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server, parse_ports
-from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
-from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS, choose
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import export as _export
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server, parse_ports
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DIGEST, MANIFEST, unreachable
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull import Client
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS, choose
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 PORTS = "27100-27163"
 

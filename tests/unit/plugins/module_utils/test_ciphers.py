@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _ciphers
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import MANIFEST
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._pull import Client
-from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import ciphers as _ciphers
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import MANIFEST
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull import Client
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UBUNTU = "[overrides]\ndisabled-version = tls1.0\ndisabled-version = tls1.1\n"
 CHACHA20 = "CHACHA20-POLY1305"

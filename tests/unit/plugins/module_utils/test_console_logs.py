@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _console_logs, _domain_xml
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import console_logs as _console_logs
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 
 Operation = Callable[..., dict[str, Any]]
 
@@ -60,7 +61,7 @@ def notes(record: dict[str, Any]) -> str:
 def test_what_is_written_into_files_is_found_once() -> None:
     serial = "<serial type='file'><source path='/var/log/a'/></serial><console type='file'><source path='/var/log/a' append='on'/></console>"
     others = "<channel type='unix'><source path='/run/s'/><log file='/var/log/b' append='off'/></channel><disk type='file'><source file='/i/a'/></disk>"
-    root = _domain_xml.parse(f"<domain><devices>{serial}{others}<serial type='pty'/><!-- none --></devices></domain>")
+    root = _definition.parse(f"<domain><devices>{serial}{others}<serial type='pty'/><!-- none --></devices></domain>")
     assert _console_logs.facts(root) == [{"path": "/var/log/a", "append": True}, {"path": "/var/log/b", "append": False}]
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import BLOCK, data_bytes, differing, segment_for, tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import BLOCK, data_bytes, differing, segment_for, tree
 
 SEGMENT = 4 * BLOCK
 BLOCKS = st.lists(st.sampled_from([b"\0", b"a", b"b"]), min_size=1, max_size=40)

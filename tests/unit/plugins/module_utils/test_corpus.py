@@ -24,29 +24,23 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _defining,
-    _domain_xml,
-    _host_bindings,
-    _host_state,
-    _in_place,
-    _libvirt,
-    _names,
-    _receiving,
-    _references,
-    _sealing,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, state as _state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import file_names as _file_names
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 CORPUS = sorted(path.stem for path in (Path(__file__).parents[2] / "fixtures" / "domains").glob("*.xml"))
 GIB = 1024**3
 DISK_GIB = 10
 MIGRATION = "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd"
 INNER = ("dies", "cores", "threads")
-NAMESPACE = f"{{{_domain_xml.METADATA_NAMESPACE}}}"
+NAMESPACE = f"{{{_definition.METADATA_NAMESPACE}}}"
 OWN = f"metadata/{NAMESPACE}instance"
 
 # Why a guest may not move; one that is not listed may.
@@ -159,9 +153,9 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir
         for uuid in CEPH:
             qemu.secretDefineXML(f"<secret><uuid>{uuid}</uuid><usage type='ceph'><name>{uuid}</name></usage></secret>").setValue(b"key")
         # Libvirt sorts the devices that it was given when it reads what it wrote, as it does whenever it starts.
-        domain = qemu.defineXML(_libvirt.inactive_xml(qemu.defineXML(text)))
-        xml = _libvirt.inactive_xml(domain)
-        if nvram := _domain_xml.firmware(_domain_xml.parse(xml)).nvram:
+        domain = qemu.defineXML(_connection.inactive_xml(qemu.defineXML(text)))
+        xml = _connection.inactive_xml(domain)
+        if nvram := _definition.firmware(_definition.parse(xml)).nvram:
             Path(nvram).parent.mkdir(parents=True, exist_ok=True)
             Path(nvram).write_bytes(b"variables")
         return Guest(domain, xml, domain_facts(domain, state, image_directories=[str(images)], digests=True))
@@ -178,7 +172,7 @@ def below(text: str, directory: Path) -> str:
     """The definition with all files of disks and firmware variables, and those that the guest boots from, below a directory."""
     root = ET.fromstring(text.encode())  # noqa: S314 - a fixture
     sources = [*root.findall("devices/disk[@type='file']//source"), *root.findall("os/nvram/source")]
-    texts = [element for tag in ("nvram", *_domain_xml.BOOT_FILES) for element in root.findall(f"os/{tag}")]
+    texts = [element for tag in ("nvram", *_definition.BOOT_FILES) for element in root.findall(f"os/{tag}")]
     paths = {source.get("file") for source in sources} | {(element.text or "").strip() for element in texts}
     for path in filter(None, paths):
         text = re.sub(rf"""(?<=['">]){re.escape(path)}(?=['"<])""", f"{directory}{path}", text)
@@ -188,7 +182,7 @@ def below(text: str, directory: Path) -> str:
 def files(text: str) -> Iterator[tuple[Path, str, Path | None]]:
     """Path, format and backing file of the disks that are files, and of the files that the guest boots from."""
     root = ET.fromstring(text.encode())  # noqa: S314 - a fixture
-    for path in _domain_xml.boot_files(root).values():
+    for path in _definition.boot_files(root).values():
         yield Path(path), "raw", None
     for disk in root.findall("devices/disk[@type='file']"):
         source, driver, backing = disk.find("source"), disk.find("driver"), disk.find("backingStore/source")
@@ -245,7 +239,7 @@ def doubled(guest: Guest, more: int = 0) -> dict[str, Any]:
 def at_destination(guest: Guest, images: Path, plan: dict[str, Any] | None, xml: str, new: dict[str, Any]) -> dict[str, Any]:
     """The record of the destination when it defines the guest; of a guest that is refused as if it were not, as far as its disks are files."""
     if plan is None:
-        disks = filter(of_file, _domain_xml.disks(_domain_xml.parse(xml)))
+        disks = filter(of_file, _definition.disks(_definition.parse(xml)))
         placed = [{"target": disk.target, "path": elsewhere(images, disk.path), "format": disk.format} for disk in disks]
         nvram = guest.facts["firmware"]["nvram"]
     else:
@@ -266,7 +260,7 @@ def at_destination(guest: Guest, images: Path, plan: dict[str, Any] | None, xml:
     }
 
 
-def of_file(disk: _domain_xml.Disk) -> bool:
+def of_file(disk: _definition.Disk) -> bool:
     return disk.source_type == "file" and disk.path is not None
 
 
@@ -316,7 +310,7 @@ class Expected:
     def moved(self, record: dict[str, Any], in_place: str | None = None) -> None:
         every = [disk.find("target").get("dev") for disk in self.root.findall("devices/disk")]
         for disk in record["disks"]:
-            if disk["target"] in _domain_xml.BOOT_FILES:
+            if disk["target"] in _definition.BOOT_FILES:
                 self.changed[f"os/{disk['target']}"] = disk["path"]
                 continue
             place = "devices/disk" + (f"[{every.index(disk['target']) + 1}]" if len(every) > 1 else "")
@@ -388,19 +382,19 @@ def test_the_corpus_is_what_the_tables_speak_of() -> None:
 
 
 def test_a_host_of_all_of_them_is_charged_for_their_flavors(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir, images: Path) -> None:
-    roots = [_domain_xml.parse(_libvirt.inactive_xml(qemu.defineXML(definable(text)))) for text in definitions.values()]
-    flavors = [_domain_xml.flavor_in_force(root) for root in roots]
-    found = _host_state.usage(qemu, state, reserved=_host_state.Reserved(memory_mb=0), images_path=str(images))
+    roots = [_definition.parse(_connection.inactive_xml(qemu.defineXML(definable(text)))) for text in definitions.values()]
+    flavors = [_definition.flavor_in_force(root) for root in roots]
+    found = _state.usage(qemu, state, reserved=_state.Reserved(memory_mb=0), images_path=str(images))
     assert found.num_instances == len(CORPUS)
     assert {domain.name: (domain.vcpus, domain.memory_mb) for domain in found.domains} == {
         root.findtext("name"): (flavor.vcpus, flavor.ram) for root, flavor in zip(roots, flavors)
     }
     assert (found.vcpus_used, found.memory_mb_used) == (sum(flavor.vcpus for flavor in flavors), sum(flavor.ram for flavor in flavors))
-    assert _host_bindings.of_guests(qemu, directories=()).macs == {nic.mac for root in roots for nic in _domain_xml.interfaces(root) if nic.mac}
+    assert _bindings.of_guests(qemu, directories=()).macs == {nic.mac for root in roots for nic in _definition.interfaces(root) if nic.mac}
 
 
 def refused(text: str) -> set[str]:
-    return {reference.kind for reference in _domain_xml.references(_domain_xml.parse(text)) if reference.answer == _references.REFUSE}
+    return {reference.kind for reference in _definition.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
 
 
 @pytest.mark.parametrize("name", CORPUS)
@@ -447,7 +441,7 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         if resizing:
             expected.resized(new["vcpus"], new["ram"])
         adapted = ET.tostring(_receiving._adapted(record), encoding="unicode")
-        after = _libvirt.inactive_xml(_defining.define(qemu, adapted))
+        after = _connection.inactive_xml(_defining.define(qemu, adapted))
         assert expected.compare(after) == ""
         refused_there = (REFUSED.get(name, set()) | REFUSED_HERE.get(name, set())) - PATHS_ASKED_FOR
         with pytest.raises(KvmfleetError, match="does not take its definition") if refused_there else contextlib.nullcontext():
@@ -461,11 +455,12 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     record = {**planned(found, images, new)["plan"]["record"], "uuid": MIGRATION, "availability_zone": None, "private": {"domain_xml": found.xml}}
     expected = Expected(found.xml)
     expected.moved(
-        {**record, "disks": [disk for disk in record["disks"] if disk["kind"] == "disk"]}, in_place=_names.beside("", _names.RESIZE, {"uuid": MIGRATION})
+        {**record, "disks": [disk for disk in record["disks"] if disk["kind"] == "disk"]},
+        in_place=_file_names.beside("", _file_names.RESIZE, {"uuid": MIGRATION}),
     )
     expected.recorded(new)
     expected.resized(new["vcpus"], new["ram"])
-    after = _libvirt.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
+    after = _connection.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
     assert expected.compare(after) == ""
 
 
@@ -476,14 +471,14 @@ def test_a_revert_is_the_identity(qemu: libvirt.virConnect, guest: Callable[[str
     journal = Journal(state)
     record = {"uuid": MIGRATION, "role": "source", "destination_host": "kvm2", "owner": "test", "image_directories": [str(images)], "probes": {}}
     record = journal.begin({**record, **(plan["record"] if plan else unplanned(found))})
-    digest = _libvirt.xml_digest(found.domain)
+    digest = _connection.xml_digest(found.domain)
     handed = _sealing.hand_over(qemu, journal, record, {"timeout": 1, "retry_interval": 1, "on_timeout": "fail"})
-    assert _libvirt.find_domain(qemu, found.facts["uuid"]) is None
+    assert _connection.find_domain(qemu, found.facts["uuid"]) is None
     assert handed["manifest"]["domain_xml"] == found.xml
     _sealing.restore(qemu, journal, record, status="error")
-    restored = _libvirt.find_domain(qemu, found.facts["uuid"])
-    assert difference(lines(found.xml), lines(_libvirt.inactive_xml(restored))) == ""
-    assert (_libvirt.inactive_xml(restored), _libvirt.xml_digest(restored)) == (found.xml, digest)
+    restored = _connection.find_domain(qemu, found.facts["uuid"])
+    assert difference(lines(found.xml), lines(_connection.inactive_xml(restored))) == ""
+    assert (_connection.inactive_xml(restored), _connection.xml_digest(restored)) == (found.xml, digest)
 
 
 def unplanned(guest: Guest) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import itertools
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _claims, _dedicated_cpus, _domain_edit, _domain_pins, _domain_xml, _host_cpus
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, pins as _pins
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import dedicated_cpus as _dedicated_cpus, host_cpus as _host_cpus
 
 CELLS = [{"id": 0, "cpu_list": "0-3"}, {"id": 1, "cpu_list": "4-7"}]
 PLAIN = "<domain><name>g</name><memory unit='MiB'>512</memory><vcpu>2</vcpu><os/></domain>"
@@ -63,30 +64,30 @@ def test_a_host_that_sets_none_aside_says_so():
 
 @pytest.mark.parametrize("definition", [PLAIN, PINNED])
 def test_pins_come_and_go(definition):
-    root = _domain_xml.parse(definition)
-    before = ET.canonicalize(_domain_edit.to_string(root), strip_text=True)
-    _domain_edit.apply_flavor(root, 3, 512, {"dedicated": True}, [5, 4, 7])
+    root = _definition.parse(definition)
+    before = ET.canonicalize(_edit.to_string(root), strip_text=True)
+    _edit.apply_flavor(root, 3, 512, {"dedicated": True}, [5, 4, 7])
     assert {pin.get("vcpu"): pin.get("cpuset") for pin in root.findall("cputune/vcpupin")} == {"0": "5", "1": "4", "2": "7"}
     assert root.find("cputune/emulatorpin").get("cpuset") == "4-5,7"
-    assert _domain_pins.are_ours(root)
+    assert _pins.are_ours(root)
     assert _host_cpus.needed(root, pins=False)["cpus"] == []
-    _domain_edit.apply_flavor(root, 3, 512, None, [1, 2, 3])
+    _edit.apply_flavor(root, 3, 512, None, [1, 2, 3])
     assert [pin.get("cpuset") for pin in root.findall("cputune/vcpupin")] == ["1", "2", "3"]
-    _domain_edit.apply_flavor(root, 2, 512, {"dedicated": False})
-    assert ET.canonicalize(_domain_edit.to_string(root), strip_text=True) == before
+    _edit.apply_flavor(root, 2, 512, {"dedicated": False})
+    assert ET.canonicalize(_edit.to_string(root), strip_text=True) == before
 
 
 def test_a_migration_of_a_guest_without_them_leaves_pins_alone():
-    root = _domain_xml.parse(PINNED)
-    _domain_edit.apply_flavor(root, 2, 512)
-    assert _domain_edit.to_string(root) == _domain_edit.to_string(_domain_xml.parse(PINNED))
+    root = _definition.parse(PINNED)
+    _edit.apply_flavor(root, 2, 512)
+    assert _edit.to_string(root) == _edit.to_string(_definition.parse(PINNED))
 
 
 def test_what_somebody_changed_by_hand_stays():
-    root = _domain_xml.parse(PLAIN)
-    _domain_edit.apply_flavor(root, 2, 512, {"dedicated": True}, [5, 4])
+    root = _definition.parse(PLAIN)
+    _edit.apply_flavor(root, 2, 512, {"dedicated": True}, [5, 4])
     root.find("cputune/vcpupin").set("cpuset", "6")
-    _domain_edit.apply_flavor(root, 2, 512, {"dedicated": False})
+    _edit.apply_flavor(root, 2, 512, {"dedicated": False})
     assert [(pin.tag, pin.get("cpuset")) for pin in root.find("cputune")] == [("vcpupin", "6")]
 
 

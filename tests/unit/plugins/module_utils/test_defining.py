@@ -7,22 +7,24 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _defining, _domain_xml, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 GUEST = "<domain type='qemu'><name>g</name><memory unit='KiB'>65536</memory><vcpu>1</vcpu><os><type>hvm</type></os>{}</domain>"
 ODD = "<resource><partition>kubevirt</partition></resource>"  # libvirt takes it; its schema wants an absolute path
 
 
 def test_the_schema_is_narrower_than_libvirt(qemu: libvirt.virConnect) -> None:
-    assert _libvirt.define_checked(qemu, GUEST.format(ODD)) is None
-    assert _libvirt.find_domain(qemu, "g") is None
+    assert _connection.define_checked(qemu, GUEST.format(ODD)) is None
+    assert _connection.find_domain(qemu, "g") is None
 
 
 @pytest.mark.parametrize("more", ["", ODD, "<metadata><note>no namespace</note></metadata>"])
 def test_what_libvirt_writes_it_takes_back(qemu: libvirt.virConnect, more: str) -> None:
-    written = _libvirt.inactive_xml(_libvirt.define(qemu, GUEST.format(more)))
-    assert _libvirt.inactive_xml(_defining.define(qemu, written)) == written
+    written = _connection.inactive_xml(_connection.define(qemu, GUEST.format(more)))
+    assert _connection.inactive_xml(_defining.define(qemu, written)) == written
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_an_error_that_is_not_about_the_schema_stays_one(qemu: libvirt.virConnec
     ],
 )
 def test_what_is_lost(given: str, taken: str, missing: list[str]) -> None:
-    assert _defining.lost(*(_domain_xml.parse(f"<domain>{text}</domain>") for text in (given, taken))) == missing
+    assert _defining.lost(*(_definition.parse(f"<domain>{text}</domain>") for text in (given, taken))) == missing
 
 
 TRIED = "7d5b0ab8-3e23-4a26-9a3e-0b3d3c0e6f10"
@@ -69,7 +71,7 @@ SYSINFO = f"<sysinfo type='smbios'><system><entry name='uuid'>{OWN}</entry></sys
 
 @pytest.mark.parametrize("more", ["", ODD, SYSINFO])
 def test_a_trial_leaves_nothing_and_does_not_mind_the_guest_itself(qemu: libvirt.virConnect, more: str) -> None:
-    _libvirt.define(qemu, NAMED.format(""))
+    _connection.define(qemu, NAMED.format(""))
     _defining.try_out(qemu, NAMED.format(more), TRIED)
     assert [domain.UUIDString() for domain in qemu.listAllDomains()] == [OWN]
 
@@ -90,8 +92,8 @@ def test_a_trial_tells_what_libvirt_would_say_when_the_guest_is_off(qemu: libvir
 
 
 def test_what_a_killed_trial_left_is_found_by_the_operation(qemu: libvirt.virConnect) -> None:
-    _libvirt.define(qemu, NAMED.format(""))
-    _libvirt.define(qemu, NAMED.replace("<name>g<", "<name>trial<").replace(OWN, TRIED).format(""))
+    _connection.define(qemu, NAMED.format(""))
+    _connection.define(qemu, NAMED.replace("<name>g<", "<name>trial<").replace(OWN, TRIED).format(""))
     for _again in range(2):
         _defining.end_trial(qemu, TRIED)
         assert [domain.name() for domain in qemu.listAllDomains()] == ["g"]

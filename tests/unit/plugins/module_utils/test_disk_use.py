@@ -16,10 +16,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _guest_files
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import files as _files
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_clone_that_stands_on_a_disk_uses_it_whether_it_runs_or_not(
     assert who(uses, golden)[0] == "guest clone (below disk vda)"
     assert who(uses, golden, guest=clone.UUIDString()) == []
     with pytest.raises(KvmfleetError, match="golden.qcow2 is used by guest clone ") as refused:
-        _guest_files.remove(uses, [golden], operation="m-1")
+        _files.remove(uses, [golden], operation="m-1")
     assert refused.value.code == "disk_in_use_by"
     assert os.path.exists(golden)
 
@@ -192,17 +192,17 @@ def test_nothing_is_removed_unless_all_of_it_may_be(qemu: Any, state: Any, image
     guest("web1", {"vda": golden})
     uses = DiskUses(qemu, state)
     with pytest.raises(KvmfleetError):
-        _guest_files.remove(uses, [str(images / "free.qcow2"), golden], operation="m-1")
+        _files.remove(uses, [str(images / "free.qcow2"), golden], operation="m-1")
     assert sorted(os.listdir(images)) == ["free.qcow2", "golden.qcow2"]
-    assert _guest_files.remove_unused(uses, [str(images / "free.qcow2"), golden], operation="m-1") == [golden]
+    assert _files.remove_unused(uses, [str(images / "free.qcow2"), golden], operation="m-1") == [golden]
     assert os.listdir(images) == ["golden.qcow2"]
-    assert not _guest_files.remove(uses, [str(images / "free.qcow2")], operation="m-1")
+    assert not _files.remove(uses, [str(images / "free.qcow2")], operation="m-1")
 
 
 def test_a_name_that_is_taken_is_not_taken_away(qemu: Any, state: Any, images: Path, golden: str) -> None:
     (images / "other.qcow2").write_text("another")
     with pytest.raises(KvmfleetError) as refused:
-        _guest_files.rename(DiskUses(qemu, state), {golden: f"{images}/other.qcow2"}, operation="m-1")
+        _files.rename(DiskUses(qemu, state), {golden: f"{images}/other.qcow2"}, operation="m-1")
     assert refused.value.code == "path_taken"
     assert (images / "other.qcow2").read_text() == "another"
     assert os.path.exists(golden)

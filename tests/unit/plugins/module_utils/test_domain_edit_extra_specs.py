@@ -12,11 +12,10 @@ from typing import Any
 
 import libvirt
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs
 
 NAMES = ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "ignition", "foreign_metadata", "pinned_numa", "hotplug"]
@@ -77,10 +76,10 @@ def canonical(text: str) -> str:
 
 def edited(text: str, *flavors: Flavor) -> str:
     for vcpus, ram, specs in flavors:
-        root = _domain_xml.parse(text)
+        root = _definition.parse(text)
         tuning = extra_specs.tuning("flavor", {"vcpus": vcpus, "ram": ram, "extra_specs": specs})
-        _domain_edit.apply_flavor(root, vcpus, ram, tuning)
-        text = _domain_edit.to_string(root)
+        _edit.apply_flavor(root, vcpus, ram, tuning)
+        text = _edit.to_string(root)
     return text
 
 
@@ -94,7 +93,7 @@ def tried(text: str, *flavors: Flavor) -> str:
 
 
 def values(text: str, path: str) -> list[Any]:
-    return [element.text or dict(element.attrib) for element in _domain_xml.parse(text).findall(path)]
+    return [element.text or dict(element.attrib) for element in _definition.parse(text).findall(path)]
 
 
 def without_flavor(text: str) -> str:
@@ -205,7 +204,7 @@ class TestLimits:
 
     def test_of_disks_go_together_and_leave_media_alone(self) -> None:
         text = edited(LIMITED, (2, 1024, {"quota:disk_total_bytes_sec": "5000"}))
-        first, second = ({child.tag: child.text for child in tune} for tune in _domain_xml.parse(text).findall("devices/disk/iotune"))
+        first, second = ({child.tag: child.text for child in tune} for tune in _definition.parse(text).findall("devices/disk/iotune"))
         assert first == {"total_bytes_sec": "5000", "read_iops_sec": "10", "size_iops_sec": "512"}
         assert second == {"total_bytes_sec": "5000"}
         assert canonical(edited(text, (2, 1024, {}))) == canonical(LIMITED)
@@ -217,10 +216,10 @@ class TestLimits:
         assert canonical(edited(text, (2, 1024, {}))) == canonical(LIMITED)
 
     def test_a_device_that_is_gone_is_forgotten(self) -> None:
-        root = _domain_xml.parse(edited(LIMITED, (2, 1024, {"quota:disk_total_bytes_sec": "5000"})))
+        root = _definition.parse(edited(LIMITED, (2, 1024, {"quota:disk_total_bytes_sec": "5000"})))
         disks = root.find("devices")
         disks.remove(disks.findall("disk")[1])
-        assert "vdb" not in edited(_domain_edit.to_string(root), (2, 1024, {}))
+        assert "vdb" not in edited(_edit.to_string(root), (2, 1024, {}))
 
     def test_the_flavor_may_raise_the_limit_of_memory_and_nobody_else(self) -> None:
         assert values(edited(LIMITED, (2, 9 * 1024, {})), "memtune/hard_limit") == ["9"]
@@ -237,7 +236,7 @@ class TestLimits:
     @pytest.mark.parametrize("name", ["../devices", "cputune/../devices", "", "os/type", "bandwidth/inbound/@floor"])
     def test_metadata_that_names_another_place_is_ignored(self, name: str) -> None:
         forged = (
-            f"<metadata><k:instance xmlns:k='{_domain_xml.METADATA_NAMESPACE}'><k:tuning><k:setting name='{name}' was='x'/></k:tuning></k:instance></metadata>"
+            f"<metadata><k:instance xmlns:k='{_definition.METADATA_NAMESPACE}'><k:tuning><k:setting name='{name}' was='x'/></k:tuning></k:instance></metadata>"
         )
         assert canonical(edited(LIMITED.replace("<memory ", f"{forged}<memory ", 1), (2, 1024, {}))) == canonical(LIMITED)
 
@@ -285,7 +284,7 @@ class TestCells:
         four = edited(two, (4, 2048, {"hw:numa_nodes": "4"}))
         assert [cell["cpus"] for cell in values(two, "cpu/numa/cell")] == ["0-1", "2-3"]
         assert [(cell["id"], cell["cpus"], cell["memory"]) for cell in values(four, "cpu/numa/cell")] == [(str(n), str(n), "524288") for n in range(4)]
-        assert _domain_xml.parse(edited(four, (4, 2048, {}))).find("cpu") is None
+        assert _definition.parse(edited(four, (4, 2048, {}))).find("cpu") is None
 
     def test_of_the_definition_are_spread_by_the_flavor_but_not_counted(self, definitions: dict[str, str]) -> None:
         cells = "<cell id='0' cpus='0-1' memory='2' unit='GiB'/><cell id='1' cpus='2-3' memory='2' unit='GiB'/>"
@@ -319,18 +318,18 @@ def test_a_topology_that_the_flavor_set_gives_way_to_the_guest_s_own(definitions
 
 
 def test_offline_vcpus_do_not_disturb_a_topology(definitions: dict[str, str]) -> None:
-    root = _domain_xml.parse(edited(definitions["hotplug"], (2, 2048, {"hw:cpu_sockets": "1"})))
+    root = _definition.parse(edited(definitions["hotplug"], (2, 2048, {"hw:cpu_sockets": "1"})))
     assert (root.find("vcpu").text, root.find("cpu/topology").attrib) == ("2", {"sockets": "1", "dies": "1", "cores": "2", "threads": "1"})
 
 
 def test_extra_specs_are_recorded_with_the_flavor(definitions: dict[str, str]) -> None:
-    root = _domain_xml.parse(definitions["foreign_metadata"])
-    have = _domain_xml.flavor_in_force(root)
+    root = _definition.parse(definitions["foreign_metadata"])
+    have = _definition.flavor_in_force(root)
     specs = {"quota:cpu_shares": "7", "capabilities:a": "<in> 'b' & \"c\""}
-    _domain_edit.set_kvmfleet_metadata(root, "m1", None, "kvm1", "first", extra_specs=specs)
-    again = _domain_xml.parse(_domain_edit.to_string(root))
-    assert _domain_xml.flavor_in_force(again) == _domain_xml.FlavorInForce("m1", have.vcpus, have.ram, specs)
-    _domain_edit.set_kvmfleet_metadata(again, "m2", None, "kvm1", "first")
-    assert _domain_xml.flavor_in_force(again).extra_specs == {}
-    _domain_edit.apply_flavor(again, have.vcpus + 1, have.ram)
-    assert _domain_xml.flavor_in_force(again).name is None
+    _edit.set_kvmfleet_metadata(root, "m1", None, "kvm1", "first", extra_specs=specs)
+    again = _definition.parse(_edit.to_string(root))
+    assert _definition.flavor_in_force(again) == _definition.FlavorInForce("m1", have.vcpus, have.ram, specs)
+    _edit.set_kvmfleet_metadata(again, "m2", None, "kvm1", "first")
+    assert _definition.flavor_in_force(again).extra_specs == {}
+    _edit.apply_flavor(again, have.vcpus + 1, have.ram)
+    assert _definition.flavor_in_force(again).name is None

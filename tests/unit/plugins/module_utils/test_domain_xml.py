@@ -7,15 +7,16 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _memory, _references
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import memory_units as _memory_units
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 SHELL = "<domain type='qemu'><name>g</name><memory>1048576</memory><vcpu>1</vcpu><devices>{}</devices></domain>"
 NETWORK = "<disk type='network'>{}<target dev='vdb'/></disk>"
 
 
 def refused(text: str) -> set[str]:
-    return {reference.kind for reference in _domain_xml.references(_domain_xml.parse(text)) if reference.answer == _references.REFUSE}
+    return {reference.kind for reference in _definition.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def refused(text: str) -> set[str]:
         '<!DOCTYPE domain [<!ENTITY a "b">]><domain>&a;</domain>',
         '<!-- <domain> --><!DOCTYPE domain SYSTEM "file:///etc/passwd"><domain/>',
         '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><domain>&c;</domain>',
-        "<domain>" + " " * _domain_xml.MAX_BYTES + "</domain>",
+        "<domain>" + " " * _definition.MAX_BYTES + "</domain>",
         "<domain><memory unit='parsec'>1</memory></domain>",
         "<domain><memory>much</memory></domain>",
         "<domain><vcpu>two</vcpu></domain>",
@@ -37,7 +38,7 @@ def refused(text: str) -> set[str]:
 )
 def test_what_is_no_domain_definition_is_refused(text: str) -> None:
     with pytest.raises(KvmfleetError) as caught:
-        _domain_xml.flavor_in_force(_domain_xml.parse(text))
+        _definition.flavor_in_force(_definition.parse(text))
     assert caught.value.code == "invalid_domain_xml"
 
 
@@ -46,7 +47,7 @@ def test_what_is_no_domain_definition_is_refused(text: str) -> None:
     [("virt_install", 2, 2048), ("vagrant", 1, 512), ("hotplug", 2, 2048), ("cockpit", 2, 3072), ("virt_manager_uefi", 4, 4096)],
 )
 def test_flavor_in_force_counts_vcpus_online_and_all_memory(definitions: dict[str, str], name: str, vcpus: int, ram: int) -> None:
-    assert _domain_xml.flavor_in_force(_domain_xml.parse(definitions[name])) == _domain_xml.FlavorInForce(None, vcpus, ram)
+    assert _definition.flavor_in_force(_definition.parse(definitions[name])) == _definition.FlavorInForce(None, vcpus, ram)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ def test_flavor_in_force_counts_vcpus_online_and_all_memory(definitions: dict[st
     [(None, 1024, 1024), ("KiB", 1, 1), ("k", 1, 1), ("b", 2048, 2), ("bytes", 2048, 2), ("M", 1, 1024), ("G", 1, 1048576), ("MB", 128, 125000)],
 )
 def test_memory_units_are_those_of_libvirt(unit: str | None, amount: int, kib: int) -> None:
-    memory = _domain_xml.parse(f"<domain><memory{f' unit={unit!r}' if unit else ''}>{amount}</memory></domain>").find("memory")
+    memory = _definition.parse(f"<domain><memory{f' unit={unit!r}' if unit else ''}>{amount}</memory></domain>").find("memory")
     assert memory is not None
-    assert _memory.kib(memory) == kib
+    assert _memory_units.kib(memory) == kib
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ def test_memory_units_are_those_of_libvirt(unit: str | None, amount: int, kib: i
     [("virt_manager_uefi", "sdc"), ("terraform", "vda"), ("pinned_numa", "sda"), ("foreign_metadata", "hda"), ("cockpit", "vda")],
 )
 def test_root_disk_is_the_first_bootable_one(definitions: dict[str, str], name: str, root: str) -> None:
-    disks = _domain_xml.disks(_domain_xml.parse(definitions[name]))
+    disks = _definition.disks(_definition.parse(definitions[name]))
     assert [disk.target for disk in disks if disk.is_root] == [root]
-    assert _domain_xml.root_disk(_domain_xml.parse(definitions[name])).target == root
+    assert _definition.root_disk(_definition.parse(definitions[name])).target == root
 
 
 @pytest.mark.parametrize(
@@ -79,11 +80,11 @@ def test_root_disk_is_the_first_bootable_one(definitions: dict[str, str], name: 
     ],
 )
 def test_media_and_shared_disks_are_never_the_root_disk(disk: str) -> None:
-    assert _domain_xml.root_disk(_domain_xml.parse(SHELL.format(disk))) is None
+    assert _definition.root_disk(_definition.parse(SHELL.format(disk))) is None
 
 
 def test_disks_are_read_as_defined(definitions: dict[str, str]) -> None:
-    cdrom, raw, root, empty = _domain_xml.disks(_domain_xml.parse(definitions["virt_manager_uefi"]))
+    cdrom, raw, root, empty = _definition.disks(_definition.parse(definitions["virt_manager_uefi"]))
     assert (cdrom.device, cdrom.readonly, cdrom.path) == ("cdrom", True, "/var/lib/libvirt/images/win10.iso")
     assert (raw.format, raw.serial, raw.boot_order) == ("raw", "DATA-0001", None)
     assert (root.format, root.boot_order, root.bus) == ("qcow2", 1, "sata")
@@ -92,18 +93,18 @@ def test_disks_are_read_as_defined(definitions: dict[str, str]) -> None:
 
 def test_a_disk_without_a_format_is_raw_and_not_probed() -> None:
     disk = "<disk type='file'><source file='/i/a'/><target dev='vda' bus='virtio'/></disk>"
-    assert _domain_xml.disks(_domain_xml.parse(SHELL.format(disk)))[0].format == "raw"
+    assert _definition.disks(_definition.parse(SHELL.format(disk)))[0].format == "raw"
 
 
 def test_firmware_and_interfaces_are_read_as_defined(definitions: dict[str, str]) -> None:
-    root = _domain_xml.parse(definitions["virt_manager_uefi"])
-    assert _domain_xml.firmware(root) == _domain_xml.Firmware(
+    root = _definition.parse(definitions["virt_manager_uefi"])
+    assert _definition.firmware(root) == _definition.Firmware(
         "uefi", "/usr/share/OVMF/OVMF_CODE_4M.fd", "raw", "/var/lib/libvirt/qemu/nvram/win_VARS.fd", "raw", "/usr/share/OVMF/OVMF_VARS_4M.fd"
     )
-    assert _domain_xml.interfaces(root) == [_domain_xml.Interface("52:54:00:11:22:33", "bridge", "br0", "e1000e")]
-    assert _domain_xml.machine_and_arch(root) == ("pc-q35-7.2", "x86_64")
-    assert _domain_xml.firmware(_domain_xml.parse(definitions["virt_install"])).kind == "bios"
-    assert _domain_xml.firmware(_domain_xml.parse("<domain><os firmware='efi'><type>hvm</type></os></domain>")).kind == "uefi"
+    assert _definition.interfaces(root) == [_definition.Interface("52:54:00:11:22:33", "bridge", "br0", "e1000e")]
+    assert _definition.machine_and_arch(root) == ("pc-q35-7.2", "x86_64")
+    assert _definition.firmware(_definition.parse(definitions["virt_install"])).kind == "bios"
+    assert _definition.firmware(_definition.parse("<domain><os firmware='efi'><type>hvm</type></os></domain>")).kind == "uefi"
 
 
 @pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "pinned_numa", "hotplug", "foreign_metadata", "nova"])
@@ -129,7 +130,7 @@ def test_what_belongs_to_the_host_is_refused(definitions: dict[str, str], name: 
 
 
 def test_references_name_what_the_destination_needs(definitions: dict[str, str]) -> None:
-    found = {(reference.kind, reference.name, reference.answer) for reference in _domain_xml.references(_domain_xml.parse(definitions["terraform"]))}
+    found = {(reference.kind, reference.name, reference.answer) for reference in _definition.references(_definition.parse(definitions["terraform"]))}
     assert found == {
         ("emulator", "/usr/bin/qemu-system-x86_64", "keep"),
         ("disk", "/var/lib/libvirt/images/tf-node-0.qcow2", "carry"),
@@ -231,7 +232,7 @@ def test_firmware_variables_are_carried_in_files_only(system: str, kinds: set[st
     ],
 )
 def test_what_the_destination_must_have_is_kept_and_listed(more: str, kind: str, name: str) -> None:
-    found = {(reference.kind, reference.name): reference for reference in _domain_xml.references(_domain_xml.parse(f"<domain>{more}</domain>"))}
+    found = {(reference.kind, reference.name): reference for reference in _definition.references(_definition.parse(f"<domain>{more}</domain>"))}
     assert found[kind, name].answer == _references.KEEP
     assert found[kind, name].reason
 
@@ -242,7 +243,7 @@ def test_file_descriptors_of_another_process_are_refused() -> None:
 
 
 def test_labels_of_owners_need_no_answer() -> None:
-    assert _domain_xml.references(_domain_xml.parse("<domain><seclabel type='dynamic' model='dac' relabel='yes'/></domain>")) == []
+    assert _definition.references(_definition.parse("<domain><seclabel type='dynamic' model='dac' relabel='yes'/></domain>")) == []
 
 
 NAMING = "<q:override xmlns:q='urn:q'><q:device alias='a'><q:frontend><q:property name='p' value='{}'/></q:frontend></q:device></q:override>"
@@ -257,13 +258,13 @@ def test_what_users_pass_to_qemu_may_name_no_file(more: str, codes: set[str]) ->
 
 def test_own_metadata_is_found_under_any_prefix() -> None:
     text = (
-        f"<domain xmlns:k='{_domain_xml.METADATA_NAMESPACE}'><metadata><k:instance><k:flavor name='m1' vcpus='2' ram='1'/>"
+        f"<domain xmlns:k='{_definition.METADATA_NAMESPACE}'><metadata><k:instance><k:flavor name='m1' vcpus='2' ram='1'/>"
         "<k:origin host='h' migration='u'/></k:instance></metadata><memory>{}</memory><vcpu>2</vcpu></domain>"
     )
-    assert _domain_xml.flavor_in_force(_domain_xml.parse(text.format(1024))).name == "m1"
-    assert _domain_xml.flavor_in_force(_domain_xml.parse(text.format(2048))).name is None
-    assert _domain_xml.migration_uuid(_domain_xml.parse(text.format(1024))) == "u"
-    assert _domain_xml.migration_uuid(_domain_xml.parse(text.replace("domain/1'", "domain/9'"))) is None
+    assert _definition.flavor_in_force(_definition.parse(text.format(1024))).name == "m1"
+    assert _definition.flavor_in_force(_definition.parse(text.format(2048))).name is None
+    assert _definition.migration_uuid(_definition.parse(text.format(1024))) == "u"
+    assert _definition.migration_uuid(_definition.parse(text.replace("domain/1'", "domain/9'"))) is None
 
 
 @pytest.mark.parametrize("name", ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "pinned_numa", "foreign_metadata"])
@@ -273,10 +274,10 @@ def test_fixtures_are_definitions_that_libvirt_takes(qemu: libvirt.virConnect, d
 
 
 def test_the_root_disk_may_be_named(definitions: dict[str, str]) -> None:
-    root = _domain_xml.parse(definitions["virt_manager_uefi"])
-    targets = [disk.target for disk in _domain_xml.disks(root) if disk.device == "disk"]
-    other = next(target for target in targets if target != _domain_xml.root_disk(root).target)
-    assert [disk.target for disk in _domain_xml.disks(root, other) if disk.is_root] == [other]
+    root = _definition.parse(definitions["virt_manager_uefi"])
+    targets = [disk.target for disk in _definition.disks(root) if disk.device == "disk"]
+    other = next(target for target in targets if target != _definition.root_disk(root).target)
+    assert [disk.target for disk in _definition.disks(root, other) if disk.is_root] == [other]
     with pytest.raises(KvmfleetError, match="root_disk: the guest has no disk vdz that it writes to alone; it has") as caught:
-        _domain_xml.disks(root, "vdz")
+        _definition.disks(root, "vdz")
     assert caught.value.code == "invalid_root_disk"

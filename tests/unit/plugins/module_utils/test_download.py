@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _download
-from ansible_collections.kvmfleet.compute.plugins.module_utils._download import Download, shown, url_of
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import download as _download
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.download import Download, shown, url_of
 from ansible_collections.kvmfleet.compute.plugins.modules.base_image import open_http
 
 CONTENT = os.urandom(700_000) + bytes(900_000) + os.urandom(400_001)

@@ -13,23 +13,17 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _claims,
-    _domain_xml,
-    _exclusive,
-    _handed_domain,
-    _handed_plan,
-    _host_bindings,
-    _host_state,
-    _taken,
-    _values,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._exclusive import Thing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import handed_definition as _handed_definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, state as _state, taken as _taken
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import exclusive as _exclusive, handed_plan as _handed_plan, values as _values
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.exclusive import Thing
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.conflict import ConflictFilter
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.scheduler.fleet import host, rejection, request
 
@@ -58,7 +52,7 @@ def definition(devices: str, name: str = "web1") -> str:
 
 
 def things(xml: str, lasting: bool = True) -> dict[str, list[str]]:
-    return _exclusive.by_kind(_exclusive.things(_domain_xml.parse(xml), lasting=lasting))
+    return _exclusive.by_kind(_exclusive.things(_definition.parse(xml), lasting=lasting))
 
 
 def requirements(exclusive: dict[str, list[str]]) -> dict[str, Any]:
@@ -128,7 +122,7 @@ class TestEachKind:
     def test_the_facts_of_a_host_tell_it(self, kind: str, qemu: libvirt.virConnect, state: StateDir, images: Path) -> None:
         devices, text = SAMPLES[kind]
         qemu.defineXML(definition(devices, "db1"))
-        facts = _host_state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
+        facts = _state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
         if kind == "mac":
             assert facts["macs"] == [text]
         else:
@@ -136,10 +130,11 @@ class TestEachKind:
 
     def test_a_definition_that_has_it_beside_the_plan_is_not_taken(self, kind: str) -> None:
         devices, text = SAMPLES[kind]
-        root = _domain_xml.parse(definition(devices))
-        told = [reason for reason in _handed_domain._around(root, {"requirements": requirements({})}) if "none of the plan" in reason]
+        root = _definition.parse(definition(devices))
+        told = [reason for reason in _handed_definition._around(root, {"requirements": requirements({})}) if "none of the plan" in reason]
         assert _exclusive.KINDS[kind].what in "".join(told)
-        assert not [reason for reason in _handed_domain._around(root, {"requirements": requirements({kind: [text]})}) if _exclusive.KINDS[kind].what in reason]
+        reasons = _handed_definition._around(root, {"requirements": requirements({kind: [text]})})
+        assert not [reason for reason in reasons if _exclusive.KINDS[kind].what in reason]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +224,7 @@ def test_sockets_and_devices_of_the_host_are_taken(tmp_path: Path) -> None:
     assert held["socket"][path] == "a process of this host"
     assert held["device"]["lo"] == "this host itself"
     assert held["device"]["web-lan"] == "db1"
-    assert not _exclusive.things(_domain_xml.parse(definition("<interface type='user'><target dev='vnet0'/></interface>")), lasting=False)
+    assert not _exclusive.things(_definition.parse(definition("<interface type='user'><target dev='vnet0'/></interface>")), lasting=False)
 
 
 def test_of_two_guests_with_the_same_port_one_gets_the_claim(qemu: libvirt.virConnect, state: StateDir, images: Path) -> None:
@@ -255,5 +250,5 @@ def test_claims_and_facts_of_an_older_release_are_read(state: StateDir) -> None:
 
 def test_what_a_guest_starts_with_next_counts_while_it_runs_otherwise() -> None:
     """Somebody has given it another port, for its next start."""
-    runs, next_start = (_domain_xml.parse(definition(f"<graphics type='vnc' port='{port}' autoport='no'/>")) for port in (5911, 5912))
-    assert _host_bindings.of_definitions([[runs, next_start]]).held == {"tcp_port": {"5911": "web1", "5912": "web1"}}
+    runs, next_start = (_definition.parse(definition(f"<graphics type='vnc' port='{port}' autoport='no'/>")) for port in (5911, 5912))
+    assert _bindings.of_definitions([[runs, next_start]]).held == {"tcp_port": {"5911": "web1", "5912": "web1"}}

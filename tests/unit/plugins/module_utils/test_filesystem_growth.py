@@ -13,12 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _filesystem_growth, _guest_agent, _guest_filesystem, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError, shown
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest_agent import GuestAgent
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import agent as _agent, filesystem as _filesystem, growth as _growth
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.agent import GuestAgent
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError, shown
 from ansible_collections.kvmfleet.compute.plugins.modules import guest_filesystem
 
 MIB = 1024**2
@@ -145,15 +145,15 @@ class Guest:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Time that is waited for passes at once."""
     clock = [0.0]
-    monkeypatch.setattr(_filesystem_growth.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(_filesystem_growth.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(_growth.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(_growth.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     return clock
 
 
 def grown(guest: Guest, dry_run: bool = False, target: str | None = "vda", timeout: float = 60, **domain: Any) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_libvirt, "agent_command", guest.answer)
-        return _filesystem_growth.grow(SimpleNamespace(**{**vars(DOMAIN), **domain}), target, timeout=timeout, dry_run=dry_run)
+        patched.setattr(_connection, "agent_command", guest.answer)
+        return _growth.grow(SimpleNamespace(**{**vars(DOMAIN), **domain}), target, timeout=timeout, dry_run=dry_run)
 
 
 @pytest.mark.parametrize(
@@ -373,14 +373,14 @@ def test_an_answer_beyond_all_bounds_is_none(monkeypatch: pytest.MonkeyPatch) ->
     long = [Guest.mounted("/" + "a" * 4096, "ext4", "vda2", "/dev/vda2")]
     assert "expected at most 4096 of str, got 4097" in grown(Guest(answers={"guest-get-fsinfo": {"return": long}}))["reason"]
     assert len(grown(Guest(failing={"growpart": (2, "x" * 10**6)}))["reason"]) < 300
-    monkeypatch.setattr(_libvirt, "agent_command", Guest(failing={"cat": (0, "x" * 10**6)}).answer)
+    monkeypatch.setattr(_connection, "agent_command", Guest(failing={"cat": (0, "x" * 10**6)}).answer)
     assert len(GuestAgent(DOMAIN, 9).run("/bin/cat").stdout) == 48 * 1024
 
 
 @pytest.mark.parametrize("said", ["[" * 100000, "no JSON", "1" * 5000])
 def test_what_cannot_be_read_is_no_answer(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    monkeypatch.setattr(_libvirt, "libvirt_qemu", SimpleNamespace(qemuAgentCommand=lambda *arguments: said))
-    assert _libvirt.agent_command(DOMAIN, {"execute": "guest-info"}) is None
+    monkeypatch.setattr(_connection, "libvirt_qemu", SimpleNamespace(qemuAgentCommand=lambda *arguments: said))
+    assert _connection.agent_command(DOMAIN, {"execute": "guest-info"}) is None
 
 
 def test_text_of_a_guest_is_short_and_on_one_line() -> None:
@@ -395,7 +395,7 @@ class TestModule:
     @pytest.fixture
     def act(self, qemu: Any, definitions: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
         qemu.defineXML(definitions["terraform"])
-        monkeypatch.setattr(_libvirt, "connect", lambda uri: _Connected(qemu))
+        monkeypatch.setattr(_connection, "connect", lambda uri: _Connected(qemu))
 
         def run(**options: Any) -> dict[str, Any]:
             return guest_filesystem.main(SimpleNamespace(params={"disk": None, "timeout": 9.0, "uri": "", **options}, check_mode=False))
@@ -430,7 +430,7 @@ class _Connected:
 
 
 def test_the_documentation_names_every_code() -> None:
-    sources = [Path(module.__file__).read_text() for module in (_filesystem_growth, _guest_filesystem, _guest_agent)]
+    sources = [Path(module.__file__).read_text() for module in (_growth, _filesystem, _agent)]
     raised = set(re.findall(r'(?:KvmfleetError\(\s*|code, what = |"[A-Z]+": \()"([a-z_]+)"', "\n".join(sources)))
     assert {"not_running", "lvm", "encrypted", "guest_timeout"} <= raised
     assert [code for code in raised if f"V({code})" not in guest_filesystem.RETURN] == []

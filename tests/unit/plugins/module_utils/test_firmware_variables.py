@@ -19,20 +19,19 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _domain_facts,
-    _firmware_variables,
-    _in_place,
-    _libvirt,
-    _qemu_img,
-    _receiving,
-    _sealing,
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts, firmware as _firmware
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    admission as _admission,
+    in_place as _in_place,
+    receiving as _receiving,
+    sealing as _sealing,
 )
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.modules import source_copy
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import CALLS, Killed, Recorder, dying, small_filesystem
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
@@ -85,7 +84,7 @@ def begin(state: Any, images: Path, nvram: Path) -> Callable[..., dict[str, Any]
                 "destination_host": "kvm2",
                 "old_flavor": FLAVOR,
                 "new_flavor": {**FLAVOR, "name": "large", "ram": 64},
-                "xml_digest": _libvirt.xml_digest(domain),
+                "xml_digest": _connection.xml_digest(domain),
                 "disks": [disk],
                 "nvram": f"{nvram}/{domain.name()}_VARS.fd",
                 "tpm": False,
@@ -128,14 +127,14 @@ def told(directory: Path) -> dict[str, bytes]:
 def test_what_is_no_file_is_refused_before_the_guest_stops(nvram: Path, plant: Callable[[Path], None], code: str | None) -> None:
     (nvram / "secret").write_text("secret")
     plant(nvram / "web_VARS.fd")
-    assert [refused for refused, _sentence in _domain_facts._link_refusals([], f"{nvram}/web_VARS.fd")] == ([code] if code else [])
+    assert [refused for refused, _sentence in _facts._link_refusals([], f"{nvram}/web_VARS.fd")] == ([code] if code else [])
 
 
 def test_a_disk_to_which_a_link_of_somebody_leads_is_refused_before_the_guest_stops(tmp_path: Path, images: Path) -> None:
     (tmp_path / "way").symlink_to(images)
-    assert list(_domain_facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)) == []
+    assert list(_facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)) == []
     os.lchown(tmp_path / "way", 65534, 65534)
-    assert [code for code, _sentence in _domain_facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)] == ["link_not_followed"]
+    assert [code for code, _sentence in _facts._link_refusals([f"{tmp_path}/way/web.qcow2"], None)] == ["link_not_followed"]
 
 
 class TestInPlace:
@@ -155,7 +154,7 @@ class TestInPlace:
 
     def test_a_copy_is_known_as_complete_before_the_guest_can_write(self, qemu: Any, journal: Journal, record: dict[str, Any], nvram: Path) -> None:
         after = self.resize(qemu, journal, record)
-        kept = Path(_firmware_variables.kept_path(record))
+        kept = Path(_firmware.kept_path(record))
         assert told(nvram) == {"web_VARS.fd": b"before..", kept.name: b"before.."}
         assert after["kept_nvram"]["size"] == kept.stat().st_size
         noted = next(entry["step"] for entry in after["history"] if entry["step"] in ("layering", "defined", "finished"))
@@ -196,7 +195,7 @@ class TestInPlace:
             reads = iter(range(99))
             read = os.read
             os.read = lambda *args: read(*args) if next(reads) < 2 else os.kill(os.getpid(), signal.SIGKILL)
-            _firmware_variables.keep(journal, record)
+            _firmware.keep(journal, record)
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         assert "broken" in str(told(nvram))
@@ -240,7 +239,7 @@ class TestInPlace:
         record = begin(uefi(content=b"before.."), "in_place")
         self.resize(qemu, journal, record)
         write(nvram / "web_VARS.fd", b"later...")
-        kept = Path(_firmware_variables.kept_path(record))
+        kept = Path(_firmware.kept_path(record))
         damage(kept)
         domain = qemu.lookupByName("web")
         domain.create()
@@ -257,7 +256,7 @@ class TestInPlace:
 
     def test_a_broken_copy_does_no_harm_where_the_guest_wrote_nothing(self, qemu: Any, journal: Journal, record: dict[str, Any], nvram: Path) -> None:
         self.resize(qemu, journal, record)
-        os.truncate(_firmware_variables.kept_path(record), 4096)
+        os.truncate(_firmware.kept_path(record), 4096)
         self.restore(qemu, journal, record)
         assert told(nvram) == {"web_VARS.fd": b"before.."}
 
@@ -278,7 +277,7 @@ class TestInPlace:
         journal.state.write("migrations", after["uuid"], after)
         write(nvram / "web_VARS.fd", b"later...")
         if size:
-            os.truncate(_firmware_variables.kept_path(record), size)
+            os.truncate(_firmware.kept_path(record), size)
         self.restore(qemu, journal, record)
         assert told(nvram) == {"web_VARS.fd": expected}
 
@@ -287,7 +286,7 @@ class TestInPlace:
         del after["kept_nvram"]
         journal.state.write("migrations", after["uuid"], after)
         write(nvram / "web_VARS.fd", b"later...")
-        os.truncate(_firmware_variables.kept_path(record), 4096)
+        os.truncate(_firmware.kept_path(record), 4096)
         with pytest.raises(KvmfleetError, match="is not what was kept"):
             self.restore(qemu, journal, record)
         assert told(nvram)["web_VARS.fd"] == b"later..."
@@ -309,7 +308,7 @@ class TestInPlace:
             recorder = Recorder(patch, journal.state)
             self.resize(qemu, journal, record)
         recorder.require_order()
-        kept = _firmware_variables.kept_path(record)
+        kept = _firmware.kept_path(record)
         assert ("replace", f"{kept}.new", kept) in recorder.events
         write(nvram / "web_VARS.fd", b"later...")
         with monkeypatch.context() as patch:
@@ -368,7 +367,7 @@ class TestSealed:
         assert told(nvram) == {"web_VARS.fd": b"new.....", f"web_VARS.fd.sealed-{record['uuid']}": b"old....."}
         assert sorted(os.listdir(images)) == sorted([*before, "web.qcow2"])
         # What the message says.
-        new.undefineFlags(_libvirt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        new.undefineFlags(_connection.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
         for path in (images / "web.qcow2", nvram / "web_VARS.fd"):
             path.unlink()
         self.revert(qemu, journal, record)
@@ -400,7 +399,7 @@ class TestSealed:
             _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
         _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
         assert (told(nvram), os.listdir(images)) == ({"web_VARS.fd": b"old....."}, ["web.qcow2"])
-        assert _libvirt.find_domain(qemu, record["instance_uuid"]) is not None
+        assert _connection.find_domain(qemu, record["instance_uuid"]) is not None
 
     @pytest.mark.parametrize("end", ["confirm", "revert"])
     @pytest.mark.parametrize("foreign", [False, True], ids=["own", "taken by a new guest"])
@@ -409,7 +408,7 @@ class TestSealed:
     ) -> None:
         """It left them under their own name: they come back, and go unless a new guest has taken them."""
         self.seal(qemu, journal, record)
-        os.rename(_firmware_variables.sealed_path(journal.get(record["uuid"])), nvram / "web_VARS.fd")
+        os.rename(_firmware.sealed_path(journal.get(record["uuid"])), nvram / "web_VARS.fd")
         old = journal.get(record["uuid"])
         del old["sealed_nvram"]
         journal.state.write("migrations", old["uuid"], old)

@@ -11,11 +11,10 @@ from typing import Any
 
 import libvirt
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _flavor_disks
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 NAMES = ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "foreign_metadata", "pinned_numa", "hotplug"]
 QUIET = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,18 +50,18 @@ def known(**roles: tuple[str, str]) -> dict[str, dict[str, str]]:
 
 
 def applied(text: str, **record: Any) -> ET.Element:
-    root = _domain_xml.parse(text)
+    root = _definition.parse(text)
     _flavor_disks.apply(root, record)
     return root
 
 
 def roles(root: ET.Element, root_disk: str | None = None, **told: str | None) -> dict[str, str]:
-    return _flavor_disks.roles(root, _domain_xml.disks(root, root_disk), told)
+    return _flavor_disks.roles(root, _definition.disks(root, root_disk), told)
 
 
 def targets(text: str, count: int = 2) -> list[str]:
-    root = _domain_xml.parse(text)
-    return _flavor_disks.free_targets(root, _domain_xml.disks(root), count)
+    root = _definition.parse(text)
+    return _flavor_disks.free_targets(root, _definition.disks(root), count)
 
 
 def with_disks(*disks: str) -> str:
@@ -76,11 +75,11 @@ def disk(target: str, bus: str, address: str = "") -> str:
 class TestRoles:
     def test_nothing_is_guessed(self, definitions: dict[str, str]) -> None:
         """Nova's names and its own metadata are no word of ours."""
-        assert roles(_domain_xml.parse(definitions["nova_uefi_secure_boot_ephemeral_swap"])) == {}
-        assert roles(_domain_xml.parse(KINDS), ephemeral=None, swap="") == {}
+        assert roles(_definition.parse(definitions["nova_uefi_secure_boot_ephemeral_swap"])) == {}
+        assert roles(_definition.parse(KINDS), ephemeral=None, swap="") == {}
 
     def test_the_caller_names_them(self) -> None:
-        assert roles(_domain_xml.parse(KINDS), ephemeral="vdb", swap="vdc") == {"ephemeral": "vdb", "swap": "vdc"}
+        assert roles(_definition.parse(KINDS), ephemeral="vdb", swap="vdc") == {"ephemeral": "vdb", "swap": "vdc"}
 
     @pytest.mark.parametrize(
         ("role", "target", "reason"),
@@ -96,17 +95,17 @@ class TestRoles:
     )
     def test_what_cannot_be_one_is_refused(self, role: str, target: str, reason: str) -> None:
         with pytest.raises(KvmfleetError) as caught:
-            roles(_domain_xml.parse(KINDS), **{role: target})
+            roles(_definition.parse(KINDS), **{role: target})
         assert caught.value.code == f"invalid_{role}_disk"
         assert caught.value.message.startswith(reason)
         assert caught.value.message.endswith("can be it (vdb, vdc).")
 
     def test_one_disk_is_not_both(self) -> None:
         with pytest.raises(KvmfleetError, match="vdb cannot be the ephemeral and the swap disk at once"):
-            roles(_domain_xml.parse(KINDS), ephemeral="vdb", swap="vdb")
+            roles(_definition.parse(KINDS), ephemeral="vdb", swap="vdb")
 
     def test_the_root_disk_may_be_another_one(self) -> None:
-        assert roles(_domain_xml.parse(KINDS), "vdb", swap="vda") == {"swap": "vda"}
+        assert roles(_definition.parse(KINDS), "vdb", swap="vda") == {"swap": "vda"}
 
     def test_our_metadata_names_them(self) -> None:
         root = applied(KINDS, flavor_disks=known(ephemeral=("vdb", "scratch.qcow2"), swap=("vdc", "swap.v")))
@@ -126,7 +125,7 @@ class TestRoles:
     )
     def test_another_disk_that_has_got_the_target_is_not_taken_for_one(self, path: str, found: bool) -> None:
         root = applied(KINDS, flavor_disks=known(ephemeral=("vdb", "scratch.qcow2")))
-        _domain_edit.set_disk_source(root, "vdb", path)
+        _edit.set_disk_source(root, "vdb", path)
         assert roles(root) == ({"ephemeral": "vdb"} if found else {})
 
     def test_metadata_of_strangers_is_harmless(self) -> None:
@@ -166,8 +165,8 @@ class TestFreeTargets:
         (target,) = targets(text, 1)
         assert target == f"{letters}c"
         root = applied(text, new_disks=[new_disk("swap", target, "/i/new.qcow2", f"{letters}a")])
-        defined = _domain_xml.parse(qemu.defineXML(_domain_edit.to_string(root)).XMLDesc())
-        assert {found.target for found in _domain_xml.disks(defined)} >= {f"{letters}a", target}
+        defined = _definition.parse(qemu.defineXML(_edit.to_string(root)).XMLDesc())
+        assert {found.target for found in _definition.disks(defined)} >= {f"{letters}a", target}
 
     @pytest.mark.parametrize(
         ("bus", "letters", "index"),
@@ -180,7 +179,7 @@ class TestFreeTargets:
     def test_the_address_of_a_target_is_libvirts(self, qemu: libvirt.virConnect, bus: str, letters: str, index: int) -> None:
         target = letters + _flavor_disks._letters(index)
         text = with_disks(disk(target, bus)).replace("<domain>", "<domain type='qemu'>").replace("<devices>", f"{HARDWARE}<devices>")
-        address = _domain_xml.parse(qemu.defineXML(text).XMLDesc()).find("devices/disk/address")
+        address = _definition.parse(qemu.defineXML(text).XMLDesc()).find("devices/disk/address")
         assert address is not None
         assert _flavor_disks._drive_address(bus, index) == tuple(int(address.get(part, "")) for part in ("controller", "bus", "unit"))
 
@@ -189,7 +188,7 @@ class TestApply:
     def test_nothing_to_do_changes_nothing(self, definitions: dict[str, str]) -> None:
         for text in definitions.values():
             for record in ({}, {"new_disks": [], "dropped_disks": [], "flavor_disks": {}}, {"flavor_disks": None}):
-                assert _domain_edit.to_string(applied(text, **record)) == _domain_edit.to_string(_domain_xml.parse(text))
+                assert _edit.to_string(applied(text, **record)) == _edit.to_string(_definition.parse(text))
 
     def test_a_disk_is_opened_as_the_root_disk_is(self) -> None:
         root = applied(KINDS, new_disks=[new_disk("swap", "vdh", "/i/web-swap.qcow2")])
@@ -201,13 +200,13 @@ class TestApply:
 
     def test_a_volume_beside_a_volume(self) -> None:
         root = applied(KINDS, new_disks=[new_disk("swap", "vdh", "/pool/web-swap.qcow2", pool="p", volume="web-swap.qcow2")])
-        added = next(found for found in _domain_xml.disks(root) if found.target == "vdh")
+        added = next(found for found in _definition.disks(root) if found.target == "vdh")
         assert (added.source_type, added.pool, added.volume, added.path) == ("volume", "p", "web-swap.qcow2", None)
 
     def test_a_disk_that_is_made_anew_keeps_its_place(self) -> None:
         text = KINDS.replace("<target dev='vdc' bus='virtio'/>", "<target dev='vdc' bus='virtio'/><serial>s</serial><alias name='ua-swap'/>")
         root = applied(text, new_disks=[new_disk("swap", "vdc", "/i/web-swap-2.qcow2")])
-        before, after = (_domain_xml.parse(_domain_edit.to_string(tree)).findall("devices/disk") for tree in (_domain_xml.parse(text), root))
+        before, after = (_definition.parse(_edit.to_string(tree)).findall("devices/disk") for tree in (_definition.parse(text), root))
         assert [canonical(ET.tostring(one, encoding="unicode")) for index, one in enumerate(before) if index != 2] == [
             canonical(ET.tostring(one, encoding="unicode")) for index, one in enumerate(after) if index != 2
         ]
@@ -215,26 +214,26 @@ class TestApply:
 
     def test_a_disk_that_goes_takes_nothing_with_it(self) -> None:
         root = applied(KINDS, dropped_disks=["vdc"])
-        assert [found.target for found in _domain_xml.disks(root)] == ["vda", "vdb", "vdd", "vde", "vdf", "vdg", "sda"]
+        assert [found.target for found in _definition.disks(root)] == ["vda", "vdb", "vdd", "vde", "vdf", "vdg", "sda"]
 
     @pytest.mark.parametrize("name", NAMES)
     def test_what_is_there_keeps_its_address(self, qemu: libvirt.virConnect, definitions: dict[str, str], name: str) -> None:
         before = qemu.defineXML(definitions[name].replace("host-passthrough", "maximum")).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        root = _domain_xml.parse(before)
-        like = next(found for found in _domain_xml.disks(root) if found.is_root)
+        root = _definition.parse(before)
+        like = next(found for found in _definition.disks(root) if found.is_root)
         new = [
             new_disk(role, target, f"/i/{role}.qcow2", like.target)
-            for role, target in zip(_flavor_disks.ROLES, _flavor_disks.free_targets(root, _domain_xml.disks(root), 2))
+            for role, target in zip(_flavor_disks.ROLES, _flavor_disks.free_targets(root, _definition.disks(root), 2))
         ]
         assert len(new) == 2
         _flavor_disks.apply(
             root, {"new_disks": new, "flavor_disks": {disk["role"]: {"target": disk["target"], "name": f"{disk['role']}.qcow2"} for disk in new}}
         )
-        after = qemu.defineXML(_domain_edit.to_string(root)).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        after = qemu.defineXML(_edit.to_string(root)).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         assert addresses(before).items() <= addresses(after).items()
-        assert roles(_domain_xml.parse(after)) == {disk["role"]: disk["target"] for disk in new}
+        assert roles(_definition.parse(after)) == {disk["role"]: disk["target"] for disk in new}
         back = applied(after, dropped_disks=[disk["target"] for disk in new], flavor_disks={})
-        assert without_ports(_domain_edit.to_string(back)) == without_ports(before)
+        assert without_ports(_edit.to_string(back)) == without_ports(before)
 
     @QUIET
     @given(sizes=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=6))
@@ -243,7 +242,7 @@ class TestApply:
         text = definitions["virt_install"]
         now, number = text, 0
         for has_swap, moving in [*sizes, (False, True)]:
-            swap = roles(_domain_xml.parse(now)).get("swap")
+            swap = roles(_definition.parse(now)).get("swap")
             record: dict[str, Any] = {"dropped_disks": [swap] if swap and not has_swap else [], "flavor_disks": {}}
             if has_swap:
                 target = swap or targets(now)[0]
@@ -251,14 +250,14 @@ class TestApply:
                     number += 1
                     record["new_disks"] = [new_disk("swap", target, f"/i/swap-{number}.qcow2")]
                 record["flavor_disks"] = known(swap=(target, f"swap-{number}.qcow2"))
-            now = _domain_edit.to_string(applied(now, **record))
-            assert (roles(_domain_xml.parse(now)).get("swap") is not None) == has_swap
-        assert now == _domain_edit.to_string(_domain_xml.parse(text))
+            now = _edit.to_string(applied(now, **record))
+            assert (roles(_definition.parse(now)).get("swap") is not None) == has_swap
+        assert now == _edit.to_string(_definition.parse(text))
 
 
 def addresses(text: str) -> dict[str, str]:
     """Of every device that has one."""
-    root = _domain_xml.parse(text)
+    root = _definition.parse(text)
     found = {}
     for element in root.findall("devices/*"):
         address = element.find("address")
@@ -270,9 +269,9 @@ def addresses(text: str) -> dict[str, str]:
 
 def without_ports(text: str) -> str:
     """The definition without the ports of its PCI buses: libvirt adds one for a device, and leaves it."""
-    root = _domain_xml.parse(text)
+    root = _definition.parse(text)
     devices = root.find("devices")
     assert devices is not None
     for port in devices.findall("controller[@type='pci']"):
         devices.remove(port)
-    return canonical(_domain_edit.to_string(root))
+    return canonical(_edit.to_string(root))

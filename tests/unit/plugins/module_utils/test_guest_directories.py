@@ -16,22 +16,20 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _guest_directories,
-    _kept,
-    _libvirt,
-    _pools,
-    _qemu_user,
-    _receiving,
-    _sealing,
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
+    directories as _directories,
+    leftovers as _leftovers,
+    pools as _pools,
+    qemu_user as _qemu_user,
 )
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import part_path
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import part_path
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed, Recorder, dying
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
@@ -197,7 +195,7 @@ def test_a_run_that_dies_at_any_call_leaves_nothing_after_its_undo(destination: 
 def test_the_journal_knows_them_before_they_have_their_names(destination: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     record = destination.admit(destination.record("web/vda"))
     recorder = Recorder(monkeypatch, destination.journal.state)
-    _guest_directories.make(destination.journal, record)
+    _directories.make(destination.journal, record)
     destination.undo()
     recorder.require_order()
     events = [(event, *map(os.path.basename, paths)) for event, *paths in recorder.events if event in ("journal", "rename", "rmdir")]
@@ -242,7 +240,7 @@ def test_what_another_guest_or_another_operation_needs_stays(destination: Destin
 
 def test_the_directory_of_a_pool_is_in_use_though_nothing_is_in_it(state: StateDir) -> None:
     connection = libvirt.open("test:///default")
-    (path,) = {_pools.facts(pool)["path"] for pool in _libvirt.all_pools(connection)}
+    (path,) = {_pools.facts(pool)["path"] for pool in _connection.all_pools(connection)}
     assert DiskUses(connection, state).within([path, "/nobody"], operation="m-1") == {path}
 
 
@@ -258,7 +256,7 @@ def test_a_directory_that_does_not_let_qemu_through_is_refused_and_gone_again(de
 def test_a_directory_that_is_gone_again_is_made_where_it_is_needed(destination: Destination) -> None:
     record = destination.claimed("web/vda")
     (destination.images / "web").rmdir()
-    record = _guest_directories.make(destination.journal, record)
+    record = _directories.make(destination.journal, record)
     assert record["made_directories"][f"{destination.images}/web"]["inode"] == os.stat(destination.images / "web").st_ino
     destination.undo()
     assert destination.tree() == []
@@ -273,7 +271,7 @@ def test_what_is_kept_of_a_broken_copy_keeps_its_directory_as_long(destination: 
     assert list(again["made_directories"]) == [f"{destination.images}/web"]
     _receiving.withdraw(destination.conn, destination.journal, again, status="error", keep_partial=60)
     assert destination.tree() == ["web", f"web/vda.{UUID}.kept"]
-    _kept.make_room(destination.journal.state)
+    _leftovers.make_room(destination.journal.state)
     assert destination.tree() == []
 
 
@@ -298,7 +296,7 @@ def source(destination: Destination) -> Callable[..., dict[str, Any]]:
         for path in paths:
             (destination.images / path).parent.mkdir(parents=True, exist_ok=True)
             (destination.images / path).write_bytes(b"disk")
-        record = destination.journal.begin({**record, "own_directories": _guest_directories.own(destination.journal.state, record)})
+        record = destination.journal.begin({**record, "own_directories": _directories.own(destination.journal.state, record)})
         for one in record["disks"]:
             os.rename(one["path"], _sealing.sealed_path(record, one))
         destination.journal.update(record, status="migrating", step="sealed")
@@ -324,7 +322,7 @@ def test_confirm_leaves_the_directories_of_logs_and_media(destination: Destinati
         (destination.images / name / "file").write_text("of the guest")
     drive = disk(f"{destination.images}/media/file", "sda", kind="media", format="raw")
     record = {**destination.record(console_logs=[{"path": f"{destination.images}/logs/file", "append": True}]), "disks": [drive]}
-    assert _guest_directories.own(destination.journal.state, record) == {}
+    assert _directories.own(destination.journal.state, record) == {}
 
 
 def test_confirm_removes_what_an_operation_has_made(destination: Destination, source: Callable[..., dict[str, Any]]) -> None:
@@ -363,7 +361,7 @@ def test_a_record_of_an_older_release_removes_none(destination: Destination, sou
 def test_directories_are_called_as_they_are_here() -> None:
     told = {"/images/instances/web": NOBODY, "/images/instances": OF_QEMU, "/data/web": NOBODY, "/etc/libvirt/vars": OF_QEMU}
     files = [("/srv/instances/web/vda", "/images/instances/web/vda"), ("/fast//web/vdb", "/data/web/vdb"), ("/etc/libvirt/vars/x", "/etc/libvirt/vars/x")]
-    assert _guest_directories.called_here(told, files) == {
+    assert _directories.called_here(told, files) == {
         "/srv/instances/web": NOBODY,
         "/srv/instances": OF_QEMU,
         "/fast/web": NOBODY,
@@ -375,6 +373,6 @@ def test_the_source_tells_of_those_below_the_ones_for_images(destination: Destin
     (destination.images / "a/b").mkdir(parents=True)
     (destination.images / "a").chmod(0o2750)
     process = _qemu_user.of_host(destination.conn)
-    found = _guest_directories.facts(process, [(f"{destination.images}/a//b/vda", [str(destination.images)]), ("/elsewhere/x/vdb", [str(destination.images)])])
+    found = _directories.facts(process, [(f"{destination.images}/a//b/vda", [str(destination.images)]), ("/elsewhere/x/vdb", [str(destination.images)])])
     assert {os.path.relpath(path, destination.images): one["mode"] for path, one in found.items()} == {"a": 0o2750, "a/b": 0o755}
-    assert _libvirt.all_domains(destination.conn) == []
+    assert _connection.all_domains(destination.conn) == []

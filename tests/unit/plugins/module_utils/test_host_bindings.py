@@ -11,10 +11,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_bindings, _host_state
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_xml import parse
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain.definition import parse
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, state as _state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 
 GUEST = "<domain type='qemu'>{}<devices>{}</devices></domain>"
 ADDRESS = "<address domain='0x0000' bus='0xc1' slot='0x{:02x}' function='0x0'/>"
@@ -25,8 +25,8 @@ def guest(number: int, more: str = "") -> str:
     return GUEST.format(f"<name>g{number}</name>{more}<memory unit='MiB'>64</memory><os><type>hvm</type></os>", nic)
 
 
-def of_definitions(*definitions: str) -> _host_bindings.Bindings:
-    return _host_bindings.of_definitions([parse(definition)] for definition in definitions)
+def of_definitions(*definitions: str) -> _bindings.Bindings:
+    return _bindings.of_definitions([parse(definition)] for definition in definitions)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_other_host_devices_take_no_pci_device() -> None:
 def test_the_host_state_tells_what_guests_took(qemu: libvirt.virConnect, state: StateDir, images: Any) -> None:
     for number, pins in enumerate(("<vcpu cpuset='0'>1</vcpu>", "<vcpu>1</vcpu>")):
         qemu.defineXML(guest(number, pins))
-    found = _host_state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
+    found = _state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
     assert found["macs"] == ["52:54:00:ab:00:00", "52:54:00:ab:00:01"]
     assert sum(cell["pinned_cpus"] for cell in found["numa_cells"]) == 1
 
@@ -80,7 +80,7 @@ def test_a_guest_that_vanishes_meanwhile_is_left_out(qemu: libvirt.virConnect) -
             gone.undefine()
             return found
 
-    assert _host_bindings.of_guests(Racing()).macs == {"52:54:00:ab:00:01"}
+    assert _bindings.of_guests(Racing()).macs == {"52:54:00:ab:00:01"}
 
 
 def test_definitions_come_from_the_files_of_libvirt(qemu: libvirt.virConnect, tmp_path: Path) -> None:
@@ -96,5 +96,5 @@ def test_definitions_come_from_the_files_of_libvirt(qemu: libvirt.virConnect, tm
     (defined / "g1.xml").write_text(guest(7, f"<uuid>{uuids[1]}</uuid>"))
     (defined / "g2.xml").write_text(guest(8, f"<uuid>{uuids[2]}</uuid>")[:-20])
     (defined / "g3.xml").write_text(guest(9, f"<uuid>{uuids[3]}</uuid>"))
-    found = _host_bindings.of_guests(qemu, (str(running), str(defined)))
+    found = _bindings.of_guests(qemu, (str(running), str(defined)))
     assert found.macs == {"52:54:00:ab:00:05", "52:54:00:ab:00:06", "52:54:00:ab:00:07", "52:54:00:ab:00:02"}

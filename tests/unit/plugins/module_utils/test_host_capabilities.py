@@ -10,9 +10,11 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_bindings, _host_capabilities, _identity, _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_xml import parse_document
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain.definition import parse_document
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, capabilities as _capabilities
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import identity as _identity
 
 CAPABILITIES = parse_document("""
 <capabilities><host><cpu><arch>x86_64</arch></cpu><topology><cells num='2'>
@@ -42,7 +44,7 @@ def device(driver: str = "vfio-pci", numa: str = "<numa node='1'/>", slot: int =
 
 
 def test_numa_cells() -> None:
-    assert _host_capabilities.numa_cells(CAPABILITIES, {2: {"2048": 7}}, {1, 5}) == [
+    assert _capabilities.numa_cells(CAPABILITIES, {2: {"2048": 7}}, {1, 5}) == [
         {"id": 0, "cpus": 2, "cpu_list": "0-1", "pinned_cpus": 1, "pinned_cpu_list": "1", "memory_mb": 2048, "free_pages": {}},
         {"id": 2, "cpus": 1, "cpu_list": "2", "pinned_cpus": 0, "pinned_cpu_list": "", "memory_mb": 1024, "free_pages": {"2048": 7}},
     ]
@@ -51,37 +53,37 @@ def test_numa_cells() -> None:
 def test_pci_devices_that_are_set_aside_are_counted_by_kind() -> None:
     devices = [device(), device(slot=1), device(slot=2), device(numa=""), device("nvidia"), parse_document("<device><capability type='system'/></device>")]
     kind = {"vendor_id": "10de", "product_id": "20b0"}
-    assert _host_capabilities.pci_pools(devices, {(0, 193, 2, 0)}) == [{**kind, "numa_node": 1, "count": 2}, {**kind, "numa_node": None, "count": 1}]
+    assert _capabilities.pci_pools(devices, {(0, 193, 2, 0)}) == [{**kind, "numa_node": 1, "count": 2}, {**kind, "numa_node": None, "count": 1}]
 
 
 def test_cpu_firmware_and_tpm() -> None:
     models = {"models": ["EPYC", "power9"], "unusable_models": ["Skylake"]}
-    assert _host_capabilities.cpu(DOMAIN, ["aes"]) == {"virt_type": "kvm", "model": "EPYC", "features": ["aes"], **models}
-    assert _host_capabilities.firmware(DOMAIN) == {"kinds": ["efi"], "loaders": ["/usr/share/OVMF/OVMF_CODE.fd"], "secure_boot": True}
-    assert _host_capabilities.tpm(DOMAIN) == {"models": ["tpm-crb"], "backends": ["emulator"], "versions": ["2.0"]}
+    assert _capabilities.cpu(DOMAIN, ["aes"]) == {"virt_type": "kvm", "model": "EPYC", "features": ["aes"], **models}
+    assert _capabilities.firmware(DOMAIN) == {"kinds": ["efi"], "loaders": ["/usr/share/OVMF/OVMF_CODE.fd"], "secure_boot": True}
+    assert _capabilities.tpm(DOMAIN) == {"models": ["tpm-crb"], "backends": ["emulator"], "versions": ["2.0"]}
 
 
 def test_capabilities_that_say_nothing() -> None:
     empty = parse_document("<domainCapabilities/>")
-    assert _host_capabilities.cpu(empty, None) == {"virt_type": None, "model": None, "features": None, "models": [], "unusable_models": []}
-    assert _host_capabilities.firmware(empty) == {"kinds": [], "loaders": [], "secure_boot": False}
-    assert _host_capabilities.tpm(empty) == {"models": [], "backends": [], "versions": []}
-    assert _host_capabilities.numa_cells(parse_document("<capabilities/>"), {}, ()) == []
+    assert _capabilities.cpu(empty, None) == {"virt_type": None, "model": None, "features": None, "models": [], "unusable_models": []}
+    assert _capabilities.firmware(empty) == {"kinds": [], "loaders": [], "secure_boot": False}
+    assert _capabilities.tpm(empty) == {"models": [], "backends": [], "versions": []}
+    assert _capabilities.numa_cells(parse_document("<capabilities/>"), {}, ()) == []
 
 
 @pytest.mark.parametrize(("entries", "version"), [(["cgroup.controllers"], 2), (["cpu/"], 1), ([], None)])
 def test_cgroup_version(tmp_path: Path, entries: list[str], version: int | None) -> None:
     for entry in entries:
         (tmp_path / entry).mkdir() if entry.endswith("/") else (tmp_path / entry).touch()
-    assert _host_capabilities.cgroup_version(str(tmp_path)) == version
+    assert _capabilities.cgroup_version(str(tmp_path)) == version
 
 
 def test_a_named_model_is_expanded_and_what_is_disabled_left_out(qemu: libvirt.virConnect) -> None:
     xml = "<cpu mode='custom' match='exact'><model>Nehalem</model><feature policy='require' name='aes'/><feature policy='disable' name='sse4.2'/></cpu>"
-    features = _host_capabilities.expanded_features(qemu, xml, "qemu", "x86_64")
+    features = _capabilities.expanded_features(qemu, xml, "qemu", "x86_64")
     assert {"aes", "sse4.1", "popcnt"} <= set(features)
     assert "sse4.2" not in features
-    assert _host_capabilities.expanded_features(qemu, "<cpu><model>nonsense</model></cpu>", "qemu", "x86_64") is None
+    assert _capabilities.expanded_features(qemu, "<cpu><model>nonsense</model></cpu>", "qemu", "x86_64") is None
 
 
 def test_a_host_offers_what_it_has(qemu: libvirt.virConnect, state: StateDir, tmp_path: Path) -> None:
@@ -107,5 +109,5 @@ def test_a_driver_that_knows_little_leaves_it_open(state: StateDir) -> None:
 
 
 def offers(connection: libvirt.virConnect, state: StateDir) -> dict[str, Any]:
-    capabilities = parse_document(_libvirt.host_capabilities(connection))
-    return _host_capabilities.offers(connection, state, capabilities, _host_bindings.of_guests(connection))
+    capabilities = parse_document(_connection.host_capabilities(connection))
+    return _capabilities.offers(connection, state, capabilities, _bindings.of_guests(connection))

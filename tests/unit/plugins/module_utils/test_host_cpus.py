@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _host_cpus
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import host_cpus as _host_cpus
 
 CELLS = [{"id": 0, "cpu_list": "0-3"}, {"id": 2, "cpu_list": "8"}]
 
 
 def test_what_a_definition_names(definitions: dict[str, str]) -> None:
     def named(name: str) -> dict[str, list[int]]:
-        return _host_cpus.needed(_domain_xml.parse(definitions[name]))
+        return _host_cpus.needed(_definition.parse(definitions[name]))
 
     assert named("pinned_numa") == {"cpus": [0, 1], "nodes": [0]}
     assert named("vagrant") == {"cpus": [0, 1], "nodes": []}

@@ -14,10 +14,11 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _host_state, _pools
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved, Usage, usage
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import state as _state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved, Usage, usage
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import pools as _pools
 
 QemuImg = Callable[[str], str]
 UUID = "0f5d8f9c-2c1e-4f0a-9d35-{:012d}"
@@ -188,7 +189,7 @@ def test_a_missing_directory_for_images_is_named(qemu: libvirt.virConnect, state
 def test_the_host_state_is_complete_and_plain(qemu: libvirt.virConnect, state: StateDir, images: Path) -> None:
     for status in ("pre-migrating", "migrating", "post-migrating", "reverting", "finished", "confirming", "confirmed", "reverted", "error", "error"):
         migration(state, f"{status}-{len(state.read_all('migrations'))}", status)
-    found = _host_state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
+    found = _state.host_state(qemu, state, reserved=Reserved(), images_path=str(images))
     assert json.loads(json.dumps(found)) == found
     assert "secret" not in json.dumps(found)
     assert (found["num_io_ops"], found["failed_builds"], len(found["migrations"])) == (4, 2, 6)
@@ -206,5 +207,5 @@ def test_tools_tell_their_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tool.write_text(f"#!/bin/sh\necho '{said}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    assert _host_state._version("nbdkit") == version
-    assert _host_state._version("nbdcopy-that-is-missing") is None
+    assert _state._version("nbdkit") == version
+    assert _state._version("nbdcopy-that-is-missing") is None

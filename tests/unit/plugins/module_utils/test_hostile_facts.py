@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _host_bindings, _host_capabilities
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, capabilities as _capabilities
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.mutation import mutated, ours
 
 CAPABILITIES = """
@@ -39,13 +40,13 @@ DEVICE = """
   <product id='0x20b0'>A100</product><vendor id='0x10de'>NVIDIA</vendor><numa node='1'/></capability></device>
 """
 READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "capabilities": (CAPABILITIES, _host_capabilities.platform_facts),
-    "cells": (CAPABILITIES, lambda root: _host_capabilities.numa_cells(root, {}, {1})),
-    "pages": (CAPABILITIES, _host_capabilities.page_sizes),
-    "cpu": (DOMAIN_CAPABILITIES, lambda root: _host_capabilities.cpu(root, None)),
-    "firmware": (DOMAIN_CAPABILITIES, _host_capabilities.firmware),
-    "tpm": (DOMAIN_CAPABILITIES, _host_capabilities.tpm),
-    "devices": (DEVICE, lambda root: _host_capabilities.pci_pools([root], set())),
+    "capabilities": (CAPABILITIES, _capabilities.platform_facts),
+    "cells": (CAPABILITIES, lambda root: _capabilities.numa_cells(root, {}, {1})),
+    "pages": (CAPABILITIES, _capabilities.page_sizes),
+    "cpu": (DOMAIN_CAPABILITIES, lambda root: _capabilities.cpu(root, None)),
+    "firmware": (DOMAIN_CAPABILITIES, _capabilities.firmware),
+    "tpm": (DOMAIN_CAPABILITIES, _capabilities.tpm),
+    "devices": (DEVICE, lambda root: _capabilities.pci_pools([root], set())),
 }
 
 
@@ -54,7 +55,7 @@ def test_mutated_capabilities(reader: str) -> None:
     text, read = READERS[reader]
     answers = []
     for seed in range(300):
-        root = ours(lambda seed=seed: _domain_xml.parse_document(mutated(text, random.Random(seed))))  # noqa: S311 - no secret
+        root = ours(lambda seed=seed: _definition.parse_document(mutated(text, random.Random(seed))))  # noqa: S311 - no secret
         if root is not None:
             answers.append(json.dumps(ours(lambda root=root: read(root))))
     assert len(set(answers)) > 1, "nothing was mutated"
@@ -67,8 +68,8 @@ def test_a_guest_with_a_mutated_definition_does_not_hide_the_host(definitions: d
     """Its own numbers are left out; those of the other guests are there."""
     for seed in range(500):
         chance = random.Random(seed)  # noqa: S311 - no secret
-        root = ours(lambda chance=chance: _domain_xml.parse(mutated(definitions[chance.choice(sorted(definitions))], chance)))
+        root = ours(lambda chance=chance: _definition.parse(mutated(definitions[chance.choice(sorted(definitions))], chance)))
         if root is not None:
-            bound = _host_bindings.of_definitions([[root], [_domain_xml.parse(SOUND)]])
+            bound = _bindings.of_definitions([[root], [_definition.parse(SOUND)]])
             assert 3 in bound.cpus
             assert "52:54:00:00:00:01" in bound.macs

@@ -19,22 +19,15 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _defining,
-    _domain_edit,
-    _domain_facts,
-    _domain_xml,
-    _image_header,
-    _incoming,
-    _journal,
-    _qemu_img,
-    _receiving,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining, facts as _facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import records as _records
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import image_header as _image_header, incoming as _incoming, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.mutation import mutated, ours
 
@@ -48,15 +41,15 @@ DOCUMENTS = st.recursive(
     st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9) | st.just("schema_version"), inner)
 ).map(lambda value: json.dumps(value).encode())
 READ = (
-    _domain_xml.machine_and_arch,
-    _domain_xml.disks,
-    _domain_xml.network_disks,
-    _domain_xml.root_disk,
-    _domain_xml.interfaces,
-    _domain_xml.firmware,
-    _domain_xml.flavor_in_force,
-    _domain_xml.migration_uuid,
-    _domain_xml.references,
+    _definition.machine_and_arch,
+    _definition.disks,
+    _definition.network_disks,
+    _definition.root_disk,
+    _definition.interfaces,
+    _definition.firmware,
+    _definition.flavor_in_force,
+    _definition.migration_uuid,
+    _definition.references,
 )
 TUNING = {
     "topology": {"sockets": 1, "cores": 2, "threads": 2},
@@ -68,13 +61,13 @@ TUNING = {
     "bandwidth": {"inbound": {"average": 5}},
 }
 EDITS: tuple[Callable[[ET.Element], None], ...] = (
-    lambda root: _domain_edit.apply_flavor(root, 3, 768),
-    lambda root: _domain_edit.apply_flavor(root, 4, 768, TUNING),
-    lambda root: _domain_edit.apply_flavor(root, 4, 768, {}),
-    lambda root: _domain_edit.set_disk_source(root, "vda", "/var/lib/libvirt/images/moved.qcow2", "qcow2"),
-    lambda root: _domain_edit.set_disk_volume(root, "vda", "pool", "volume"),
-    lambda root: _domain_edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),
-    lambda root: _domain_edit.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
+    lambda root: _edit.apply_flavor(root, 3, 768),
+    lambda root: _edit.apply_flavor(root, 4, 768, TUNING),
+    lambda root: _edit.apply_flavor(root, 4, 768, {}),
+    lambda root: _edit.set_disk_source(root, "vda", "/var/lib/libvirt/images/moved.qcow2", "qcow2"),
+    lambda root: _edit.set_disk_volume(root, "vda", "pool", "volume"),
+    lambda root: _edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),
+    lambda root: _edit.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
 )
 
 
@@ -86,30 +79,30 @@ def test_mutated_definitions(definitions: dict[str, str], seed: int) -> None:
 
 def read_and_edit(definitions: dict[str, str], chance: random.Random) -> None:
     text = mutated(definitions[chance.choice(sorted(definitions))], chance)
-    root = ours(lambda: _domain_xml.parse(text))
+    root = ours(lambda: _definition.parse(text))
     if root is None:
         return
     for read in READ:
         ours(lambda read=read: read(root))
     for edit in EDITS:
         ours(lambda edit=edit: edit(root))
-    assert ours(lambda: _domain_xml.parse(_domain_edit.to_string(root))) is not None
+    assert ours(lambda: _definition.parse(_edit.to_string(root))) is not None
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda value: value.decode("latin-1"))))
 def test_what_is_no_definition(text: str) -> None:
-    ours(lambda: _domain_xml.parse(text))
-    ours(lambda: _domain_xml.parse(f"<domain>{text}</domain>"))
+    ours(lambda: _definition.parse(text))
+    ours(lambda: _definition.parse(f"<domain>{text}</domain>"))
 
 
 def test_a_definition_that_would_fill_the_memory() -> None:
     """Entities are not expanded, a document is bounded."""
     entities = "".join(f'<!ENTITY e{number} "{f"&e{number - 1};" * 10}">' for number in range(1, 10))
     with pytest.raises(KvmfleetError, match="DOCTYPE"):
-        _domain_xml.parse(f'<!DOCTYPE d [<!ENTITY e0 "x">{entities}]><domain>&e9;</domain>')
+        _definition.parse(f'<!DOCTYPE d [<!ENTITY e0 "x">{entities}]><domain>&e9;</domain>')
     with pytest.raises(KvmfleetError, match="bytes, more than"):
-        _domain_xml.parse("<domain>" + "<!-- x -->" * 2_000_000 + "</domain>")
+        _definition.parse("<domain>" + "<!-- x -->" * 2_000_000 + "</domain>")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,7 +111,7 @@ def test_a_journal_with_any_bytes(tmp_path: Path, content: bytes) -> None:
     state = StateDir(str(tmp_path / "state"))
     path = Path(state.ensure("migrations")) / "m-1.json"
     path.write_bytes(content)
-    record = ours(lambda: _journal.Journal(state).get("m-1"))
+    record = ours(lambda: _records.Journal(state).get("m-1"))
     assert record is None or record["schema_version"] == 1
 
 
@@ -159,7 +152,7 @@ def test_mutated_images(corpus: list[Path], images: Path, tmp_path: Path, state:
     os.utime(secret, (1e9, 1e9))
     chance = random.Random(1)  # noqa: S311 - no secret
     victim = images / "victim.qcow2"
-    journal, record = _journal.Journal(state), {"uuid": "m-1", "image_directories": [str(images)], "disks": [disk(str(victim), virtual_size=2**20)]}
+    journal, record = _records.Journal(state), {"uuid": "m-1", "image_directories": [str(images)], "disks": [disk(str(victim), virtual_size=2**20)]}
     part = _incoming.part_path(record, str(victim))
     began = time.monotonic()
     answers: set[str] = set()
@@ -214,10 +207,10 @@ def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect,
         for seed in range(DEFINITIONS):
             chance = random.Random(seed)  # noqa: S311 - no secret
             text = mutated(definitions[chance.choice(sorted(definitions))], chance)
-            root = ours(lambda text=text: _domain_xml.parse(text))
+            root = ours(lambda text=text: _definition.parse(text))
             if root is None:
                 continue
-            found = ours(lambda root=root: _domain_xml.disks(root)) or ()
+            found = ours(lambda root=root: _definition.disks(root)) or ()
             disks = [disk(one.path, one.target, format=one.format) for one in found if one.path]
             told = plan(root.findtext("name"), root.findtext("uuid"), disks, nvram=root.findtext("os/nvram"))
             record = {**told, "uuid": "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd", "private": {"domain_xml": text}}
@@ -231,7 +224,7 @@ def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect,
                 # By its schema only: libvirt 9.0 writes beside its memory for some of the others.
                 domain = qemu.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
                 taken += 1
-                ours(lambda domain=domain: _domain_facts.domain_facts(domain, state, image_directories=[str(images)]))
+                ours(lambda domain=domain: _facts.domain_facts(domain, state, image_directories=[str(images)]))
                 domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
     finally:
         watching = False
@@ -241,5 +234,5 @@ def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect,
     assert time.monotonic() - began < DEFINITIONS * SECONDS
     assert most_memory() < MEMORY_KIB
     assert qemu.listAllDomains() == []
-    named = {one.path for text in definitions.values() for one in _domain_xml.disks(_domain_xml.parse(text)) if one.path}
+    named = {one.path for text in definitions.values() for one in _definition.disks(_definition.parse(text)) if one.path}
     assert not {path for path in opened if path in named or path.startswith(("/etc/shadow", "/srv"))}

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _domain_xml, _huge_pages
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import huge_pages as _huge_pages
 
 TEXT = "<domain><memory unit='GiB'>2</memory>{}</domain>"
 
@@ -28,7 +30,7 @@ TEXT = "<domain><memory unit='GiB'>2</memory>{}</domain>"
     ],
 )
 def test_what_a_definition_needs(inside: str, expected: dict[str, Any] | None) -> None:
-    assert _huge_pages.needed(_domain_xml.parse(TEXT.format(inside))) == expected
+    assert _huge_pages.needed(_definition.parse(TEXT.format(inside))) == expected
 
 
 def lacking(huge_pages: dict[str, Any] | None, free: dict[str, int]) -> list[dict[str, Any]]:

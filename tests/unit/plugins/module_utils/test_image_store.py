@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _eviction, _identity, _image_store
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._image_store import ImageStore
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import eviction as _eviction, identity as _identity
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.store import ImageStore
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
 
 KINDS = {"raw": "", "qcow2": "-o cluster_size=64k", "compressed": "-c"}
 
@@ -306,12 +307,10 @@ def test_every_user_gets_to_a_base_whatever_the_umask_is(store: ImageStore, base
 
 def test_no_directory_that_others_need_is_made_under_the_umask() -> None:
     """What is not private is made with its mode told after that."""
-    rooms = Path(_image_store.__file__).parents[1]
     made = [
-        f"{path.name}: {ast.unparse(node)}"
-        for room in ("module_utils", "modules")
-        for path in sorted((rooms / room).glob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{name}: {ast.unparse(node)}"
+        for name, _path, tree in sources()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.mkdir", "os.makedirs") and "448" not in ast.unparse(node)
     ]
     assert made == []

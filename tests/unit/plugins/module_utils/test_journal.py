@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import (
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import (
     CLOSED,
     TRANSITIONS,
     Journal,
@@ -27,7 +26,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import (
     require_same_boot,
     summary,
 )
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import SCHEMA_VERSION, StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import SCHEMA_VERSION, StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UUID = "11111111-2222-3333-4444-555555555555"
 

@@ -10,19 +10,19 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 
 @pytest.fixture
 def connection() -> Iterator[libvirt.virConnect]:
-    with _libvirt.connect("test:///default") as connected:
+    with _connection.connect("test:///default") as connected:
         yield connected
 
 
 @pytest.mark.parametrize("uri", ["qemu+unix:///system?socket=/nonexistent", "nonsense:///system", "qemu://[::1/system"])
 def test_what_does_not_answer_is_unavailable(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KvmfleetError) as caught, _libvirt.connect(uri):
+    with pytest.raises(KvmfleetError) as caught, _connection.connect(uri):
         pass
     assert caught.value.code == "libvirt_unavailable"
     assert uri in caught.value.message
@@ -44,7 +44,7 @@ def test_the_libvirt_of_a_single_user_is_refused(asked: str, means: str | None, 
             opened.append("closed")
 
     monkeypatch.setattr(libvirt, "open", lambda uri: opened.append(uri) or Connection())
-    with pytest.raises(KvmfleetError, match="leave uri at qemu:///system and run the play with become") as caught, _libvirt.connect(asked):
+    with pytest.raises(KvmfleetError, match="leave uri at qemu:///system and run the play with become") as caught, _connection.connect(asked):
         pass
     assert caught.value.code == "unsupported_uri"
     assert repr(asked) in caught.value.message
@@ -52,55 +52,55 @@ def test_the_libvirt_of_a_single_user_is_refused(asked: str, means: str | None, 
 
 
 def test_a_missing_binding_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_libvirt, "HAS_LIBVIRT", False)
-    with pytest.raises(KvmfleetError, match="install python3-libvirt") as caught, _libvirt.connect("test:///default"):
+    monkeypatch.setattr(_connection, "HAS_LIBVIRT", False)
+    with pytest.raises(KvmfleetError, match="install python3-libvirt") as caught, _connection.connect("test:///default"):
         pass
     assert caught.value.code == "libvirt_unavailable"
 
 
 def test_the_connection_ends_with_the_block() -> None:
-    with _libvirt.connect("test:///default") as connected:
+    with _connection.connect("test:///default") as connected:
         assert connected.isAlive()
     with pytest.raises(libvirt.libvirtError):
         connected.getHostname()
 
 
 def test_states_have_the_names_of_libvirt(connection: libvirt.virConnect) -> None:
-    domain = _libvirt.find_domain(connection, "test")
-    assert _libvirt.state_name(domain) == "running"
+    domain = _connection.find_domain(connection, "test")
+    assert _connection.state_name(domain) == "running"
     domain.suspend()
-    assert _libvirt.state_name(domain) == "paused"
+    assert _connection.state_name(domain) == "paused"
     domain.destroy()
-    assert _libvirt.state_name(domain) == "shutoff"
-    assert _libvirt.state_word(99) == "unknown-99"
+    assert _connection.state_name(domain) == "shutoff"
+    assert _connection.state_word(99) == "unknown-99"
 
 
 def test_only_the_host_itself_gets_to_see_secrets(connection: libvirt.virConnect) -> None:
     vnc = "<graphics type='vnc' passwd='hush' port='5901' autoport='no'/>"
     domain = connection.defineXML(f"<domain type='test'><name>g</name><memory>1024</memory><os><type>hvm</type></os><devices>{vnc}</devices></domain>")
-    assert "hush" in _libvirt.inactive_xml(domain)
-    assert "hush" not in _libvirt.inactive_xml(domain, secure=False) + _libvirt.live_xml(domain)
+    assert "hush" in _connection.inactive_xml(domain)
+    assert "hush" not in _connection.inactive_xml(domain, secure=False) + _connection.live_xml(domain)
 
 
 def test_no_agent_is_no_answer_and_no_error(connection: libvirt.virConnect, qemu: libvirt.virConnect, definitions: dict[str, str]) -> None:
-    assert _libvirt.agent_command(_libvirt.find_domain(connection, "test"), {"execute": "guest-ping"}) is None
+    assert _connection.agent_command(_connection.find_domain(connection, "test"), {"execute": "guest-ping"}) is None
     stopped = qemu.defineXML(definitions["terraform"])
-    assert _libvirt.agent_command(stopped, {"execute": "guest-ping"}) is None
+    assert _connection.agent_command(stopped, {"execute": "guest-ping"}) is None
 
 
 def test_what_a_driver_does_not_support_has_a_default_and_other_errors_show(connection: libvirt.virConnect) -> None:
-    assert _libvirt.supported(connection.listNWFilters, ["none"]) == ["none"]
+    assert _connection.supported(connection.listNWFilters, ["none"]) == ["none"]
 
     def missing() -> Any:
         return connection.lookupByName("no such domain")
 
     with pytest.raises(libvirt.libvirtError):
-        _libvirt.supported(missing, None)
+        _connection.supported(missing, None)
 
 
 def test_capabilities_of_qemu_are_told(qemu: libvirt.virConnect) -> None:
-    assert "<host>" in _libvirt.host_capabilities(qemu)
-    assert "<machine>pc-q35" in _libvirt.domain_capabilities(qemu, "x86_64", "qemu", None, "q35")
+    assert "<host>" in _connection.host_capabilities(qemu)
+    assert "<machine>pc-q35" in _connection.domain_capabilities(qemu, "x86_64", "qemu", None, "q35")
 
 
 class TestThaw:
@@ -134,8 +134,8 @@ class TestThaw:
         def layer(thaws):
             qemu_img("create -q -f qcow2 web1.qcow2 1M")
             frozen = self.Frozen(guest("web1", {"vda": f"{images}/web1.qcow2"}, running=True), thaws)
-            monkeypatch.setattr(_libvirt, "agent_command", lambda domain, command, timeout=5: frozen.ask(command))
-            return frozen, lambda: _libvirt.layer_disks(frozen, {"vda": f"{images}/web1.layer"}, [], quiesce=True)
+            monkeypatch.setattr(_connection, "agent_command", lambda domain, command, timeout=5: frozen.ask(command))
+            return frozen, lambda: _connection.layer_disks(frozen, {"vda": f"{images}/web1.layer"}, [], quiesce=True)
 
         return layer
 
@@ -143,11 +143,11 @@ class TestThaw:
         frozen, layer = layered(thaws=2)
         assert layer() is True
         assert frozen.frozen is False
-        assert _libvirt.live_xml(frozen).count(f"{images}/web1.layer") == 1
+        assert _connection.live_xml(frozen).count(f"{images}/web1.layer") == 1
 
     def test_where_the_agent_does_not_thaw_it_the_run_says_so(self, layered):
         frozen, layer = layered(thaws=100)
-        for act in (layer, lambda: _libvirt.require_thawed(frozen)):
+        for act in (layer, lambda: _connection.require_thawed(frozen)):
             with pytest.raises(KvmfleetError, match="virsh domfsthaw web1") as caught:
                 act()
             assert caught.value.code == "guest_frozen"
@@ -155,5 +155,5 @@ class TestThaw:
     def test_the_undo_of_a_run_that_died_meanwhile_thaws_it(self, layered):
         frozen, _layer = layered(thaws=1)
         frozen.frozen = True
-        _libvirt.require_thawed(frozen)
+        _connection.require_thawed(frozen)
         assert frozen.frozen is False

@@ -10,9 +10,9 @@ import socket
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _listening
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._listening import closed, found_way, listen, way_to
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import listening as _listening
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import closed, found_way, listen, way_to
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 ANY_PORT = [0]
 

@@ -13,21 +13,15 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _defining,
-    _differences,
-    _domain_edit,
-    _domain_xml,
-    _in_place,
-    _keeping,
-    _libvirt,
-    _live_differences,
-    _sealing,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining, keeping as _keeping, live_differences as _live_differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
 
 LIVE, CONFIG = libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -84,7 +78,7 @@ def web1(qemu: libvirt.virConnect, images: Path) -> libvirt.virDomain:
 
 
 def trees(domain: libvirt.virDomain) -> tuple[Any, Any]:
-    return _domain_xml.parse(_libvirt.live_xml(domain)), _domain_xml.parse(_libvirt.inactive_xml(domain))
+    return _definition.parse(_connection.live_xml(domain)), _definition.parse(_connection.inactive_xml(domain))
 
 
 def differences(domain: libvirt.virDomain) -> list[str]:
@@ -134,7 +128,7 @@ def test_what_is_changed_while_it_runs_is_named_and_kept(rich: libvirt.virDomain
         expected.add(text)
         assert set(differences(rich)) == expected
     merged = _live_differences.kept(*trees(rich))
-    _defining.define(qemu, _domain_edit.to_string(merged))
+    _defining.define(qemu, _edit.to_string(merged))
     assert differences(rich) == []
     rich.destroy()
     boot(rich, images)
@@ -149,8 +143,8 @@ def test_a_medium_that_is_gone_is_none(tmp_path: Path) -> None:
     gone, there = tmp_path / "gone.iso", tmp_path / "there.iso"
     there.write_bytes(b"")
     drive = "<domain><devices><disk type='file' device='cdrom'>{}<target dev='sda' bus='sata'/></disk></devices></domain>"
-    named = {name: _domain_xml.parse(drive.format(f"<source file='{path}'/>")) for name, path in (("gone", gone), ("there", there))}
-    named["empty"] = _domain_xml.parse(drive.format(""))
+    named = {name: _definition.parse(drive.format(f"<source file='{path}'/>")) for name, path in (("gone", gone), ("there", there))}
+    named["empty"] = _definition.parse(drive.format(""))
     found = {(live, then) for live in named for then in named if _live_differences.found(named[live], named[then])}
     assert found == {("there", "empty"), ("there", "gone"), ("empty", "there")}
 
@@ -195,13 +189,13 @@ def test_an_ordinary_guest_that_was_just_started_is_what_its_definition_says(qem
 def test_memory_that_is_rounded_up_is_the_same(now: int, defined: int, cells: int, differs: bool) -> None:
     """To whole MiB, of each cell; more or less than that was changed."""
     numa = f"<cpu><numa>{'<cell/>' * cells}</numa></cpu>"
-    live, definition = (_domain_xml.parse(f"<domain><memory unit='KiB'>{size}</memory>{numa}</domain>") for size in (now, defined))
+    live, definition = (_definition.parse(f"<domain><memory unit='KiB'>{size}</memory>{numa}</domain>") for size in (now, defined))
     assert bool(_live_differences.found(live, definition)) == differs
 
 
 def test_a_memory_device_that_is_rounded_up_is_the_same() -> None:
     device = "<domain><devices><memory model='dimm'><target><size unit='KiB'>{}</size><node>0</node></target></memory></devices></domain>"
-    live, definition, other = (_domain_xml.parse(device.format(size)) for size in (2048 * 477, 976563, 2048 * 478))
+    live, definition, other = (_definition.parse(device.format(size)) for size in (2048 * 477, 976563, 2048 * 478))
     assert _live_differences.found(live, definition) == []
     assert len(_live_differences.found(other, definition)) == 2
 
@@ -210,13 +204,13 @@ def test_a_memory_device_that_is_rounded_up_is_the_same() -> None:
 def test_what_a_balloon_holds_is_no_difference(now: int) -> None:
     """It comes down after each start, and a host takes memory back by itself."""
     live, definition = (
-        _domain_xml.parse(f"<domain><memory unit='MiB'>400</memory><currentMemory unit='MiB'>{size}</currentMemory></domain>") for size in (now, 100)
+        _definition.parse(f"<domain><memory unit='MiB'>400</memory><currentMemory unit='MiB'>{size}</currentMemory></domain>") for size in (now, 100)
     )
     assert _live_differences.found(live, definition) == []
 
 
 def card(kind: str, inner: str) -> Any:
-    return _domain_xml.parse(f"<domain><devices><interface type='{kind}'><mac address='52:54:00:00:00:01'/>{inner}</interface></devices></domain>")
+    return _definition.parse(f"<domain><devices><interface type='{kind}'><mac address='52:54:00:00:00:01'/>{inner}</interface></devices></domain>")
 
 
 IN_NETWORK, IN_BRIDGE = "<source network='default'/>", "<source bridge='br0'/>"
@@ -275,15 +269,15 @@ def test_a_card_whose_connection_the_definition_cannot_say_is_not_kept(live: Any
 
 def test_a_network_card_of_a_libvirt_network_is_as_it_is_defined() -> None:
     """libvirt tells of a running guest the bridge that the network came to, and the device."""
-    defined = _domain_xml.parse(
+    defined = _definition.parse(
         "<domain><devices><interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/></interface></devices></domain>"
     )
-    live = _domain_xml.parse(
+    live = _definition.parse(
         "<domain><devices><interface type='bridge'><mac address='52:54:00:00:00:01'/><source network='default' portid='x' bridge='virbr0'/>"
         "<target dev='vnet3'/><alias name='net0'/></interface></devices></domain>"
     )
     assert _live_differences.found(live, defined) == []
-    empty = _domain_xml.parse("<domain><devices/></domain>")
+    empty = _definition.parse("<domain><devices/></domain>")
     (added,) = _live_differences.kept(live, empty).findall("devices/interface")
     assert (added.get("type"), added.find("source").attrib, added.find("target"), added.find("alias")) == ("network", {"network": "default"}, None, None)
 
@@ -291,7 +285,7 @@ def test_a_network_card_of_a_libvirt_network_is_as_it_is_defined() -> None:
 def test_what_a_newer_libvirt_adds_to_each_definition_is_no_difference() -> None:
     """It was upgraded while the guest runs."""
     added = "<watchdog model='itco' action='reset'/><audio id='1' type='none'/><input type='mouse' bus='ps2'/><controller type='pci' index='9' model='x'/>"
-    live, definition = (_domain_xml.parse(f"<domain><devices>{devices}</devices></domain>") for devices in ("", added))
+    live, definition = (_definition.parse(f"<domain><devices>{devices}</devices></domain>") for devices in ("", added))
     assert _live_differences.found(live, definition) == []
 
 
@@ -350,7 +344,7 @@ class TestStop:
         assert web1.isActive()
         record = journal.update(journal.get(record["uuid"]), live_differences={"answer": "drop", "found": differences(web1)})
         self.stop(qemu, journal, record)
-        assert _libvirt.find_domain(qemu, "web1") is None
+        assert _connection.find_domain(qemu, "web1") is None
 
 
 class TestKeep:
@@ -367,51 +361,51 @@ class TestKeep:
     def test_its_definition_gets_what_it_has_and_loses_it_again_where_it_does_not_move(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
-        before = _libvirt.inactive_xml(web1)
+        before = _connection.inactive_xml(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
-        assert (differences(web1), record["xml_digest"]) == ([], _libvirt.xml_digest(web1))
+        assert (differences(web1), record["xml_digest"]) == ([], _connection.xml_digest(web1))
         assert _keeping.keep(qemu, journal, record, web1) == record
         _sealing.restore(qemu, journal, record, status="error")
-        assert (_libvirt.inactive_xml(web1), web1.isActive()) == (before, True)
+        assert (_connection.inactive_xml(web1), web1.isActive()) == (before, True)
         assert "before_keeping" not in journal.get(record["uuid"])
 
     def test_one_that_was_stopped_and_goes_back_has_all_that_it_had(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
         """Its definition is as before all the same."""
-        before, named = _libvirt.inactive_xml(web1), differences(web1)
+        before, named = _connection.inactive_xml(web1), differences(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
         assert "vdb" in _sealing.hand_over(qemu, journal, record, SHUTDOWN)["manifest"]["domain_xml"]
         _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
-        web1 = _libvirt.find_domain(qemu, "web1")
-        assert (web1.isActive(), differences(web1), _libvirt.inactive_xml(web1)) == (True, named, before)
+        web1 = _connection.find_domain(qemu, "web1")
+        assert (web1.isActive(), differences(web1), _connection.inactive_xml(web1)) == (True, named, before)
 
     def test_one_whose_module_died_right_after_it_was_defined_is_as_before(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
-        before = _libvirt.inactive_xml(web1)
+        before = _connection.inactive_xml(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
         record = journal.update(record, kept_digest=None, xml_digest=begun["xml_digest"])
         _sealing.restore(qemu, journal, record, status="error")
-        assert (_libvirt.inactive_xml(web1), web1.isActive()) == (before, True)
+        assert (_connection.inactive_xml(web1), web1.isActive()) == (before, True)
 
     def test_what_somebody_has_changed_since_is_left_alone(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
         record = _keeping.keep(qemu, journal, begun, web1)
         web1.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "Other", None, None, CONFIG)
-        changed = _libvirt.inactive_xml(web1)
+        changed = _connection.inactive_xml(web1)
         _sealing.restore(qemu, journal, record, status="error")
-        assert _libvirt.inactive_xml(web1) == changed
+        assert _connection.inactive_xml(web1) == changed
 
     def test_what_the_plan_has_not_named_is_not_kept(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any], images: Path
     ) -> None:
-        before = _libvirt.inactive_xml(web1)
+        before = _connection.inactive_xml(web1)
         web1.attachDeviceFlags(disk(images / "vdc.raw", "vdc"), LIVE)
         with pytest.raises(KvmfleetError, match="disk vdc") as caught:
             _keeping.keep(qemu, journal, begun, web1)
-        assert (caught.value.code, _libvirt.inactive_xml(web1)) == ("live_differences", before)
+        assert (caught.value.code, _connection.inactive_xml(web1)) == ("live_differences", before)
 
 
 def test_the_first_boot_of_a_guest_of_virt_install_is_told_as_such(qemu: libvirt.virConnect, images: Path) -> None:

@@ -30,25 +30,18 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _documents,
-    _domain_xml,
-    _handed_plan,
-    _incoming,
-    _libvirt,
-    _places,
-    _receiving,
-    _sealing,
-    _value_kinds,
-    _values,
-)
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION, DIGEST, MANIFEST
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._host_state import Reserved
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import documents as _documents
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DEFINITION, DIGEST, MANIFEST
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, places as _places
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
@@ -182,9 +175,9 @@ class Fleet:
         domains = {domain.name(): domain for domain in self.conn.listAllDomains()}
         assert domains.pop("other").XMLDesc(0) == self.other
         for name, domain in domains.items():
-            root = _domain_xml.parse(domain.XMLDesc(0))
+            root = _definition.parse(domain.XMLDesc(0))
             assert (name, domain.UUIDString(), domain.autostart()) == ("web", GUEST, 0)
-            assert {found.target: found.path for found in _domain_xml.disks(root)} == planned
+            assert {found.target: found.path for found in _definition.disks(root)} == planned
             named = {value for element in root.iter() for value in (*element.attrib.values(), (element.text or "").strip()) if str(value).startswith("/")}
             allowed = {*planned.values(), f"{self.images}/web_VARS.fd", f"{self.images}/web.log", LOADER, EMULATOR}
             assert named <= allowed | {value for value in named if value.startswith(("/dev/pts", "/dev/urandom"))}
@@ -561,14 +554,14 @@ def test_the_journal_of_the_destination_is_asked_again_before_each_use(fleet: Fl
 def test_a_definition_that_may_not_be_here_is_not_defined_by_a_later_run_either(fleet: Fleet) -> None:
     """What waits in the journal to be defined goes through the same judgement."""
     record = fleet.claim(fleet.plan(), fleet.requirements())
-    root = _domain_xml.parse(fleet.definition())
+    root = _definition.parse(fleet.definition())
     ET.SubElement(ET.SubElement(root.find("devices"), "filesystem"), "source", {"dir": "/"})
     changes = {"private": {"domain_xml": ET.tostring(root, encoding="unicode")}, "autostart": False, "was_running": False}
     record = fleet.journal.update(record, status="migrating", step="defining", **changes)
     with pytest.raises(KvmfleetError) as caught:
         _receiving.receive(fleet.conn, fleet.journal, record, channel={}, bases={}, verify="none", watch=WATCH)
     assert caught.value.code == "definition_refused"
-    assert _libvirt.find_domain(fleet.conn, GUEST) is None
+    assert _connection.find_domain(fleet.conn, GUEST) is None
     fleet.judge(record)
 
 

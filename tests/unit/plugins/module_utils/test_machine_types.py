@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _admission, _machine_types
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import machine_types as _machine_types
 
 BOOKWORM = ["pc", "pc-i440fx-7.2", "pc-q35-2.10", "pc-q35-6.2", "pc-q35-7.0", "pc-q35-7.1", "pc-q35-7.2", "q35", "xenpv"]
 TRIXIE = ["pc-i440fx-10.0", "pc-q35-10.0", "pc-q35-2.10", "pc-q35-2.11", "pc-q35-2.12", "pc-q35-2.9", "pc-q35-9.0", "pc-q35-9.1", "pc-q35-9.2", "q35"]

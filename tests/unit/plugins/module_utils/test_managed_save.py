@@ -13,10 +13,13 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _in_place, _libvirt, _qemu_img, _receiving, _sealing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
 SHUTDOWN = {"timeout": 1, "retry_interval": 1, "on_timeout": "fail"}
 UUID = "0c9e4f0a-33f5-4f38-b3a2-7d7f1f2e9a01"
@@ -27,9 +30,9 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], images: Path, q
     """A stopped guest that this operation has defined."""
     qemu_img("create -q -f qcow2 web01.qcow2 8M")
     text = definitions["virt_install"].replace("/var/lib/libvirt/images", str(images)).replace("host-passthrough", "maximum")
-    root = _domain_xml.parse(text)
-    _domain_edit.set_kvmfleet_metadata(root, "small", None, "kvm1", UUID)
-    return qemu.defineXML(_domain_edit.to_string(root))
+    root = _definition.parse(text)
+    _edit.set_kvmfleet_metadata(root, "small", None, "kvm1", UUID)
+    return qemu.defineXML(_edit.to_string(root))
 
 
 @pytest.fixture
@@ -38,13 +41,13 @@ def record(state: StateDir, guest: libvirt.virDomain, images: Path) -> dict[str,
     chain = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, "qcow2", [str(images)])]
     disk = {"target": "vda", "kind": "disk", "path": path, "format": "qcow2", "virtual_size": 8 << 20, "chain": chain}
     fresh = {"uuid": UUID, "owner": "run", "role": "source", "instance_uuid": guest.UUIDString(), "instance_name": guest.name(), "source_host": "kvm1"}
-    more = {"destination_host": None, "xml_digest": _libvirt.xml_digest(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
+    more = {"destination_host": None, "xml_digest": _connection.xml_digest(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
     return Journal(state).begin({**fresh, **more})
 
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_libvirt, "has_managed_save", lambda domain: True)
+    monkeypatch.setattr(_connection, "has_managed_save", lambda domain: True)
 
 
 def test_the_source_hands_over_a_guest_that_will_boot(qemu: libvirt.virConnect, state: StateDir, record: dict[str, Any]) -> None:
@@ -78,4 +81,4 @@ def test_in_place_the_layers_stay_that_a_saved_guest_needs(qemu: libvirt.virConn
 def test_a_destination_does_not_drop_what_was_saved(qemu: libvirt.virConnect, state: StateDir, record: dict[str, Any]) -> None:
     with pytest.raises(KvmfleetError, match="managedsave-remove"):
         _receiving.undefine(qemu, Journal(state), record, SHUTDOWN)
-    assert _libvirt.find_domain(qemu, record["instance_uuid"]) is not None
+    assert _connection.find_domain(qemu, record["instance_uuid"]) is not None

@@ -14,9 +14,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_edit, _domain_xml, _libvirt, _media
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, media as _media
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk
@@ -102,21 +103,21 @@ def test_a_disk_that_is_gone_can_be_detached_whatever_its_policy_says(facts: Fac
 
 def test_the_destination_empties_the_drive_and_nothing_else(qemu: libvirt.virConnect, facts: Facts, images: Path) -> None:
     facts(f"file='{images}/gone.iso' startupPolicy='optional'")
-    root = _domain_xml.parse(_libvirt.inactive_xml(qemu.lookupByName(NAME)))
+    root = _definition.parse(_connection.inactive_xml(qemu.lookupByName(NAME)))
     for target in ("sda", "vda", "absent"):
-        _domain_edit.empty_drive(root, target)
-    assert [(disk.target, disk.path) for disk in _domain_xml.disks(root)] == [("vda", f"{images}/web.qcow2"), ("sda", None)]
-    taken = _domain_xml.parse(_libvirt.inactive_xml(qemu.defineXML(_domain_edit.to_string(root))))
-    assert [(disk.target, disk.device, disk.path) for disk in _domain_xml.disks(taken)] == [("vda", "disk", f"{images}/web.qcow2"), ("sda", "cdrom", None)]
+        _edit.empty_drive(root, target)
+    assert [(disk.target, disk.path) for disk in _definition.disks(root)] == [("vda", f"{images}/web.qcow2"), ("sda", None)]
+    taken = _definition.parse(_connection.inactive_xml(qemu.defineXML(_edit.to_string(root))))
+    assert [(disk.target, disk.device, disk.path) for disk in _definition.disks(taken)] == [("vda", "disk", f"{images}/web.qcow2"), ("sda", "cdrom", None)]
 
 
 def test_a_volume_that_is_gone_leaves_an_empty_drive_too() -> None:
     text = "<disk type='volume' device='cdrom'><source pool='vms' volume='x.iso' startupPolicy='optional'/><target dev='sda'/></disk>"
-    root = _domain_xml.parse(f"<domain><devices>{text}</devices></domain>")
-    (drive,) = _domain_xml.disks(root)
+    root = _definition.parse(f"<domain><devices>{text}</devices></domain>")
+    (drive,) = _definition.disks(root)
     assert _media.is_left_out(drive, "/pool/gone.iso")
-    _domain_edit.empty_drive(root, "sda")
-    assert [(disk.source_type, disk.volume) for disk in _domain_xml.disks(root)] == [("file", None)]
+    _edit.empty_drive(root, "sda")
+    assert [(disk.source_type, disk.volume) for disk in _definition.disks(root)] == [("file", None)]
 
 
 def test_a_medium_in_two_drives_comes_for_each_under_a_name_of_its_own() -> None:

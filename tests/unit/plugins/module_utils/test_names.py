@@ -9,47 +9,44 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import (
-    _admission,
-    _in_place,
-    _incoming,
-    _libvirt,
-    _names,
-    _new_files,
-    _paths,
-    _precopy,
-    _qemu_img,
-    _receiving,
-    _sealing,
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    admission as _admission,
+    in_place as _in_place,
+    precopy as _precopy,
+    receiving as _receiving,
+    sealing as _sealing,
 )
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import file_names as _file_names
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, new_files as _new_files, qemu_img as _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import paths as _paths
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
 
-PLUGINS = Path(_names.__file__).parents[1]
+PLUGINS = Path(_file_names.__file__).parents[1]
 UUID = "8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7"
 OFF = {"timeout": 0, "retry_interval": 1, "on_timeout": "fail", "modes": ["acpi"]}
-FITTING = 255 - _names.LONGEST
+FITTING = 255 - _file_names.LONGEST
 PRIVATE = {".capacity", ".scope", ".json", ".lock", ".tmp", ".pid", ".sock", ".log", ".psk", ".path", ".peer", ".part", ".pidfile", ".kvmfleet-probe-"}
 """Ends of names in directories of our own, which no name of a guest's file is part of, and a key of libvirt's statistics."""
-PRIVATE_ROOMS = ("_state_dir", "_export", "_serving", "_channel", "_cached_file", "_pull", "_progress", "_image_store", "_eviction", "_qemu_img",
-                 "_host_capabilities", "_networks", "_host_state", "_ciphers", "_host_bindings")  # fmt: skip
+PRIVATE_ROOMS = (
+    *(f"_channel.{name}" for name in ("cached_file", "ciphers", "export", "protocol", "pull", "serving")),
+    *(f"_host.{name}" for name in ("bindings", "capabilities", "networks", "state")),
+    *(f"_storage.{name}" for name in ("eviction", "qemu_img", "store")),
+    *("_journal.progress", "_journal.state_dir"),
+)
 """What looks for files, but for none that an operation makes beside a file of a guest."""
 
 
-def sources() -> Iterator[tuple[Path, ast.AST]]:
-    for room in ("module_utils", "modules"):
-        for path in sorted((PLUGINS / room).glob("*.py")):
-            yield path, ast.parse(path.read_text())
-
-
 def define(qemu: Any, path: str, more: str = "") -> Any:
-    return _libvirt.define(
+    return _connection.define(
         qemu,
         f"<domain type='qemu'><name>web1</name><uuid>{UUID}</uuid><memory>65536</memory><os><type>hvm</type></os><devices><disk type='file' device='disk'>"
         f"<driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk>{more}</devices></domain>",
@@ -100,10 +97,10 @@ def test_so_is_one_of_whatever_else_belongs_to_the_guest(qemu: Any, state: Any, 
     domain = define(qemu, image(images, 20), more)
     if where == "nvram":
         loader = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-        text = _libvirt.inactive_xml(domain).replace(
+        text = _connection.inactive_xml(domain).replace(
             "</os>", f"<loader readonly='yes' type='pflash'>{loader}</loader><nvram>{long}</nvram></os><features><acpi/></features>"
         )
-        domain = _libvirt.define(qemu, text)
+        domain = _connection.define(qemu, text)
     assert codes(domain_facts(domain, state, image_directories=[str(images)])) == ["name_too_long"]
 
 
@@ -132,7 +129,7 @@ def test_a_resize_in_place_that_fails_by_a_long_name_is_undone(qemu: Any, state:
     """By a plan of a release that did not ask."""
     domain = define(qemu, image(images, 230))
     journal = Journal(state)
-    begun = record(journal, domain_facts(domain, state, image_directories=[])["disks"][0]["path"], "in_place", [str(images)], _libvirt.xml_digest(domain))
+    begun = record(journal, domain_facts(domain, state, image_directories=[])["disks"][0]["path"], "in_place", [str(images)], _connection.xml_digest(domain))
     with pytest.raises(OSError, match="File name too long"):
         _in_place.resize(qemu, journal, begun, shutdown=OFF, watch={})
     assert _in_place.restore(qemu, journal, journal.get(UUID), status="error", shutdown=OFF)
@@ -143,11 +140,11 @@ def test_a_sealed_copy_whose_name_is_too_long_comes_back(qemu: Any, state: Any, 
     path = image(images, 230)
     domain = define(qemu, path)
     journal = Journal(state)
-    begun = record(journal, path, "source", [str(images)], _libvirt.xml_digest(domain))
+    begun = record(journal, path, "source", [str(images)], _connection.xml_digest(domain))
     with pytest.raises(OSError, match="File name too long"):
         _sealing.hand_over(qemu, journal, begun, OFF)
     assert _sealing.restore(qemu, journal, journal.get(UUID), status="error")
-    assert _libvirt.find_domain(qemu, UUID) is not None
+    assert _connection.find_domain(qemu, UUID) is not None
     assert Path(path).exists()
 
 
@@ -173,34 +170,34 @@ def test_every_name_of_an_operation_is_one_of_the_list() -> None:
         lambda: _in_place.layer_path(begun, disk),
     ]
     lengths = [len(name()) - 1 for name in made]
-    assert max(lengths) == _names.LONGEST == 50
+    assert max(lengths) == _file_names.LONGEST == 50
 
 
 def test_no_suffix_is_made_up_elsewhere() -> None:
-    """A text that begins with a dot, or a UUID of an operation after a dot or dash, is part of a name that `_names` does not know of."""
+    """A text that begins with a dot, or a UUID of an operation after a dot or dash, is part of a name that `_rules.file_names` does not know of."""
     strays = []
-    for path, tree in sources():
-        if path.stem == "_names":
+    for name, _path, tree in sources():
+        if name == "_rules.file_names":
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"\.[a-z][a-z.-]*$", node.value) and node.value not in PRIVATE:
-                strays.append(f"{path.name}:{node.lineno}: {node.value}")
+                strays.append(f"{name}:{node.lineno}: {node.value}")
             if isinstance(node, ast.JoinedStr):
                 for before, value in zip(node.values, node.values[1:]):
                     told = isinstance(before, ast.Constant) and str(before.value).endswith((".", "-"))
                     if told and isinstance(value, ast.FormattedValue) and "uuid" in ast.unparse(value):
-                        strays.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+                        strays.append(f"{name}:{node.lineno}: {ast.unparse(node)}")
     # These lie in directories of our own, or are names of libvirt's.
-    own = ("_libvirt.py", "_tpm_state.py", "_defining.py", "_export.py", "_retention.py", "copy_channel.py", "_journal.py", "base_image.py")
+    own = ("_libvirt.connection", "_guest.tpm", "_guest.defining", "_channel.export", "_journal.retention", "copy_channel", "_journal.records", "base_image")
     assert [stray for stray in strays if not stray.startswith(own)] == []
 
 
 def test_no_undo_takes_only_a_missing_file_for_one_that_is_not_there() -> None:
     """A name that is too long is none either."""
     narrow = [
-        f"{path.name}:{number}"
-        for path in sorted((PLUGINS / "module_utils").glob("*.py"))
-        if path.stem not in PRIVATE_ROOMS
+        f"{name}:{number}"
+        for name, path, _tree in sources()
+        if name not in PRIVATE_ROOMS
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if "suppress(FileNotFoundError)" in line
     ]

@@ -10,7 +10,8 @@ import socket
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _network_disks, _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import network_disks as _network_disks, qemu_img as _qemu_img
 
 CEPH = (
     "<domain><devices><disk type='network'><auth username='u'><secret type='ceph' uuid='0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff'/></auth>"
@@ -28,7 +29,7 @@ def codes(**more: Any) -> list[str]:
 
 
 def test_a_definition_tells_what_a_disk_needs() -> None:
-    (found,) = _domain_xml.network_disks(_domain_xml.parse(CEPH))
+    (found,) = _definition.network_disks(_definition.parse(CEPH))
     assert asdict(found) == {
         "target": "vdb",
         "protocol": "rbd",

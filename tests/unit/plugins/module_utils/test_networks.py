@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _networks
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import networks as _networks
 
 LISTED = b'[{},{"ifname":"br0","mtu":9000},{"ifname":"virbr0","mtu":1500}]'
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import require_directories
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 MODULES = sorted((Path(__file__).parents[4] / "plugins" / "modules").glob("[a-z]*.py"))
 

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _precopy, _qemu_img
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import precopy as _precopy
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
 MIB = 2**20
 OPTIONS = {"rate": 10 * MIB, "downtime": 1.0, "max_rounds": 3, "quiesce": True}
@@ -63,17 +65,17 @@ def freeze(monkeypatch, journal, record):
         return quiesce
 
     xml = "<domain><devices><disk device='disk'><target dev='vda'/></disk><disk device='cdrom'><target dev='sda'/></disk></devices></domain>"
-    monkeypatch.setattr(_libvirt, "layer_disks", layer)
-    monkeypatch.setattr(_libvirt, "inactive_xml", lambda domain: "<as-before/>")
-    monkeypatch.setattr(_libvirt, "live_xml", lambda domain: xml)
-    monkeypatch.setattr(_libvirt, "xml_digest", lambda domain: f"digest of {record.get('layers')} layers")
+    monkeypatch.setattr(_connection, "layer_disks", layer)
+    monkeypatch.setattr(_connection, "inactive_xml", lambda domain: "<as-before/>")
+    monkeypatch.setattr(_connection, "live_xml", lambda domain: xml)
+    monkeypatch.setattr(_connection, "xml_digest", lambda domain: f"digest of {record.get('layers')} layers")
     return lambda **options: _precopy.freeze(None, journal, record, object(), **{**OPTIONS, **options})[1]
 
 
 @pytest.fixture
 def undefined(qemu, monkeypatch):
     """A host that does not define the guest."""
-    monkeypatch.setattr(_libvirt, "find_domain", lambda conn, key: None)
+    monkeypatch.setattr(_connection, "find_domain", lambda conn, key: None)
     return qemu
 
 
@@ -172,7 +174,7 @@ def test_a_record_without_layers_is_left_alone(journal, record):
 
 
 def test_a_guest_that_is_off_is_not_frozen(monkeypatch, record):
-    monkeypatch.setattr(_libvirt, "is_active", lambda domain: False)
+    monkeypatch.setattr(_connection, "is_active", lambda domain: False)
     with pytest.raises(KvmfleetError) as caught:
         _precopy.require_running(object(), record)
     assert caught.value.code == "not_running"

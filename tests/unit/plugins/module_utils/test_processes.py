@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _processes, _qemu_img
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import processes as _processes
 
 WRITES = "import time\nfor _ in range(20):\n  open({path!r}, 'a').write('x')\n  time.sleep(0.1)"
 

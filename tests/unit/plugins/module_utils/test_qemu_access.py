@@ -17,11 +17,17 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_xml, _incoming, _new_files, _qemu_access, _qemu_user
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._qemu_user import Process
-from ansible_collections.kvmfleet.compute.plugins.module_utils._whole_file import Look
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
+    incoming as _incoming,
+    new_files as _new_files,
+    qemu_access as _qemu_access,
+    qemu_user as _qemu_user,
+)
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.qemu_user import Process
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system.whole_file import Look
 
 NOBODY = pwd.getpwnam("nobody")
 QEMU = Process(NOBODY.pw_uid, NOBODY.pw_gid, gives=False, remembers=True, privileged=False)
@@ -114,7 +120,7 @@ def test_whether_libvirt_gives_it_files_is_in_its_configuration(
     ],
 )
 def test_a_definition_and_a_disk_have_a_say(seclabel: str, of_disk: str, label: str | None, relabel: bool) -> None:
-    root = _domain_xml.parse_document(
+    root = _definition.parse_document(
         f"<domain><devices><disk><source file='/a'>{of_disk}</source><target dev='vda'/></disk><disk><target dev='vdb'/></disk></devices>{seclabel}</domain>"
     )
     assert _qemu_user.labels(root, "vda") == (label, relabel)
@@ -223,7 +229,7 @@ def test_a_base_that_qemu_cannot_open_is_refused(open_images: Path, host: Any) -
     base.parent.mkdir()
     base.write_bytes(b"x")
     base.chmod(0o444)
-    root = _domain_xml.parse_document("<domain/>")
+    root = _definition.parse_document("<domain/>")
     for gives in (True, False):
         host(gives=gives)
         with pytest.raises(KvmfleetError, match=f"the directory {base.parent} belongs to root:root 0700") as caught:
@@ -244,8 +250,8 @@ def test_the_owner_of_a_file_that_libvirt_has_given_away_is_the_one_before(open_
     path = open_images / "web.qcow2"
     path.touch()
     os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
-    assert _qemu_access.owners(None, _domain_xml.parse_document("<domain/>"), {"vda": str(path)}, active)["vda"]["uid"] == uid
-    found = _qemu_access.owners(None, _domain_xml.parse_document("<domain><seclabel type='none' model='dac'/></domain>"), {"vda": str(path)}, active)["vda"]
+    assert _qemu_access.owners(None, _definition.parse_document("<domain/>"), {"vda": str(path)}, active)["vda"]["uid"] == uid
+    found = _qemu_access.owners(None, _definition.parse_document("<domain><seclabel type='none' model='dac'/></domain>"), {"vda": str(path)}, active)["vda"]
     assert (found["uid"], found["given"], found["of_qemu"], found["mode"]) == (NOBODY.pw_uid, False, [True, True], 0o600)
 
 

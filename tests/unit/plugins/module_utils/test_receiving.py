@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _incoming, _qemu_img, _receiving
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, qemu_img as _qemu_img
 
 MIB = 1024**2
 PLAIN: dict[str, Any] = {"target": "vdb", "kind": "disk", "base": None, "bases": [], "grow_to": None, "virtual_size": 8 * MIB, "allocated_bytes": 0}

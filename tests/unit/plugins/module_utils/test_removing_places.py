@@ -12,32 +12,34 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
+
 PLUGINS = Path(__file__).parents[4] / "plugins"
 CHANNEL = "in the directory of a channel, which no guest knows"
 ROOMS = {
-    "_guest_files": "asks who uses a file",
-    "_whole_file": "the writer: what it replaces is what it is told to write",
-    "_state_dir": "the journal and its locks",
-    ("_export", "withdraw_file"): CHANNEL,
-    ("_export", "close"): CHANNEL,
-    ("_export", "_end"): CHANNEL,
-    ("_export", "_hide"): CHANNEL,
-    ("_serving", "start"): CHANNEL,
-    ("_cached_file", "served"): CHANNEL,
-    ("_channel", "start_server"): CHANNEL,
-    ("_progress", "shown"): CHANNEL,
-    ("_pull", "__exit__"): CHANNEL,
-    ("_pull", "forget_peer"): CHANNEL,
-    ("_pull", "_set_size"): "the length of a copy that has not got its name yet",
-    **{("_download", function): "the length of a base image that has not got its name yet" for function in ("__exit__", "begin_again", "finish")},
-    ("_kept", "give_back"): "what is kept of a copy that never got its name",
-    ("_qemu_img", "create_overlay"): "the file that it has just made itself",
-    ("_eviction", "remove"): "base images, of whose uses it has a look of its own",
-    ("_tpm_state", "remove"): "bears the UUID of the guest, so that nobody else has it",
-    ("_firmware_variables", "bring_back"): "asked before the guest is stopped, by `_in_place`",
-    ("_firmware_variables", "forget"): "the copy of an operation, which never was a guest's",
-    ("_libvirt", "begin_commit"): "called by `_merging` alone, see below",
-    ("_libvirt", "pivot"): "called by `_merging` alone, see below",
+    "_storage.files": "asks who uses a file",
+    "_system.whole_file": "the writer: what it replaces is what it is told to write",
+    "_journal.state_dir": "the journal and its locks",
+    ("_channel.export", "withdraw_file"): CHANNEL,
+    ("_channel.export", "close"): CHANNEL,
+    ("_channel.export", "_end"): CHANNEL,
+    ("_channel.export", "_hide"): CHANNEL,
+    ("_channel.serving", "start"): CHANNEL,
+    ("_channel.cached_file", "served"): CHANNEL,
+    ("_channel.protocol", "start_server"): CHANNEL,
+    ("_journal.progress", "shown"): CHANNEL,
+    ("_channel.pull", "__exit__"): CHANNEL,
+    ("_channel.pull", "forget_peer"): CHANNEL,
+    ("_channel.pull", "_set_size"): "the length of a copy that has not got its name yet",
+    **{("_storage.download", function): "the length of a base image that has not got its name yet" for function in ("__exit__", "begin_again", "finish")},
+    ("_storage.leftovers", "give_back"): "what is kept of a copy that never got its name",
+    ("_storage.qemu_img", "create_overlay"): "the file that it has just made itself",
+    ("_storage.eviction", "remove"): "base images, of whose uses it has a look of its own",
+    ("_guest.tpm", "remove"): "bears the UUID of the guest, so that nobody else has it",
+    ("_guest.firmware", "bring_back"): "asked before the guest is stopped, by `_operation.in_place`",
+    ("_guest.firmware", "forget"): "the copy of an operation, which never was a guest's",
+    ("_libvirt.connection", "begin_commit"): "called by `_storage.merging` alone, see below",
+    ("_libvirt.connection", "pivot"): "called by `_storage.merging` alone, see below",
 }
 """Places that may do it, and why nobody needs to be asked there."""
 
@@ -46,9 +48,11 @@ CALLS = {
     "shutil": {"rmtree", "move"},
     "_whole_file": {"remove", "remove_directory", "rename", "replace"},
 }
+KNOWN_BY = {name: f"_{name}" for name in ("whole_file", "connection", "qemu_img")}
+"""What the modules above and below are imported as, everywhere."""
 METHODS = {"blockCommit", "blockJobAbort", "blockCopy", "blockRebase", "blockPull", "blockResize", "managedSaveRemove", "wipe", "wipePattern"}
 MERGING = {"begin_commit", "pivot"}
-"""Functions of `_libvirt` that change which image a guest writes to, and in `_qemu_img` what is in one."""
+"""Functions of `_libvirt.connection` that change which image a guest writes to, and in `_storage.qemu_img` what is in one."""
 
 
 def takes_away(call: ast.Call) -> bool:
@@ -63,14 +67,15 @@ def merges(call: ast.Call) -> bool:
     """Whether a call merges images through the rooms below."""
     if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
         return False
-    return (call.func.value.id == "_libvirt" and call.func.attr in MERGING) or (call.func.value.id == "_qemu_img" and call.func.attr == "commit")
+    return (call.func.value.id == "_connection" and call.func.attr in MERGING) or (call.func.value.id == "_qemu_img" and call.func.attr == "commit")
 
 
 def hidden(node: ast.AST) -> bool:
     """Whether an import takes one of these calls under a name by which `takes_away` does not know it."""
     if isinstance(node, ast.ImportFrom):
-        taken = {**CALLS, "_libvirt": MERGING, "_qemu_img": {"commit"}}.get(node.module or "", set())
-        return any(alias.name in taken for alias in node.names)
+        module = (node.module or "").rpartition(".")[2]
+        taken = {**{name.lstrip("_"): calls for name, calls in CALLS.items()}, "connection": MERGING, "qemu_img": {"commit"}}.get(module, set())
+        return any(alias.name in taken or (alias.name in KNOWN_BY and alias.asname != KNOWN_BY[alias.name]) for alias in node.names)
     return isinstance(node, ast.Import) and any(alias.asname and alias.name in CALLS for alias in node.names)
 
 
@@ -84,20 +89,19 @@ def places(tree: ast.AST, wanted: object, inside: str = "") -> Iterator[tuple[st
 
 
 def found(wanted: object) -> Iterator[tuple[str, str, int]]:
-    for room in ("module_utils", "modules"):
-        for path in sorted((PLUGINS / room).glob("*.py")):
-            yield from ((path.stem, function, line) for function, line in places(ast.parse(path.read_text()), wanted))
+    for name, _path, tree in sources():
+        yield from ((name, function, line) for function, line in places(tree, wanted))
 
 
 def test_nothing_takes_a_file_away_but_rooms_that_ask_who_uses_it() -> None:
-    strays = [f"{stem}.py:{line} in {function or 'the module'}" for stem, function, line in found(takes_away) if not {stem, (stem, function)} & ROOMS.keys()]
-    assert strays == [], f"go through _guest_files.py: {strays}"
+    strays = [f"{stem}:{line} in {function or 'the module'}" for stem, function, line in found(takes_away) if not {stem, (stem, function)} & ROOMS.keys()]
+    assert strays == [], f"go through _storage.files: {strays}"
 
 
 def test_images_of_guests_are_merged_in_one_place() -> None:
     """At the destination a layer that has travelled is merged into what came before: neither has a name that a guest knows."""
     merging = {(stem, function) for stem, function, _line in found(merges)}
-    assert merging == {("_merging", "_commit_live"), ("_merging", "merge"), ("_receiving", "_merge_layers")}
+    assert merging == {("_storage.merging", "_commit_live"), ("_storage.merging", "merge"), ("_operation.receiving", "_merge_layers")}
 
 
 def test_each_place_that_may_is_one_that_does() -> None:
@@ -109,7 +113,8 @@ def test_each_place_that_may_is_one_that_does() -> None:
     "line",
     [
         "os.unlink(path)", "os.rename(path, new)", "shutil.rmtree(path)", "domain.blockCommit(target, base, top)", "domain.blockJobAbort(target, 2)",
-        "_whole_file.replace(new, path)", "os.truncate(path, 0)", "from os import unlink", "import shutil as files", "with os.remove(path) as x: pass",
+        "_whole_file.replace(new, path)", "os.truncate(path, 0)", "from os import unlink", "from .._system.whole_file import replace",
+        "from .._system import whole_file as files", "import shutil as files", "with os.remove(path) as x: pass",
     ],
 )  # fmt: skip
 def test_the_wall_has_no_hole(line: str) -> None:

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _export, _progress, _pull
-from ansible_collections.kvmfleet.compute.plugins.module_utils._content_digest import tree
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._serving import TRANSPORTS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import export as _export, pull as _pull
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import progress as _progress
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 MIB = 1024 * 1024
 PORTS = "27500-27563"

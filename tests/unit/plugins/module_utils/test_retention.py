@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._retention import DAY, prune
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.retention import DAY, prune
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 LOST = {"lost_host": "kvm1", "at": 1.0}
 

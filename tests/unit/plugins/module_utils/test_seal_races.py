@@ -14,11 +14,12 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _libvirt, _sealing
-from ansible_collections.kvmfleet.compute.plugins.module_utils._disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
 
 
@@ -49,14 +50,14 @@ def guest(qemu: libvirt.virConnect, state: StateDir, images: Path) -> Guest:
 
 def before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]) -> None:
     """Let somebody act right before a call to libvirt."""
-    real = getattr(_libvirt, name)
+    real = getattr(_connection, name)
 
     def first_somebody(*args: Any) -> Any:
-        monkeypatch.setattr(_libvirt, name, real)
+        monkeypatch.setattr(_connection, name, real)
         act()
         return real(*args)
 
-    monkeypatch.setattr(_libvirt, name, first_somebody)
+    monkeypatch.setattr(_connection, name, first_somebody)
 
 
 def test_a_guest_that_is_started_as_it_is_undefined_goes_on_with_its_disks_and_its_definition(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_a_guest_that_is_started_as_it_is_undefined_goes_on_with_its_disks_and_i
 def test_a_guest_that_is_changed_as_it_is_archived_keeps_the_change(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a snapshot over its disk, whose file would lose what it lies on."""
     over = f"{guest.path}.nightly"
-    libvirt_xml = _libvirt.inactive_xml(guest.domain)
+    libvirt_xml = _connection.inactive_xml(guest.domain)
 
     def snapshot() -> None:
         guest.qemu.defineXML(libvirt_xml.replace(guest.path, over))
@@ -91,4 +92,4 @@ def test_a_guest_that_is_changed_as_it_is_archived_keeps_the_change(guest: Guest
         guest.seal()
     assert caught.value.code == "definition_changed"
     assert os.path.exists(guest.path)
-    assert over in _libvirt.inactive_xml(guest.qemu.lookupByName("web1"))
+    assert over in _connection.inactive_xml(guest.qemu.lookupByName("web1"))

@@ -16,10 +16,12 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _domain_facts, _domain_xml, _libvirt, _secrets
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts, secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UUID = "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff"
 OTHER = "1f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff"
@@ -47,7 +49,7 @@ class Secret:
         self.host, self.xml, self.content = host, xml, b""
         self.uuid, self.private = root.findtext("uuid") or "", root.get("private") == "yes"
         usage = root.find("usage")
-        self.usage = (0, "") if usage is None else (_libvirt.SECRET_USAGES.index(usage.attrib["type"]), usage[0].text or "")
+        self.usage = (0, "") if usage is None else (_connection.SECRET_USAGES.index(usage.attrib["type"]), usage[0].text or "")
 
     def UUIDString(self) -> str:
         return self.uuid
@@ -141,7 +143,7 @@ def record(state: StateDir) -> Callable[..., dict[str, Any]]:
 
 
 def needed(conn: Any, by: str = BY_UUID) -> list[dict[str, Any]]:
-    return _secrets.facts(conn, _domain_xml.parse(GUEST.format(name="web", by=by)))
+    return _secrets.facts(conn, _definition.parse(GUEST.format(name="web", by=by)))
 
 
 def there(host: Host) -> dict[str, bytes]:
@@ -154,18 +156,18 @@ def test_the_store_is_as_that_of_libvirt(qemu: libvirt.virConnect, host: Host, d
     for words in ({"value": None, "uuid": str(uuid.uuid4()), "usage": "no value"}, {"uuid": str(uuid.uuid4()), "usage": "a value"}):
         made = define(conn=conn, **words)
         for found in (
-            _libvirt.find_secret(conn, uuid=words["uuid"], usage=unused),
-            _libvirt.find_secret(conn, uuid=None, usage=("ceph", words["usage"])),
+            _connection.find_secret(conn, uuid=words["uuid"], usage=unused),
+            _connection.find_secret(conn, uuid=None, usage=("ceph", words["usage"])),
         ):
-            assert (found.UUIDString(), _libvirt.secret_usage(found)) == (made.UUIDString(), ("ceph", words["usage"]))
-            assert _libvirt.secret_value(found) == (VALUE if words["usage"] == "a value" else None)
-            assert _domain_xml.parse_document(_libvirt.secret_xml(found)).get("private") == "no"
+            assert (found.UUIDString(), _connection.secret_usage(found)) == (made.UUIDString(), ("ceph", words["usage"]))
+            assert _connection.secret_value(found) == (VALUE if words["usage"] == "a value" else None)
+            assert _definition.parse_document(_connection.secret_xml(found)).get("private") == "no"
         for taken in ({"usage": words["usage"]}, {"uuid": words["uuid"], "usage": "other"}):
             with pytest.raises(libvirt.libvirtError):
                 define(conn=conn, **taken)
-    assert _libvirt.find_secret(conn, uuid=str(uuid.uuid4()), usage=unused) is None
-    assert _libvirt.find_secret(conn, uuid=None, usage=("iscsi", "a value")) is None
-    assert _libvirt.find_secret(conn, uuid=None, usage=unused) is None
+    assert _connection.find_secret(conn, uuid=str(uuid.uuid4()), usage=unused) is None
+    assert _connection.find_secret(conn, uuid=None, usage=("iscsi", "a value")) is None
+    assert _connection.find_secret(conn, uuid=None, usage=unused) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_the_store_is_as_that_of_libvirt(qemu: libvirt.virConnect, host: Host, d
     ],
 )
 def test_everything_that_names_a_secret_is_found(host: Host, device: str, found: tuple[str | None, ...] | None) -> None:
-    answers = _secrets.facts(host, _domain_xml.parse(f"<domain><devices>{device.replace('UUID', UUID)}</devices></domain>"))
+    answers = _secrets.facts(host, _definition.parse(f"<domain><devices>{device.replace('UUID', UUID)}</devices></domain>"))
     assert [tuple(answer[key] for key in ("uuid", "usage_type", "usage", "needed_by")) for answer in answers] == ([found] if found else [])
 
 
@@ -210,7 +212,7 @@ def test_what_a_host_knows_of_a_secret(host: Host, define: Define, secret: dict[
 def test_a_secret_that_several_disks_name_is_one(host: Host, define: Define) -> None:
     define()
     disks = "".join(f"<disk><auth><secret type='ceph' {by}/></auth><target dev='{dev}'/></disk>" for by, dev in ((BY_USAGE, "vda"), (BY_UUID, "vdb")))
-    (found,) = _secrets.facts(host, _domain_xml.parse(f"<domain><devices>{disks}</devices></domain>"))
+    (found,) = _secrets.facts(host, _definition.parse(f"<domain><devices>{disks}</devices></domain>"))
     assert (found["uuid"], found["by"], found["needed_by"]) == (UUID, "uuid", ["disk vda", "disk vdb"])
 
 
@@ -380,7 +382,7 @@ def test_the_plan_says_which_ones_stay(qemu: libvirt.virConnect, define: Define,
         number = str(uuid.uuid4())
         define(conn=qemu, uuid=number, usage=number, private=private)
         domain = qemu.defineXML(GUEST.format(name="web", by=f"uuid='{number}'"))
-        found = _domain_facts.domain_facts(domain, state, image_directories=[])
+        found = _facts.domain_facts(domain, state, image_directories=[])
         assert [secret["uuid"] for secret in found["secrets"]] == [number]
         domain.undefine()
         return [(reference["answer"], reference["reason"]) for reference in found["references"] if reference["kind"] == "secret"]
@@ -391,7 +393,7 @@ def test_the_plan_says_which_ones_stay(qemu: libvirt.virConnect, define: Define,
 
 def test_the_key_of_a_disk(host: Host, define: Define) -> None:
     disks = f"<disk type='file'><source><encryption format='luks'><secret type='passphrase' {BY_UUID}/></encryption></source><target dev='vda'/></disk>"
-    root = _domain_xml.parse(f"<domain><devices>{disks}</devices></domain>")
+    root = _definition.parse(f"<domain><devices>{disks}</devices></domain>")
     define(kind="volume")
     assert _secrets.key_of(host, root, "vda") == VALUE
     for target, words in (("vdb", {}), ("vda", {"private": "yes"})):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _sessions
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import sessions as _sessions
 
 LOGIN = "0::/user.slice/user-1000.slice/session-3.scope\n"
 OLD_LOGIN = "12:pids:/user.slice/user-0.slice/session-c1.scope\n1:name=systemd:/user.slice/user-0.slice/session-c1.scope\n"

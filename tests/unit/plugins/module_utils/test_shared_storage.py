@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _places, _receiving, _sealing, _shared_storage
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import exports
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import places as _places, shared_storage as _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import exports
 from ansible_collections.kvmfleet.compute.plugins.modules import claim, migration
 
 

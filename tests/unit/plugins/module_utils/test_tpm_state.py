@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _tpm_state
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import tpm as _tpm
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UUID = "6c1b2f0e-4d3c-4b5a-9a87-1f2e3d4c5b6a"
 
@@ -21,7 +21,7 @@ UUID = "6c1b2f0e-4d3c-4b5a-9a87-1f2e3d4c5b6a"
 @pytest.fixture(autouse=True)
 def swtpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where libvirt keeps the states of all guests; it makes the directory with the first one."""
-    monkeypatch.setattr(_tpm_state, "DIRECTORY", str(tmp_path / "swtpm"))
+    monkeypatch.setattr(_tpm, "DIRECTORY", str(tmp_path / "swtpm"))
     return tmp_path / "swtpm"
 
 
@@ -35,12 +35,12 @@ def made(swtpm: Path) -> Path:
 
 def test_it_is_what_it_was(swtpm: Path) -> None:
     directory = made(swtpm)
-    files = _tpm_state.read(UUID)
+    files = _tpm.read(UUID)
     assert list(files) == ["tpm2/tpm2-00.permall"]
-    _tpm_state.remove(UUID, "m-1")
+    _tpm.remove(UUID, "m-1")
     assert not (swtpm / UUID).exists()
     swtpm.rmdir()
-    assert _tpm_state.write(UUID, files, "m-1")
+    assert _tpm.write(UUID, files, "m-1")
     assert (directory / "tpm2-00.permall").read_bytes() == bytes(range(256)) * 20
     assert [oct(path.stat().st_mode & 0o777) for path in (swtpm / UUID, directory, directory / "tpm2-00.permall")] == ["0o711", "0o700", "0o600"]
     assert os.listdir(swtpm) == [UUID]
@@ -48,15 +48,15 @@ def test_it_is_what_it_was(swtpm: Path) -> None:
 
 def test_what_is_there_is_left_alone(swtpm: Path) -> None:
     made(swtpm)
-    assert not _tpm_state.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"other").decode()}, "m-1")
+    assert not _tpm.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"other").decode()}, "m-1")
     assert (swtpm / UUID / "tpm2" / "tpm2-00.permall").stat().st_size == 5120
 
 
 def test_what_is_put_back_takes_the_place_of_all_that_is_there(swtpm: Path) -> None:
     before = {"tpm2/tpm2-00.permall": base64.b64encode(b"before").decode()}
     made(swtpm)
-    _tpm_state.put_back(UUID, before, "m-1")
-    assert _tpm_state.read(UUID) == before
+    _tpm.put_back(UUID, before, "m-1")
+    assert _tpm.read(UUID) == before
     assert os.listdir(swtpm) == [UUID]
 
 
@@ -65,7 +65,7 @@ def test_half_of_one_state_and_half_of_another_is_none(swtpm: Path, monkeypatch:
     directory = made(swtpm)
     monkeypatch.setattr(shutil, "rmtree", lambda path, **_options: None)
     with pytest.raises(KvmfleetError, match="cannot be removed"):
-        _tpm_state.put_back(UUID, {"tpm2/other": ""}, "m-1")
+        _tpm.put_back(UUID, {"tpm2/other": ""}, "m-1")
     assert sorted(os.listdir(directory)) == [".lock", "tpm2-00.permall"]
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_becomes_a_link_while_it_is_read_is_not_followed(swtpm: Path
 
     monkeypatch.setattr(os, "walk", walked)
     with pytest.raises(KvmfleetError, match="is no regular file"):
-        _tpm_state.read(UUID)
+        _tpm.read(UUID)
 
 
 def test_nor_a_directory_that_becomes_one(swtpm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,28 +101,28 @@ def test_nor_a_directory_that_becomes_one(swtpm: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "walk", walked)
     with pytest.raises(KvmfleetError, match="is no regular file"):
-        _tpm_state.read(UUID)
+        _tpm.read(UUID)
 
 
 def test_a_write_that_was_interrupted_is_done_anew(swtpm: Path) -> None:
     half = swtpm / f"{UUID}.m-1.part" / "tpm2"
     half.mkdir(parents=True)
     (half / "tpm2-00.permall").touch()
-    assert _tpm_state.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"whole").decode()}, "m-1")
+    assert _tpm.write(UUID, {"tpm2/tpm2-00.permall": base64.b64encode(b"whole").decode()}, "m-1")
     assert (swtpm / UUID / "tpm2" / "tpm2-00.permall").read_bytes() == b"whole"
     assert os.listdir(swtpm) == [UUID]
 
 
 def test_a_tpm_that_was_never_started_has_none(swtpm: Path) -> None:
-    assert _tpm_state.read(UUID) == {}
-    assert not _tpm_state.write(UUID, {}, "m-1")
+    assert _tpm.read(UUID) == {}
+    assert not _tpm.write(UUID, {}, "m-1")
     assert not swtpm.exists()
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "tpm2/../../x"])
 def test_no_file_is_written_elsewhere(swtpm: Path, name: str) -> None:
     with pytest.raises(KvmfleetError, match="outside of its directory"):
-        _tpm_state.write(UUID, {name: ""}, "m-1")
+        _tpm.write(UUID, {name: ""}, "m-1")
     assert not (swtpm / UUID).exists()
 
 
@@ -131,15 +131,15 @@ def test_a_link_is_not_followed(swtpm: Path, tmp_path: Path) -> None:
     directory = made(swtpm)
     (directory / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(KvmfleetError, match="link in the state of the TPM is no regular file"):
-        _tpm_state.read(UUID)
+        _tpm.read(UUID)
     (directory / "link").unlink()
     (directory / "link").symlink_to(tmp_path)
     with pytest.raises(KvmfleetError, match="no regular file"):
-        _tpm_state.read(UUID)
+        _tpm.read(UUID)
 
 
 def test_it_is_bounded(swtpm: Path) -> None:
     with (made(swtpm) / "tpm2-00.permall").open("wb") as stream:
-        stream.truncate(_tpm_state.TPM_BYTES + 1)
+        stream.truncate(_tpm.TPM_BYTES + 1)
     with pytest.raises(KvmfleetError, match="more than 1048576 bytes"):
-        _tpm_state.read(UUID)
+        _tpm.read(UUID)

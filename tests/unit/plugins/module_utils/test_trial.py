@@ -17,12 +17,17 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _claims, _defining, _domain_xml, _host_state, _libvirt, _receiving
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import DEFINITION
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DEFINITION
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining
+from ansible_collections.kvmfleet.compute.plugins.module_utils._host import state as _state
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
 PORTS = "27164-27191"
@@ -56,8 +61,8 @@ def test_the_definition_is_tried_as_it_will_be(qemu: libvirt.virConnect, journal
     define = _defining.define
     monkeypatch.setattr(_defining, "define", lambda conn, xml: given.append(xml) or define(conn, xml))
     _receiving.try_definition(qemu, journal, before, channel=channel, bases={})
-    (root,) = map(_domain_xml.parse, given)
-    assert _domain_xml.flavor_in_force(root) == _domain_xml.FlavorInForce("m1", 4, 4096)
+    (root,) = map(_definition.parse, given)
+    assert _definition.flavor_in_force(root) == _definition.FlavorInForce("m1", 4, 4096)
     assert root.findtext("uuid") == UUID
     assert qemu.listAllDomains() == []
     assert journal.get(UUID) == before
@@ -104,8 +109,8 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
 
     def tried(conn: Any, xml: str) -> Any:
         domain = define(conn, xml)
-        used = _host_state.usage(conn, journal.state, reserved=_host_state.Reserved(0, 0, 0), images_path=str(tmp_path))
-        listed.append((conn.numOfDefinedDomains(), _libvirt.all_domains(conn), used.domains, used.vcpus_used, used.num_instances))
+        used = _state.usage(conn, journal.state, reserved=_state.Reserved(0, 0, 0), images_path=str(tmp_path))
+        listed.append((conn.numOfDefinedDomains(), _connection.all_domains(conn), used.domains, used.vcpus_used, used.num_instances))
         return domain
 
     monkeypatch.setattr(_defining, "define", tried)
@@ -113,7 +118,7 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
         _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel, bases={})
     assert listed == [(1, [], [], 0, 0)]
     qemu.defineXML(f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><memory>65536</memory><os><type>hvm</type></os></domain>")
-    assert len(_libvirt.all_domains(qemu)) == 1  # that of somebody who likes the name
+    assert len(_connection.all_domains(qemu)) == 1  # that of somebody who likes the name
 
 
 def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsewhere(
@@ -121,7 +126,7 @@ def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsew
 ) -> None:
     """The module that asked for it was ended since libvirtd hung, and libvirtd goes on in the moment in which the operation is undone."""
     record = journal.update(journal.get(UUID), status="migrating", step="defining", private={"domain_xml": definitions["virt_install"]})
-    definition = _domain_xml.parse(_receiving.shaped(record))
+    definition = _definition.parse(_receiving.shaped(record))
     definition.find("uuid").text = GUEST
     late = threading.Timer(0.7, qemu.defineXML, [ET.tostring(definition, encoding="unicode")])
     late.start()

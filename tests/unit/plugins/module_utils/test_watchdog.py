@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _desertion, _processes, _watchdog
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._progress import peer_directory
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import desertion as _desertion
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.progress import peer_directory
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import processes as _processes, watchdog as _watchdog
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.modules.test_facts_modules import run_module
 
 LIMIT = 0.6

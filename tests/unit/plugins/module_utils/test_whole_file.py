@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _whole_file
-from ansible_collections.kvmfleet.compute.plugins.module_utils._errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._whole_file import Look
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import whole_file as _whole_file
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system.whole_file import Look
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import durability
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed, Recorder, dying, small_filesystem
 

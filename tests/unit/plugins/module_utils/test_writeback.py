@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _writeback
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import writeback as _writeback
 
 
 @pytest.fixture

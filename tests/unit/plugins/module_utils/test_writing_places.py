@@ -2,24 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What runs on hosts writes files through `_whole_file` alone: a new place that opens one for writing, or copies it, fails here."""
+"""What runs on hosts writes files through `_system.whole_file` alone: a new place that opens one for writing, or copies it, fails here."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-PLUGINS = Path(__file__).parents[4] / "plugins"
-WRITER = "_whole_file"
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
+
+WRITER = "_system.whole_file"
 ROOMS = {
-    ("_state_dir", "write"): "the journal, which writes in the same way",
-    ("_state_dir", "_locked"): "files of locks, which hold nothing",
-    ("_channel", "start_server"): "the last words of a server, in the directory of its channel",
-    ("_qemu_access", "_answer"): "what QEMU would open, as its user, to see whether it may; it is closed at once",
-    ("_pull", "_run"): "the last words of a tool, in the directory of its channel",
+    ("_journal.state_dir", "write"): "the journal, which writes in the same way",
+    ("_journal.state_dir", "_locked"): "files of locks, which hold nothing",
+    ("_channel.protocol", "start_server"): "the last words of a server, in the directory of its channel",
+    ("_storage.qemu_access", "_answer"): "what QEMU would open, as its user, to see whether it may; it is closed at once",
+    ("_channel.pull", "_run"): "the last words of a tool, in the directory of its channel",
 }
 """Places that may open a file for writing, and what for. No file of a guest, and none that anybody relies on."""
 
@@ -68,14 +68,13 @@ def places(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, int]]:
 
 
 def found() -> Iterator[tuple[str, str, int]]:
-    for room in ("module_utils", "modules"):
-        for path in sorted((PLUGINS / room).glob("*.py")):
-            yield from ((path.stem, function, line) for function, line in places(ast.parse(path.read_text())) if path.stem != WRITER)
+    for name, _path, tree in sources():
+        yield from ((name, function, line) for function, line in places(tree) if name != WRITER)
 
 
 def test_nothing_but_the_writer_opens_a_file_for_writing() -> None:
-    strays = [f"{stem}.py:{line} in {function or 'the module'}" for stem, function, line in found() if (stem, function) not in ROOMS]
-    assert strays == [], f"write through {WRITER}.py: {strays}"
+    strays = [f"{stem}:{line} in {function or 'the module'}" for stem, function, line in found() if (stem, function) not in ROOMS]
+    assert strays == [], f"write through {WRITER}: {strays}"
 
 
 def test_each_place_that_may_is_one_that_does() -> None:

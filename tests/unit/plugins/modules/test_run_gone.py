@@ -22,9 +22,15 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _export, _incoming, _libvirt, _module, _power, _sealing, _watchdog
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils import _module
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import export as _export
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import power as _power
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
 from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, resize_in_place, source_copy
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
 
@@ -40,7 +46,7 @@ def journal(state: StateDir) -> Journal:
 @pytest.fixture
 def act(monkeypatch: pytest.MonkeyPatch, qemu: libvirt.virConnect, journal: Journal) -> Callable[..., dict[str, Any]]:
     """Call a module in this process, on the libvirt of the tests."""
-    monkeypatch.setattr(_libvirt, "connect", lambda _uri: contextlib.nullcontext(qemu))
+    monkeypatch.setattr(_connection, "connect", lambda _uri: contextlib.nullcontext(qemu))
     monkeypatch.setattr(source_copy, "open_server", lambda _journal, _record: None)
     common = {"state_path": journal.state.path, "lease": 300.0, "uri": "", "history_days": 0, "lost_host": None, "error": None, "secrets": [], **SHUTDOWN}
 
@@ -82,14 +88,14 @@ def test_a_guest_that_was_asked_to_shut_down_goes_on(
     """Not even restarted, and should it follow later, libvirt restarts it."""
     domain = guest(qemu, images, booted.NEVER)
     number, record = domain.ID(), booted.record_of(journal, domain, role, images)
-    ask = _libvirt.request_shutdown
-    monkeypatch.setattr(_libvirt, "request_shutdown", lambda *asked: (ask(*asked), run_goes()))
+    ask = _connection.request_shutdown
+    monkeypatch.setattr(_connection, "request_shutdown", lambda *asked: (ask(*asked), run_goes()))
     with pytest.raises(_watchdog.RunGoneError):
         act(module, record, state=wanted, destination_host="kvm2", **WATCH)
     left = journal.get(record["uuid"])
     assert (left["status"], left.get("abandoned")) == ("error", False)
     assert "its run went before the guest was" in left["error"]
-    assert (domain.isActive(), domain.ID(), _libvirt.on_poweroff(domain, live=True)) == (True, number, "restart")
+    assert (domain.isActive(), domain.ID(), _connection.on_poweroff(domain, live=True)) == (True, number, "restart")
 
 
 @pytest.mark.parametrize("step", ["_undefine_unchanged", "measured"])

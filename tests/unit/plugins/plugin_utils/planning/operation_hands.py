@@ -29,12 +29,12 @@ class Use(NamedTuple):
 
 
 def is_changed(use: Use | None) -> bool:
-    """`_sealing.require_unchanged`: the definition is not that of the plan."""
+    """`_operation.sealing.require_unchanged`: the definition is not that of the plan."""
     return use is not None and use.kind in CHANGES_THE_DEFINITION
 
 
 def keeps(use: Use | None, on: str) -> bool:
-    """`_guest_files` and `_merging`: whether somebody's use of a file keeps it from being renamed, merged away or removed.
+    """`_storage.files` and `_storage.merging`: whether somebody's use of a file keeps it from being renamed, merged away or removed.
 
     A snapshot of the guest itself counts as long as it lies over a layer of ours, since that is merged under a guest that stays.
     """

@@ -25,8 +25,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._incoming import UNCOPIED
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import UNCOPIED
 from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, source_copy
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
@@ -120,7 +120,7 @@ class Host(NamedTuple):
 
     @property
     def has_run(self) -> bool:
-        """What `_run_evidence` finds out about a copy that is complete: the journal says so, QEMU is there, or a file was written to."""
+        """What `_storage.run_evidence` finds out about a copy that is complete: the journal says so, QEMU is there, or a file was written to."""
         complete = self.record.status == "post-migrating" or self.record.step == "defining"
         return complete and (self.defined or not self.record.withdrawing) and (self.record.step == "started" or self.running or self.wrote)
 

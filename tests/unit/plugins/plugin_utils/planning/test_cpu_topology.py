@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.cpu_topology import PARTS, choose
 

@@ -10,8 +10,7 @@ import contextlib
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import SUPPORTED, changes_guest, dedicated_cells, tuning
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal

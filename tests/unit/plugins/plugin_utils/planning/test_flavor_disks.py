@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration

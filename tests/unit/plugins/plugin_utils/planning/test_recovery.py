@@ -11,7 +11,7 @@ import itertools
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal

@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.batch import place_together
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.capacity import count_fitting

@@ -1,0 +1,184 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The definition that another host has handed over, as it is about to be defined here: whether it is that of the plan, and may be on this host.
+
+The table that refuses at the source (`_domain.references`) refuses here too, since only here it cannot be passed by. What the guest takes along has to be
+exactly the files of the record, which `_storage.places` has judged; what it is to find here, exactly what the claim was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .._domain import definition as _definition, references as _references
+from .._rules import exclusive as _exclusive
+from .._rules.errors import KvmfleetError, shown
+from .._storage import places as _places
+from . import console_logs as _console_logs, secrets as _secrets, snapshots as _snapshots
+
+VIRT_TYPES = ("kvm", "qemu")
+_ONCE = {
+    "": ("name", "uuid", "os", "devices", "metadata", "vcpu", "memory", "currentMemory"),
+    "os": ("loader", "nvram", "kernel", "initrd", "dtb", "varstore"),
+    "devices": ("emulator",),
+    "devices/disk": ("source", "target", "driver", "backingStore", "mirror"),
+    "devices/interface": ("source", "mac"),
+}
+"""What a definition has once at most in each of its parents: else two readers might see two definitions."""
+_PLUGGED = {"network": "networks", "bridge": "bridges"}
+
+
+def require(root: ET.Element, record: Mapping[str, Any]) -> None:
+    """:raises KvmfleetError: `definition_refused`, with every reason."""
+    _refuse(record, "its definition", [*_identity(root, record), *_common(root, record), *_disks(root, record), *_around(root, record)])
+
+
+def require_snapshots(snapshots: Sequence[Mapping[str, Any]], record: Mapping[str, Any], images: Mapping[str, str]) -> None:
+    """The same for the definitions that snapshots hold, which a person may go back to: an older guest, of files that this one has.
+
+    :param images: files of this host that are images of the guest, its base images included, with their formats.
+    :raises KvmfleetError: `definition_refused`.
+    """
+    for snapshot in snapshots:
+        root = _definition.parse_document(snapshot["xml"])
+        reasons = [] if root.tag == "domainsnapshot" and root.findtext("name") == snapshot["name"] else ["it is no snapshot of that name"]
+        reasons += [f"it keeps memory in the file {shown(memory.get('file', ''))}" for memory in root.findall("memory[@file]")]
+        definitions = [*root.findall("domain"), *root.findall("inactiveDomain")]
+        for source in _snapshots.sources(root):
+            named = [path for path in (source.get("file"), source.get("dev")) if path]
+            reasons += [f"it names {shown(path)}, which is no image of the guest" for path in named if path not in images]
+        for definition in definitions:
+            whole = ET.Element("domain", definition.attrib)
+            whole.extend(list(definition))
+            files = _definition.boot_files(whole).values()
+            reasons += [f"it boots from {shown(path)}, which is no file of the guest" for path in files if path not in images]
+            reasons += [
+                f"it opens {shown(disk.path)} in the format {shown(disk.format)}, not {images[disk.path]}"
+                for disk in _definition.disks(whole)
+                if disk.path in images and disk.format != images[disk.path]
+            ]
+            volumes = {(disk.get("pool"), disk.get("volume"), disk["format"]) for disk in record["disks"]}
+            named = [(disk.pool, disk.volume, disk.format) for disk in _definition.disks(whole) if disk.source_type == "volume"]
+            reasons += [f"its volume {shown(str(volume))} is none of the plan" for _pool, volume, _format in set(named) - volumes]
+            reasons += _common(whole, record)
+        _refuse(record, f"its snapshot {shown(snapshot['name'])}", reasons)
+
+
+def _refuse(record: Mapping[str, Any], what: str, reasons: Sequence[str]) -> None:
+    if reasons:
+        raise KvmfleetError(
+            "definition_refused",
+            f"{record['source_host']} hands over {record['instance_name']}, and this host does not take {what}: {'; '.join(dict.fromkeys(reasons))}.",
+            reasons=list(dict.fromkeys(reasons)),
+        )
+
+
+def _identity(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+    """Whether it is the domain of the record, which may not get in the place of another one."""
+    for tag, key in (("name", "instance_name"), ("uuid", "instance_uuid")):
+        if root.findtext(tag) != record[key]:
+            yield f"its {tag} is {shown(repr(root.findtext(tag)))}, not {record[key]}"
+    if root.get("type") not in VIRT_TYPES:
+        yield f"its type is {shown(repr(root.get('type')))}, not {' or '.join(VIRT_TYPES)}"
+
+
+def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+    for where, names in _ONCE.items():
+        for parent in root.findall(where) if where else (root,):
+            tags = [child.tag for child in parent]
+            yield from (f"it has more than one <{name}> in <{parent.tag}>" for name in names if tags.count(name) > 1)
+    for reference in _definition.references(root):
+        if reference.answer == _references.REFUSE:
+            yield f"{shown(reference.name)}: {reference.reason} ({reference.element})"
+    firmware = _definition.firmware(root)
+    if firmware.nvram not in (None, record["nvram"]):
+        yield f"its firmware variables lie in {shown(firmware.nvram)}, not in {record['nvram']}"
+    emulator = root.findtext("devices/emulator")
+    for what, path, mode in (
+        ("firmware", firmware.loader, os.R_OK),
+        ("template of firmware variables", firmware.nvram_template, os.R_OK),
+        ("emulator", emulator, os.X_OK),
+    ):
+        if path is not None and (not is_public(path, mode) or _places.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
+            yield f"its {what} is {shown(path)}, which is no file of root's here, beside those of guests, that everybody may use and nobody else write"
+    logs = {log["path"] for log in record.get("console_logs") or ()}
+    yield from (f"it writes the log {shown(log['path'])}, which is none of the plan" for log in _console_logs.facts(root) if log["path"] not in logs)
+    known = {value for secret in record.get("secrets") or () for value in (secret["uuid"], secret["usage"]) if value}
+    for secret in _secrets.named_by(root):
+        if not {secret["uuid"], secret["usage"]} & known:
+            yield f"it needs the secret {shown(str(secret['uuid'] or secret['usage']))}, which is none of the plan"
+
+
+def _disks(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the files that it names are those of the record, each in the format that they were judged in."""
+    expected = {disk["target"]: disk for disk in (*record["disks"], *(record.get("new_disks") or ()))}
+    boot = {target: expected.pop(target)["path"] for target in _definition.BOOT_FILES if target in expected}
+    if _definition.boot_files(root) != boot:
+        yield f"it boots from {_listed(_definition.boot_files(root))}, not from {_listed(boot)}"
+    found = [disk for disk in _definition.disks(root) if disk.source_type == "volume" or disk.path is not None]
+    for disk in found:
+        known, place = expected.pop(disk.target, None), shown(str(disk.path or disk.volume))
+        have = (disk.pool, disk.volume, disk.format) if disk.source_type == "volume" else (None, disk.path, disk.format)
+        if known is None:
+            yield f"its disk {shown(disk.target)}, {place}, is none of the plan"
+        elif have != (known.get("pool"), known["volume"] if known.get("pool") else known["path"], known["format"]):
+            yield f"its disk {disk.target} is {place} in the format {shown(disk.format)}, not {known['path']} in the format {known['format']}"
+    yield from (f"it has no disk {target}" for target in expected)
+    for select in ("devices/disk//backingStore//source", "devices/disk//mirror//source"):
+        for source in root.findall(select):
+            yield f"it names the image {shown(str(source.get('file') or source.attrib))} below a disk, which only the headers of images do"
+
+
+def _around(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+    """Whether it needs what the claim was asked for, as this host calls it; a record of an older release does not tell."""
+    need = record.get("requirements")
+    if need is None:
+        return
+    for nic in root.findall("devices/interface"):
+        kind, source = nic.get("type", ""), nic.find("source")
+        name = None if source is None else source.get(kind)
+        if kind in _PLUGGED and name is not None and name not in need[_PLUGGED[kind]]:
+            yield f"it is plugged into the {kind} {shown(name)}, which is none of the plan"
+    planned = set(_exclusive.wanted(need))
+    asked = {*_exclusive.KINDS} if "exclusive" in need else {_exclusive.MAC}  # a plan of an older release tells of these alone
+    for thing in _exclusive.things(root, lasting=True):
+        if thing.kind in asked and thing not in planned:
+            yield f"it has {_exclusive.KINDS[thing.kind].what} {shown(thing.value)}, which is none of the plan"
+    firmware = _definition.firmware(root)
+    has = {"emulator": root.findtext("devices/emulator"), "loader": firmware.loader, "nvram_template": firmware.nvram_template}
+    yield from (f"its {name} is {shown(value)}, not {need[name]}" for name, value in has.items() if value is not None and value != need[name])
+    planned = [dict(disk) for disk in need.get("network_disks") or ()]
+    yield from (
+        f"its disk {shown(disk.target)} is in {shown(disk.protocol)} storage {shown(str(disk.name))}, as the plan does not say"
+        for disk in _definition.network_disks(root)
+        if asdict(disk) not in planned
+    )
+
+
+def is_public(path: str, mode: int = os.R_OK) -> bool:
+    """Whether a file is one that root has put here for everybody, so that no other host could, and so that it holds nothing secret; or is not here.
+
+    :param mode: what everybody may do with it, `os.R_OK` or `os.X_OK`.
+    """
+    real = os.path.realpath(path)
+    found = [os.stat(place) for place in (real, *_parents(real)) if os.path.exists(place)]
+    if not os.path.isabs(path) or (os.path.exists(real) and not (stat.S_ISREG(found[0].st_mode) and found[0].st_mode & mode)):
+        return False
+    return not any(item.st_uid or item.st_mode & stat.S_IWOTH or (item.st_gid and item.st_mode & stat.S_IWGRP) for item in found)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
+
+
+def _listed(files: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {shown(path)}" for name, path in files.items()) or "no file"
