@@ -15,7 +15,7 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from ._journal import desertion as _desertion
 from ._journal.state_dir import DEFAULT_STATE_PATH, StateDir
-from ._libvirt import connection as _connection
+from ._libvirt import binding as _binding
 from ._options import require_directories
 from ._rules.errors import KvmfleetError
 from ._system import watchdog as _watchdog
@@ -34,7 +34,7 @@ def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str
     :param kwargs: further arguments of AnsibleModule; check mode is supported unless they say otherwise.
     """
     module = AnsibleModule(argument_spec={**argument_spec, **WATCHDOG_ARGS}, **{"supports_check_mode": True, **kwargs})
-    if needs_libvirt and not _connection.HAS_LIBVIRT:
+    if needs_libvirt and not _binding.HAS_LIBVIRT:
         _respawn()
     try:
         require_directories(module.params)
@@ -56,7 +56,7 @@ def told_as_ours(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What it returns; every failure that the world around can cause is a KvmfleetError."""
     try:
         return act()
-    except _connection.LibvirtError as exc:
+    except _binding.LibvirtError as exc:
         raise KvmfleetError("libvirt_error", f"libvirt refused a request: {exc}.", libvirt_error_code=exc.get_error_code()) from exc
     except OSError as exc:
         raise KvmfleetError("os_error", f"The operating system refused a request: {exc}.", errno=exc.errno, path=exc.filename) from exc

@@ -198,7 +198,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull imp
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import progress as _progress
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import store as _store
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.download import Download, url_of
@@ -252,7 +252,7 @@ def working(params, state):
 def provide(params, state, check_mode):
     base = {key: params[key] for key in ("sha256", "format", "virtual_size", "size_bytes", "path", "backing")}
     with _connection.connect(params["uri"]) as conn:
-        store = _store.ImageStore(state, params["images_path"], params["image_directories"], _connection.writable_paths(conn))
+        store = _store.ImageStore(state, params["images_path"], params["image_directories"], _domains.writable_paths(conn))
     path, sent = store.look(base), 0
     wanted = path is None and (params["address"] is not None or params["url"] is not None)
     if wanted and not check_mode:

@@ -199,7 +199,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import sec
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
@@ -321,7 +321,7 @@ def make_new_files(conn, journal, params):
 def foreseen(conn, journal, record, images_path):
     """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
     _admission.require_places(record)
-    store = _store.ImageStore(journal.state, images_path, record["image_directories"], _connection.writable_paths(conn))
+    store = _store.ImageStore(journal.state, images_path, record["image_directories"], _domains.writable_paths(conn))
     bases = {base["sha256"]: base for disk in record["disks"] if not disk.get("shared") for base in disk["bases"]}
     return {
         "changed": True,

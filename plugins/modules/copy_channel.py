@@ -163,7 +163,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import snapshots as _snapshots
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import OPERATION_ARGS
@@ -192,7 +192,7 @@ def open_channel(params, journal, record, server):
         with _connection.connect(params["uri"]) as conn:
             domain = _sealing.require_unchanged(conn, record)
             snapshots = _snapshots.moved(_snapshots.archive(domain, record), os.path.realpath)
-            definitions = {"domain_xml": _connection.inactive_xml(domain), "portable_xml": _connection.portable_xml(domain)}
+            definitions = {"domain_xml": _definitions.inactive_xml(domain), "portable_xml": _definitions.portable_xml(domain)}
             server.offer_document(DEFINITION, {**definitions, "snapshots": snapshots})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)

@@ -437,7 +437,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run, told_as_ours
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
@@ -466,9 +466,9 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     with _connection.connect(params["uri"]) as connection:
         if params["name"] is None:
             uses = DiskUses(connection, state)
-            domains = _connection.all_domains(connection)
+            domains = _domains.all_domains(connection)
             return {"domains": [_described(domain, lambda each=domain: domain_facts(each, state, uses=uses, **options)) for domain in domains]}
-        domain = _connection.find_domain(connection, params["name"])
+        domain = _domains.find_domain(connection, params["name"])
         return {"domain": None if domain is None else domain_facts(domain, state, new_flavor=params["flavor"], **options)}
 
 

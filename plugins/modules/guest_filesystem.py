@@ -119,7 +119,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.growth import grow
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
@@ -136,7 +136,7 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     if not params["timeout"] > 0:
         raise KvmfleetError("invalid_value", f"timeout: expected seconds > 0, got {params['timeout']:g}.")
     with _connection.connect(params["uri"]) as connection:
-        domain = _connection.find_domain(connection, params["name"])
+        domain = _domains.find_domain(connection, params["name"])
         if domain is None:
             raise KvmfleetError("unknown_domain", f"name: no domain {params['name']!r} is defined here.", need=params["name"])
         found = grow(domain, params["disk"], timeout=params["timeout"], dry_run=module.check_mode)

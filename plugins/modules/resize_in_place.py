@@ -105,7 +105,7 @@ error_code:
 """
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import power as _power
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
@@ -122,7 +122,7 @@ def resize(params, conn, journal, record):
 def take_back(params, conn, journal, record):
     """The run has gone: unless the guest may have written with the new flavor, it runs again with the old one. Otherwise recover goes on from there."""
     error = "its run went before the guest was started with the new flavor, so this host took it back by itself"
-    if _run_evidence.has_run(_connection.find_domain(conn, record["instance_uuid"]), record) is None:
+    if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
         _in_place.restore(conn, journal, record, status="error", shutdown=shutdown(params), error=error)
 
 

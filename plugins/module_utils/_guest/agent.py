@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .._libvirt import connection as _connection
+from .._libvirt import guest_agent as _guest_agent
 from .._rules.errors import KvmfleetError
 
 RUN = ("guest-exec", "guest-exec-status")
@@ -101,7 +101,7 @@ class GuestAgent:
                 timeout=self._timeout,
             )
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
-        answer = _connection.agent_command(self._domain, request, timeout=max(1, int(min(_ANSWER_TIMEOUT, left))))
+        answer = _guest_agent.agent_command(self._domain, request, timeout=max(1, int(min(_ANSWER_TIMEOUT, left))))
         if answer is None:
             raise KvmfleetError("no_agent", f"No guest agent answers {command} in {self._domain.name()}.", command=command)
         return answer.get("return") if isinstance(answer, dict) else None

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError
 
 _LATE = 2.0  # seconds
@@ -29,10 +29,10 @@ def define(conn: Any, xml: str) -> Any:
 
     :raises KvmfleetError: `definition_not_taken`; the domain is defined then, without what is missing.
     """
-    domain = _connection.define_checked(conn, xml)
+    domain = _definitions.define_checked(conn, xml)
     if domain is None:
-        domain = _connection.define(conn, xml)
-        missing = lost(_definition.parse(xml), _definition.parse(_connection.inactive_xml(domain)))
+        domain = _definitions.define(conn, xml)
+        missing = lost(_definition.parse(xml), _definition.parse(_definitions.inactive_xml(domain)))
         if missing:
             raise KvmfleetError(
                 "definition_not_taken",
@@ -51,14 +51,14 @@ def try_out(conn: Any, xml: str, uuid: str) -> None:
     """
     root = _definition.parse(xml)
     name = root.findtext("name")
-    _set_text(root, "name", _connection.trial_name(uuid))
+    _set_text(root, "name", _domains.trial_name(uuid))
     _set_text(root, "uuid", uuid)
     # libvirt wants this one to be the same.
     for entry in root.findall("sysinfo/system/entry[@name='uuid']"):
         entry.text = uuid
     try:
         define(conn, ET.tostring(root, encoding="unicode"))
-    except _connection.LibvirtError as exc:
+    except _binding.LibvirtError as exc:
         raise KvmfleetError("definition_not_taken", f"libvirt on this host does not take the definition of {name}: {exc}.", missing=[]) from exc
     finally:
         end_trial(conn, uuid)
@@ -66,9 +66,9 @@ def try_out(conn: Any, xml: str, uuid: str) -> None:
 
 def end_trial(conn: Any, uuid: str) -> None:
     """Undefine what `try_out` has defined for an operation, if anything is left of it."""
-    domain = _connection.find_domain(conn, uuid)
+    domain = _domains.find_domain(conn, uuid)
     if domain is not None:
-        _connection.undefine_keeping_everything(domain)
+        _definitions.undefine_keeping_everything(domain)
 
 
 def find_late(conn: Any, uuid: str) -> Any | None:
@@ -78,7 +78,7 @@ def find_late(conn: Any, uuid: str) -> Any | None:
     several requests together.
     """
     deadline = time.monotonic() + _LATE
-    while (domain := _connection.find_domain(conn, uuid)) is None and time.monotonic() < deadline:
+    while (domain := _domains.find_domain(conn, uuid)) is None and time.monotonic() < deadline:
         time.sleep(_POLL)
     return domain
 

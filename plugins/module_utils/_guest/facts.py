@@ -18,7 +18,7 @@ from typing import Any
 from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks, media as _media, pins as _pins, references as _references
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules import differences as _differences, exclusive as _exclusive, host_cpus as _host_cpus, huge_pages as _huge_pages, value_kinds as _value_kinds
 from .._rules.errors import KvmfleetError
 from .._storage import (
@@ -70,9 +70,9 @@ def domain_facts(
     :param live_differences: `keep` for the domain as its definition will be with all that the running guest has.
     :param uses: who uses what on the host, where several domains are described at once.
     """
-    root = _definition.parse(_connection.inactive_xml(domain, secure=False))
-    live = _definition.parse(_connection.live_xml(domain))
-    active = _connection.is_active(domain)
+    root = _definition.parse(_definitions.inactive_xml(domain, secure=False))
+    live = _definition.parse(_definitions.live_xml(domain))
+    active = _domains.is_active(domain)
     differing = _live_differences.found(live, root) if active else []
     root, unkept = _with_live(live, root) if differing and live_differences == _differences.KEEP else (root, [])
     defined = _definition.disks(root, root_disk)
@@ -82,7 +82,7 @@ def domain_facts(
         disk["role"] = next((role for role, target in roles.items() if target == disk["target"]), None)
     for network in _definition.network_disks(root):
         disk = next(disk for disk in disks if disk["target"] == network.target)
-        disk.update(network=asdict(network), virtual_size=_connection.block_size(domain, network.target))
+        disk.update(network=asdict(network), virtual_size=_blocks.block_size(domain, network.target))
     files = [_boot_file(name, path) for name, path in _definition.boot_files(root).items()]
     boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
     planned, unfit = _with_flavor(root, new_flavor)
@@ -94,12 +94,12 @@ def domain_facts(
     facts = {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
-        "state": _connection.state_name(domain),
+        "state": _domains.state_name(domain),
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.isPersistent() and domain.autostart()),
-        "managed_save": _connection.has_managed_save(domain),
+        "managed_save": _domains.has_managed_save(domain),
         "snapshots": _snapshots.facts(domain),
-        "has_checkpoints": _connection.has_checkpoints(domain),
+        "has_checkpoints": _domains.has_checkpoints(domain),
         "flavor": {
             **asdict(flavor),
             "disk": -(-sizes.get("root", 0) // _GIB),
@@ -127,7 +127,7 @@ def domain_facts(
         "secrets": secrets,
         "references": [asdict(_staying(reference, secrets)) for reference in _definition.references(root)],
         "agent": _agent(live),
-        "xml_digest": _connection.xml_digest(domain),
+        "xml_digest": _definitions.xml_digest(domain),
         "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
     }
     images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
@@ -135,7 +135,7 @@ def domain_facts(
         *unfit,
         *unkept,
         *_refusals(domain.connect(), facts, root, live, image_directories),
-        *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _connection.block_jobs(domain)),
+        *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _blocks.block_jobs(domain)),
         *_used_by_others(uses or DiskUses(domain.connect(), state), facts),
         *_console_logs.refusals(facts["console_logs"], image_directories),
         *_snapshots.refusals(domain, images),

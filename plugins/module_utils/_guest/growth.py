@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError, shown
 from . import filesystem as _filesystem
 from .agent import RUN, Ended, GuestAgent, field
@@ -61,12 +61,12 @@ def grow(domain: Any, target: str | None, *, timeout: float, dry_run: bool) -> d
     :returns: see RETURN of the module guest_filesystem; `code` and `reason` say why nothing was grown.
     :raises KvmfleetError: `unknown_disk`.
     """
-    root = _definition.parse(_connection.live_xml(domain))
+    root = _definition.parse(_definitions.live_xml(domain))
     found: dict[str, Any] = {"disk": _target(domain, root, target), "answer": NOT_GROWN, "code": None, "changed": False}
     found.update(dict.fromkeys(("mountpoint", "type", "device", "before", "after")), programs=[])
     try:
-        if _connection.state_name(domain) != "running":
-            raise KvmfleetError("not_running", f"{domain.name()} is {_connection.state_name(domain)}; only a guest that runs can grow its filesystem.")
+        if _domains.state_name(domain) != "running":
+            raise KvmfleetError("not_running", f"{domain.name()} is {_domains.state_name(domain)}; only a guest that runs can grow its filesystem.")
         agent = GuestAgent(domain, timeout)
         mounted = _last_mounted(agent, root, found["disk"])
         found.update(mountpoint=mounted.mountpoint, type=mounted.type, device=f"/dev/{mounted.device}")

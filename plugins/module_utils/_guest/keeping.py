@@ -10,7 +10,7 @@ from typing import Any
 
 from .._domain import definition as _definition, edit as _edit
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, definitions as _definitions, domains as _domains
 from .._rules import differences as _differences
 from .._rules.errors import KvmfleetError
 from . import defining as _defining, live_differences as _live_differences
@@ -26,18 +26,19 @@ def keep(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> di
     planned = record.get("live_differences") or {}
     if planned.get("answer") != _differences.KEEP or not planned["found"] or "before_keeping" in record:
         return record
-    before = _connection.inactive_xml(domain)
-    live, definition = _definition.parse(_connection.live_xml(domain)), _definition.parse(before)
+    before = _definitions.inactive_xml(domain)
+    live, definition = _definition.parse(_definitions.live_xml(domain)), _definition.parse(before)
     _live_differences.require_named(domain.name(), _live_differences.found(live, definition), _differences.DROP, planned["found"])
     merged = _edit.to_string(_live_differences.kept(live, definition))
     record = journal.update(record, before_keeping=before)
     try:
         _define(conn, domain, merged)
     except KvmfleetError:
-        _connection.define(conn, before)
+        _definitions.define(conn, before)
         journal.update(record, before_keeping=None)
         raise
-    return journal.update(record, xml_digest=_connection.xml_digest(domain), kept_digest=_connection.xml_digest(domain), note="its definition says what it has")
+    kept = _definitions.xml_digest(domain)
+    return journal.update(record, xml_digest=kept, kept_digest=kept, note="its definition says what it has")
 
 
 def take_back(conn: Any, record: dict[str, Any]) -> None:
@@ -45,25 +46,25 @@ def take_back(conn: Any, record: dict[str, Any]) -> None:
 
     One that is off keeps the definition with all of it, or it would not come back as it was.
     """
-    domain = _connection.find_domain(conn, record["instance_uuid"]) if record.get("before_keeping") else None
-    if domain is not None and _connection.is_active(domain) and _is_ours(domain, record):
-        _connection.define(conn, record["before_keeping"])
+    domain = _domains.find_domain(conn, record["instance_uuid"]) if record.get("before_keeping") else None
+    if domain is not None and _domains.is_active(domain) and _is_ours(domain, record):
+        _definitions.define(conn, record["before_keeping"])
 
 
 def _is_ours(domain: Any, record: dict[str, Any]) -> bool:
     """Whether the definition is the one that `keep` has made. A module that died before it could note that has left one that says all that runs."""
     if record.get("kept_digest"):
-        return bool(_connection.xml_digest(domain) == record["kept_digest"])
-    return not _live_differences.found(_definition.parse(_connection.live_xml(domain)), _definition.parse(_connection.inactive_xml(domain)))
+        return bool(_definitions.xml_digest(domain) == record["kept_digest"])
+    return not _live_differences.found(_definition.parse(_definitions.live_xml(domain)), _definition.parse(_definitions.inactive_xml(domain)))
 
 
 def _define(conn: Any, domain: Any, xml: str) -> None:
     try:
         _defining.define(conn, xml)
-    except _connection.LibvirtError as exc:
+    except _binding.LibvirtError as exc:
         message = f"libvirt does not take the definition of {domain.name()} with all that it has now: {exc}. Take live_differences=drop, or change it yourself."
         raise KvmfleetError("definition_not_taken", message, missing=[]) from exc
-    texts = (_connection.live_xml(domain), _connection.inactive_xml(domain))
+    texts = (_definitions.live_xml(domain), _definitions.inactive_xml(domain))
     left = [item.text for item in _live_differences.found(*map(_definition.parse, texts))]
     if left:
         raise KvmfleetError(

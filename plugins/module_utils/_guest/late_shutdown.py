@@ -19,7 +19,7 @@ from typing import Any
 
 from .._journal.records import Journal
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, connection as _connection, domains as _domains, lifecycle as _lifecycle
 from .._rules.errors import KvmfleetError
 from .._system import sessions as _sessions
 
@@ -34,13 +34,13 @@ def let_go_off(state: StateDir, domain: Any) -> None:
     :raises KvmfleetError: `poweroff_restarts` where libvirt does not do that; the guest was not asked.
     """
     state.remove(_KIND, domain.UUIDString())
-    action = _connection.on_poweroff(domain, live=True)
+    action = _lifecycle.on_poweroff(domain, live=True)
     if action == "destroy":
         return
     try:
-        _connection.set_on_poweroff(domain, "destroy")
-    except _connection.LibvirtError as exc:
-        if _connection.is_active(domain):
+        _lifecycle.set_on_poweroff(domain, "destroy")
+    except _binding.LibvirtError as exc:
+        if _domains.is_active(domain):
             raise KvmfleetError(
                 "poweroff_restarts",
                 f"Guest {domain.name()} would not stay off: its action for a power-off is {action}, and libvirt does not change that while it runs ({exc}). It "
@@ -57,16 +57,16 @@ def neutralise(state: StateDir, domain: Any) -> bool:
 
     :raises KvmfleetError: `shutdown_pending` where libvirt does not do that.
     """
-    if _connection.on_poweroff(domain, live=False) == "destroy":
+    if _lifecycle.on_poweroff(domain, live=False) == "destroy":
         entry = {"instance_uuid": domain.UUIDString(), "instance_name": domain.name(), "domain_id": domain.ID(), "since": time.time()}
         state.write(_KIND, domain.UUIDString(), entry)
     try:
-        _connection.set_on_poweroff(domain, "restart")
+        _lifecycle.set_on_poweroff(domain, "restart")
         if _stays(domain):
             _supervise(state, domain)
             return True
-    except _connection.LibvirtError as exc:
-        if _connection.is_active(domain):
+    except _binding.LibvirtError as exc:
+        if _domains.is_active(domain):
             state.remove(_KIND, domain.UUIDString())
             raise KvmfleetError(
                 "shutdown_pending",
@@ -84,7 +84,7 @@ def before_going_back(journal: Journal, record: Mapping[str, Any], domain: Any |
 
     :raises KvmfleetError: as `neutralise`, until the patience is over.
     """
-    if domain is None or record["step"] != "stopping" or not _connection.is_active(domain):
+    if domain is None or record["step"] != "stopping" or not _domains.is_active(domain):
         return
     try:
         neutralise(journal.state, domain)
@@ -96,25 +96,25 @@ def before_going_back(journal: Journal, record: Mapping[str, Any], domain: Any |
 def settle(conn: Any, state: StateDir) -> None:
     """Let guests go off again when they power off, for which the time has come."""
     for entry in state.read_all(_KIND):
-        domain = _connection.find_domain(conn, entry["instance_uuid"])
-        same = domain is not None and _connection.is_active(domain) and domain.ID() == entry["domain_id"]
+        domain = _domains.find_domain(conn, entry["instance_uuid"])
+        same = domain is not None and _domains.is_active(domain) and domain.ID() == entry["domain_id"]
         if not same or not 0 <= time.time() - entry["since"] < PATIENCE:
             _put_back(state, domain if same else None, entry)
 
 
 def _put_back(state: StateDir, domain: Any | None, entry: Mapping[str, Any]) -> None:
-    with contextlib.suppress(_connection.LibvirtError):  # it went off just now
+    with contextlib.suppress(_binding.LibvirtError):  # it went off just now
         if domain is not None:
-            _connection.set_on_poweroff(domain, _connection.on_poweroff(domain, live=False))
+            _lifecycle.set_on_poweroff(domain, _lifecycle.on_poweroff(domain, live=False))
     state.remove(_KIND, entry["instance_uuid"])
 
 
 def _stays(domain: Any) -> bool:
     """Whether libvirt had not seen the guest power off yet when it was told: then it is not going down, now that it has been told."""
     deadline = time.monotonic() + _GOING_DOWN
-    while _connection.is_active(domain) and _connection.state_name(domain) == "shutdown" and time.monotonic() < deadline:
+    while _domains.is_active(domain) and _domains.state_name(domain) == "shutdown" and time.monotonic() < deadline:
         time.sleep(0.05)
-    return _connection.is_active(domain) and _connection.on_poweroff(domain, live=True) == "restart"
+    return _domains.is_active(domain) and _lifecycle.on_poweroff(domain, live=True) == "restart"
 
 
 def _supervise(state: StateDir, domain: Any) -> None:
@@ -127,8 +127,8 @@ def watch(state: StateDir, uri: str, key: str) -> None:
     _sessions.leave(f"kvmfleet-late-shutdown-{key}")
     while (entry := state.read(_KIND, key)) is not None:
         left = entry["since"] + PATIENCE - time.time()
-        with contextlib.suppress(_connection.LibvirtError):
-            was_reset = left > 0 and _connection.wait_for_reset(uri, key, left)
+        with contextlib.suppress(_binding.LibvirtError):
+            was_reset = left > 0 and _lifecycle.wait_for_reset(uri, key, left)
             with _connection.connect(uri) as conn:
                 if was_reset:
                     _reset(conn, state, entry)
@@ -138,7 +138,7 @@ def watch(state: StateDir, uri: str, key: str) -> None:
 
 
 def _reset(conn: Any, state: StateDir, entry: Mapping[str, Any]) -> None:
-    domain = _connection.find_domain(conn, entry["instance_uuid"])
+    domain = _domains.find_domain(conn, entry["instance_uuid"])
     # Another run may have asked it again meanwhile.
     if state.read(_KIND, entry["instance_uuid"]) == entry and domain is not None and domain.ID() == entry["domain_id"]:
         _put_back(state, domain, entry)

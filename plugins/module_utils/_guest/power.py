@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import domains as _domains, guest_agent as _guest_agent, lifecycle as _lifecycle
 from .._rules.errors import KvmfleetError
 from .._rules.guest_states import SHUTDOWN_MODES, WAYS_OUT
 from . import late_shutdown as _late_shutdown
@@ -45,25 +45,25 @@ def stop(
     """
     require_hearing(domain, on_timeout)
     requested_at = time.time()
-    if not _connection.is_active(domain):
+    if not _domains.is_active(domain):
         return {"was_running": False, "method": "already_off", "requested_at": requested_at, "off_at": requested_at}
     _late_shutdown.let_go_off(state, domain)
     taken: list[str] = []
     deadline = time.monotonic() + timeout
     next_signal = time.monotonic()
     turns = list(modes)
-    while _connection.is_active(domain):
+    while _domains.is_active(domain):
         now = time.monotonic()
         if now >= deadline:
             if on_timeout == "destroy":
-                _connection.destroy(domain)
+                _lifecycle.destroy(domain)
                 taken.insert(0, "destroy")
                 continue
             if _late_shutdown.neutralise(state, domain):
                 raise _not_in_time(domain, timeout, modes, taken)
             continue
         if now >= next_signal:
-            mode = _connection.request_shutdown(domain, turns)
+            mode = _lifecycle.request_shutdown(domain, turns)
             if mode is not None and mode not in taken:
                 taken.append(mode)
             turns.append(turns.pop(0))
@@ -78,7 +78,7 @@ def require_hearing(domain: Any, on_timeout: str) -> None:
     :param on_timeout: of `stop`; a guest whose power may be cut need not hear anything.
     :raises KvmfleetError: `unsupported_state`; the guest was not asked.
     """
-    state, reason = _connection.state_reason(domain)
+    state, reason = _domains.state_reason(domain)
     if on_timeout != "destroy" and state in WAYS_OUT and state != "shutdown":
         because = f" ({reason})" if reason else ""
         raise KvmfleetError(
@@ -102,7 +102,7 @@ def _not_in_time(domain: Any, timeout: float, modes: Sequence[str], taken: Seque
 
 
 def _now(domain: Any) -> str:
-    state = _connection.state_name(domain)
+    state = _domains.state_name(domain)
     return "runs" if state == "running" else f"is {state}"
 
 
@@ -111,7 +111,7 @@ def require_not_saved(domain: Any) -> None:
 
     :raises KvmfleetError: `managed_save`.
     """
-    if _connection.has_managed_save(domain):
+    if _domains.has_managed_save(domain):
         raise KvmfleetError("managed_save", f"{domain.name()}: {SAVED}", instance=domain.name())
 
 
@@ -120,8 +120,8 @@ def start(domain: Any) -> float:
 
     :returns: when libvirt had started it (Unix seconds).
     """
-    if not _connection.is_active(domain):
-        _connection.create(domain)
+    if not _domains.is_active(domain):
+        _lifecycle.create(domain)
     return time.time()
 
 
@@ -136,23 +136,23 @@ def watch(domain: Any, *, settle: float, agent_timeout: float) -> dict[str, Any]
     deadline = time.monotonic() + max(settle, agent_timeout)
     agent_at = None
     while time.monotonic() < deadline:
-        if not _connection.is_active(domain):
+        if not _domains.is_active(domain):
             return {"came_up": False, "agent_answered": None if not agent_timeout else False, "agent_at": None}
-        if agent_timeout and agent_at is None and _connection.agent_answers(domain):
+        if agent_timeout and agent_at is None and _guest_agent.agent_answers(domain):
             agent_at = time.time()
         if time.monotonic() >= settled and (not agent_timeout or agent_at is not None):
             break
         time.sleep(_WATCH_POLL)
-    return {"came_up": _connection.is_active(domain), "agent_answered": None if not agent_timeout else agent_at is not None, "agent_at": agent_at}
+    return {"came_up": _domains.is_active(domain), "agent_answered": None if not agent_timeout else agent_at is not None, "agent_at": agent_at}
 
 
 def agent_answers_within(domain: Any, timeout: float) -> bool:
     """Whether the guest agent answers; it is asked once at least."""
-    return _connection.agent_answers(domain) or bool(watch(domain, settle=0, agent_timeout=timeout)["agent_answered"])
+    return _guest_agent.agent_answers(domain) or bool(watch(domain, settle=0, agent_timeout=timeout)["agent_answered"])
 
 
 def await_agent(conn: Any, record: dict[str, Any], timeout: float) -> None:
     """Wait for the agent of a guest that was brought back, where it has one: until then it hears no request, and a plan takes it for one without."""
-    domain = _connection.find_domain(conn, record["instance_uuid"]) if timeout and record.get("was_running") and record.get("agent_expected") else None
-    if domain is not None and _connection.is_active(domain):
+    domain = _domains.find_domain(conn, record["instance_uuid"]) if timeout and record.get("was_running") and record.get("agent_expected") else None
+    if domain is not None and _domains.is_active(domain):
         agent_answers_within(domain, timeout)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError
 from . import power as _power
 
@@ -40,7 +40,7 @@ def require(domain: Any | None, record: Mapping[str, Any], *, agent_timeout: flo
 
 def not_running(domain: Any) -> str | None:
     """Why the guest does not run, as libvirt tells it, with what can be done; None where it runs."""
-    state, reason = _connection.state_reason(domain)
+    state, reason = _domains.state_reason(domain)
     if state == "running":
         return None
     causes = ", ".join(filter(None, (reason, *_disk_errors(domain)))) if state == "paused" else reason
@@ -70,8 +70,8 @@ def _problem(domain: Any | None, record: Mapping[str, Any], agent_timeout: float
 
 def _disk_errors(domain: Any) -> Iterator[str]:
     """The disks that the guest could not write to, and how much room there is where they lie."""
-    paths = {disk.target: disk.path for disk in _definition.disks(_definition.parse(_connection.live_xml(domain)))}
-    for target, error in _connection.disk_errors(domain).items():
+    paths = {disk.target: disk.path for disk in _definition.disks(_definition.parse(_definitions.live_xml(domain)))}
+    for target, error in _domains.disk_errors(domain).items():
         path = paths.get(target)
         room = ""
         if path and os.path.exists(path):

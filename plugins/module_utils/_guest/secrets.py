@@ -21,7 +21,7 @@ from typing import Any
 from .._domain import definition as _definition
 from .._journal import claims as _claims
 from .._journal.records import CLOSED, Journal
-from .._libvirt import connection as _connection
+from .._libvirt import domain_documents as _domain_documents, secret_store as _secret_store, storage as _storage
 from .._rules.errors import KvmfleetError
 
 PRIVATE = "does not travel, since it is private"
@@ -41,7 +41,7 @@ def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:
     """
     found: dict[tuple[str | None, str | None, str | None], dict[str, Any]] = {}
     for named in named_by(root):
-        secret = _connection.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
+        secret = _secret_store.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
         entry = {**named, "by": "uuid" if named["uuid"] else "usage", "missing": None, "withheld": None, **_described(secret)}
         known = found.setdefault((entry["uuid"], entry["usage_type"], entry["usage"]), {**entry, "needed_by": []})
         known["needed_by"].append(named["needed_by"])
@@ -96,7 +96,7 @@ def problems(
             if disks := _opened(secret, encrypted):
                 yield "secret_private", f"{what} is private here: without its value, the image of {disks} cannot be checked after the copy"
         elif here is not None:
-            value = _connection.secret_value(here)
+            value = _secret_store.secret_value(here)
             if value is None:
                 yield "secret_missing", f"{what} has no value here (virsh secret-set-value)"
             elif key and not secret["withheld"] and not hmac.compare_digest(_proof(key, secret["uuid"], value), str(proven.get(secret["uuid"]))):
@@ -117,7 +117,7 @@ def read(conn: Any, secrets: Sequence[Mapping[str, Any]], uuids: Collection[str]
     for secret in secrets:
         if secret["uuid"] in uuids:
             value = _value_to_give(conn, secret)
-            xml = _connection.secret_xml(_connection.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE))
+            xml = _secret_store.secret_xml(_secret_store.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE))
             given.append({"uuid": secret["uuid"], "xml": xml, "value": base64.b64encode(value).decode()})
     return given
 
@@ -146,7 +146,7 @@ def receive(conn: Any, journal: Journal, record: dict[str, Any], given: Sequence
         here = find(conn, secret)
         if here is None:
             raise KvmfleetError("secret_missing", f"The {described(secret)} is not defined on this host any more.", need=uuid)
-        if uuid in values and not _is(here, "private") and _connection.secret_value(here) != values[uuid]:
+        if uuid in values and not _is(here, "private") and _secret_store.secret_value(here) != values[uuid]:
             raise KvmfleetError("secret_differs", f"The {described(secret)} has been defined with another value on this host meanwhile.", need=uuid)
     return record
 
@@ -158,16 +158,16 @@ def release(conn: Any, journal: Journal, record: Mapping[str, Any], uuids: Colle
     with journal.state.lock(_claims.LOCK), journal.state.lock(_LOCK):
         used = _used(conn, journal, but=record["uuid"])
         for secret in record.get("secrets", ()):
-            here = _connection.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE) if secret["uuid"] in uuids else None
+            here = _secret_store.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE) if secret["uuid"] in uuids else None
             if here is not None and not used & {secret["uuid"], secret["usage"]}:
-                _connection.undefine_secret(here)
+                _secret_store.undefine_secret(here)
 
 
 def key_of(conn: Any, root: ET.Element, target: str) -> bytes:
     """The value of the secret by which the disk of a definition is encrypted; KvmfleetError `secret_missing` where this host cannot tell it."""
     named = next((named for named in named_by(root) if (named["usage_type"], named["needed_by"]) == ("volume", f"disk {target}")), None)
-    secret = None if named is None else _connection.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
-    value = None if secret is None or _is(secret, "private") else _connection.secret_value(secret)
+    secret = None if named is None else _secret_store.find_secret(conn, uuid=named["uuid"], usage=(named["usage_type"], named["usage"]))
+    value = None if secret is None or _is(secret, "private") else _secret_store.secret_value(secret)
     if value is None:
         raise KvmfleetError("secret_missing", f"The secret of the encrypted disk {target} is not defined on this host, or its value is private.", target=target)
     return value
@@ -175,7 +175,7 @@ def key_of(conn: Any, root: ET.Element, target: str) -> bytes:
 
 def find(conn: Any, secret: Mapping[str, Any]) -> Any | None:
     """What a definition that names the secret means on this host."""
-    return _connection.find_secret(conn, uuid=secret["uuid"] if secret["by"] == "uuid" else None, usage=(secret["usage_type"], secret["usage"]))
+    return _secret_store.find_secret(conn, uuid=secret["uuid"] if secret["by"] == "uuid" else None, usage=(secret["usage_type"], secret["usage"]))
 
 
 def named_by(root: ET.Element) -> Iterator[dict[str, Any]]:
@@ -197,13 +197,13 @@ def _described(secret: Any | None) -> dict[str, Any]:
     found = {"uuid": secret.UUIDString(), "usage_type": usage_type, "usage": usage}
     if _is(secret, "private"):
         return {**found, "withheld": PRIVATE}
-    if _connection.secret_value(secret) is None:
+    if _secret_store.secret_value(secret) is None:
         return {**found, "missing": "has no value"}
     return {**found, "withheld": "does not travel, since it is ephemeral" if _is(secret, "ephemeral") else None}
 
 
 def _usage(secret: Any) -> tuple[str | None, str | None]:
-    usage_type, usage = _connection.secret_usage(secret)
+    usage_type, usage = _secret_store.secret_usage(secret)
     return (usage_type, usage) if usage else (None, None)
 
 
@@ -213,7 +213,7 @@ def _opened(secret: Mapping[str, Any], encrypted: Collection[str]) -> str:
 
 
 def _is(secret: Any, attribute: str) -> bool:
-    return _definition.parse_document(_connection.secret_xml(secret)).get(attribute) == "yes"
+    return _definition.parse_document(_secret_store.secret_xml(secret)).get(attribute) == "yes"
 
 
 def _told(secret: Any) -> str:
@@ -223,7 +223,7 @@ def _told(secret: Any) -> str:
 
 def _taken(conn: Any, secret: Mapping[str, Any]) -> Any | None:
     """The secret here that has the UUID or the usage, each of which is unique on a host."""
-    return _connection.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE) or _connection.find_secret(
+    return _secret_store.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE) or _secret_store.find_secret(
         conn, uuid=None, usage=(secret["usage_type"], secret["usage"])
     )
 
@@ -232,12 +232,12 @@ def _define(conn: Any, secret: Mapping[str, Any], xml: str, value: bytes) -> Non
     taken = _taken(conn, secret)
     if taken is not None and taken.UUIDString() != secret["uuid"]:
         raise KvmfleetError("secret_differs", f"The {described(secret)} cannot be defined here, where {_told(taken)} has its usage.", need=secret["uuid"])
-    (taken or _connection.define_secret(conn, xml)).setValue(value)
+    (taken or _secret_store.define_secret(conn, xml)).setValue(value)
 
 
 def _value_to_give(conn: Any, secret: Mapping[str, Any]) -> bytes:
-    found = _connection.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE)
-    value = None if found is None or _is(found, "private") else _connection.secret_value(found)
+    found = _secret_store.find_secret(conn, uuid=secret["uuid"], usage=_NO_USAGE)
+    value = None if found is None or _is(found, "private") else _secret_store.secret_value(found)
     if value is None:
         raise KvmfleetError("secret_missing", f"The {described(secret)} is gone from this host, or has no value any more.", need=secret["uuid"])
     return value
@@ -267,8 +267,8 @@ def _checked(item: Mapping[str, str], wanted: Mapping[str, Mapping[str, Any]]) -
 
 def _used(conn: Any, journal: Journal, but: str) -> set[str | None]:
     """UUIDs and usages that something on this host names, the operation `but` left out."""
-    documents = [document.xml for _domain, found in _connection.documents(conn) for document in found]
-    documents += [_connection.pool_xml(pool) for pool in _connection.all_pools(conn)]
+    documents = [document.xml for _domain, found in _domain_documents.documents(conn) for document in found]
+    documents += [_storage.pool_xml(pool) for pool in _storage.all_pools(conn)]
     found: set[str | None] = set()
     for root in map(_definition.parse_document, documents):
         found.update(value for secret in root.iter("secret") for value in (secret.get("uuid"), secret.get("usage")))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions
 from .._rules.errors import KvmfleetError
 
 _DISKS = ("disks/disk", "domain/devices/disk", "inactiveDomain/devices/disk")
@@ -25,7 +25,7 @@ _DISKS = ("disks/disk", "domain/devices/disk", "inactiveDomain/devices/disk")
 def facts(domain: Any) -> list[dict[str, Any]]:
     """`name`, `current`, and `external`: whether a disk is in a file of its own since."""
     found = []
-    for snapshot in _connection.snapshots(domain, secure=False):
+    for snapshot in _definitions.snapshots(domain, secure=False):
         root = _definition.parse_document(snapshot["xml"])
         external = root.find("disks/disk[@snapshot='external']") is not None
         found.append({"name": snapshot["name"], "current": snapshot["current"], "external": external})
@@ -37,7 +37,7 @@ def refusals(domain: Any, images: Collection[str]) -> Iterator[tuple[str, str]]:
 
     :param images: resolved paths of all images of the guest as it is now, their layers included.
     """
-    return _refusals(_connection.snapshots(domain, secure=False), images)
+    return _refusals(_definitions.snapshots(domain, secure=False), images)
 
 
 def _refusals(snapshots: Sequence[Mapping[str, Any]], images: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -60,7 +60,7 @@ def archive(domain: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     :raises KvmfleetError: the code of the first refusal; somebody may have made one since the plan.
     """
     images = {layer[0] for disk in record["disks"] for layer in disk["chain"]} | {os.path.realpath(disk["path"]) for disk in record["disks"]}
-    snapshots = _connection.snapshots(domain)
+    snapshots = _definitions.snapshots(domain)
     for code, reason in _refusals(snapshots, images):
         raise KvmfleetError(code, reason)
     return snapshots
@@ -68,10 +68,10 @@ def archive(domain: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def redefine(domain: Any, archived: Sequence[Mapping[str, Any]]) -> None:
     """Let libvirt know of them again; those that it knows are left alone."""
-    known = {snapshot["name"] for snapshot in _connection.snapshots(domain)} if archived else set()
+    known = {snapshot["name"] for snapshot in _definitions.snapshots(domain)} if archived else set()
     for snapshot in archived:
         if snapshot["name"] not in known:
-            _connection.redefine_snapshot(domain, snapshot["xml"], snapshot["current"])
+            _definitions.redefine_snapshot(domain, snapshot["xml"], snapshot["current"])
 
 
 def moved(archived: Sequence[Mapping[str, Any]], place: Callable[[str], str], adapt: Callable[[ET.Element], None] | None = None) -> list[dict[str, Any]]:

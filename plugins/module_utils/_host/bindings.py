@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError
 
@@ -52,7 +52,7 @@ def of_guests(connection: Any, directories: Sequence[str] = _STORED, without: st
     for directory in directories:
         for root in _stored(directory):
             stored.setdefault(root.findtext("uuid"), []).append(root)
-    return of_definitions(found for found in _definitions(connection, stored) if found[0].findtext("uuid") != without)
+    return of_definitions(found for found in _of_guests(connection, stored) if found[0].findtext("uuid") != without)
 
 
 def of_definitions(guests: Iterable[Sequence[ET.Element]]) -> Bindings:
@@ -77,9 +77,9 @@ def pci_address(numbers: dict[str, str | None]) -> PciAddress | None:
         return None
 
 
-def _definitions(connection: Any, stored: Mapping[str | None, Sequence[ET.Element]]) -> Iterator[Sequence[ET.Element]]:
-    for domain in _connection.all_domains(connection):
-        found = stored.get(domain.UUIDString()) or [_definition.parse(definition) for definition in _connection.definitions_if_there(domain)]
+def _of_guests(connection: Any, stored: Mapping[str | None, Sequence[ET.Element]]) -> Iterator[Sequence[ET.Element]]:
+    for domain in _domains.all_domains(connection):
+        found = stored.get(domain.UUIDString()) or [_definition.parse(definition) for definition in _definitions.definitions_if_there(domain)]
         if found:
             yield found
 

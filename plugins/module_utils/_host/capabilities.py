@@ -16,7 +16,7 @@ from typing import Any
 
 from .._domain import definition as _definition
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, connection as _connection
 from .._rules import cpu_set as _cpu_set, memory_units as _memory_units
 from .._storage import identity as _identity
 from . import bindings as _bindings
@@ -36,7 +36,7 @@ def offers(connection: Any, state: StateDir, capabilities: ET.Element, bound: _b
         claims have set aside for guests.
     """
     machine = _SECURE_MACHINES.get(capabilities.findtext("host/cpu/arch", ""))
-    domain = _connection.supported(lambda: _definition.parse_document(_connection.domain_capabilities(connection, machine=machine)), None)
+    domain = _binding.supported(lambda: _definition.parse_document(_connection.domain_capabilities(connection, machine=machine)), None)
     return {
         "host_ip": _address(),
         "cgroup_version": cgroup_version(),
@@ -183,7 +183,7 @@ def _free_pages(connection: Any, capabilities: ET.Element) -> dict[int, dict[str
     sizes = page_sizes(capabilities)
     if not cells or not sizes:
         return {}
-    found = _connection.supported(lambda: connection.getFreePages(sizes, cells[0], cells[-1] - cells[0] + 1, 0), {})
+    found = _binding.supported(lambda: connection.getFreePages(sizes, cells[0], cells[-1] - cells[0] + 1, 0), {})
     return {cell: {str(size): count for size, count in pages.items()} for cell, pages in found.items()}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from .._domain import definition as _definition
 from .._journal import claims as _claims, progress as _progress, records as _records
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, connection as _connection, definitions as _definitions, domains as _domains, storage as _storage
 from .._rules.errors import KvmfleetError
 from .._storage import leftovers as _leftovers, pools as _pools, qemu_img as _qemu_img, qemu_user as _qemu_user, run_evidence as _run_evidence
 from .._system import processes as _processes
@@ -90,7 +90,7 @@ def usage(connection: Any, state: StateDir, *, reserved: Reserved, images_path: 
         filesystem, device = os.statvfs(images_path), os.stat(images_path).st_dev
     except FileNotFoundError as exc:
         raise KvmfleetError("images_path_missing", f"The directory for images {images_path} does not exist: create it.", path=images_path) from exc
-    domains, charges = _domains(connection, device)
+    domains, charges = _guests(connection, device)
     claims = {claim["instance_uuid"]: claim for claim in state.read_all("claims")}
     instances = sorted((set(charges) | set(claims)) - {without})
     total = [_charge(charges.get(uuid), claims.get(uuid)) for uuid in instances]
@@ -134,10 +134,10 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "reserved": asdict(reserved),
         "images_path": images_path,
         "qemu": _qemu_user.facts(connection),
-        "networks": sorted(_connection.supported(connection.listNetworks, [])),
+        "networks": sorted(_binding.supported(connection.listNetworks, [])),
         "bridges": sorted(_networks.bridges()),
-        "nwfilters": sorted(_connection.supported(connection.listNWFilters, [])),
-        "pools": [_pools.facts(pool) for pool in _connection.all_pools(connection)],
+        "nwfilters": sorted(_binding.supported(connection.listNWFilters, [])),
+        "pools": [_pools.facts(pool) for pool in _storage.all_pools(connection)],
         "migrations": unfinished,
         "forced_migrations": [_records.summary(record) for record in migrations if record["status"] in _records.CLOSED and _records.may_be_needed(record)],
         "claims": claims,
@@ -153,7 +153,7 @@ def _open_record(connection: Any, state: StateDir, record: dict[str, Any]) -> di
     """The summary of a record, with the progress of its copy and, where a copy is complete here, whether the guest has run on it."""
     summary = _progress.added(state, _records.summary(record))
     if _run_evidence.is_complete(record):
-        summary["has_run"] = _run_evidence.has_run(_connection.find_domain(connection, record["instance_uuid"]), record)
+        summary["has_run"] = _run_evidence.has_run(_domains.find_domain(connection, record["instance_uuid"]), record)
     return summary
 
 
@@ -171,18 +171,18 @@ def _charge(domain: _Charge | None, claim: dict[str, Any] | None) -> _Charge:
     return _Charge(max(domain.vcpus, claim["vcpus"]), max(domain.memory_mb, claim["ram"]), max(domain.disk_mb, claimed_mb), growth)
 
 
-def _domains(connection: Any, device: int) -> tuple[list[DomainState], dict[str, _Charge]]:
+def _guests(connection: Any, device: int) -> tuple[list[DomainState], dict[str, _Charge]]:
     """All domains, and the charge of each, from one statistics call and two listings; only what a driver leaves out is read one by one."""
-    persistent = _connection.domain_uuids(connection, persistent=True)
-    autostart = _connection.domain_uuids(connection, autostart=True)
+    persistent = _domains.domain_uuids(connection, persistent=True)
+    autostart = _domains.domain_uuids(connection, autostart=True)
     counted: set[str] = set()
     domains, charges = [], {}
-    for domain, stats in _connection.all_domain_stats(connection):
+    for domain, stats in _domains.all_domain_stats(connection):
         uuid = domain.UUIDString()
         if "vcpu.current" in stats and "balloon.maximum" in stats and "block.count" in stats:
             vcpus, memory_mb, disks = stats["vcpu.current"], stats["balloon.maximum"] // 1024, _disks_from_stats(stats)
         else:
-            vcpus, memory_mb, disks = _from_definition(_connection.live_xml(domain))
+            vcpus, memory_mb, disks = _from_definition(_definitions.live_xml(domain))
         disks += _volumes(connection, domain, stats)
         charge = _Charge(vcpus, memory_mb, *_disk_charge(disks, device, counted))
         charges[uuid] = charge
@@ -190,7 +190,7 @@ def _domains(connection: Any, device: int) -> tuple[list[DomainState], dict[str,
             DomainState(
                 name=domain.name(),
                 uuid=uuid,
-                state=_connection.state_word(stats["state.state"]),
+                state=_domains.state_word(stats["state.state"]),
                 vcpus=vcpus,
                 memory_mb=memory_mb,
                 disk_gb=_gb(charge.disk_mb),
@@ -210,7 +210,7 @@ def _disks_from_stats(stats: dict[str, Any]) -> list[tuple[str, int]]:
 def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[str, int]]:
     """The same of volumes of storage pools, of which statistics tell the path only while the guest runs."""
     told = all(f"block.{number}.path" in stats for number in range(stats.get("block.count", 0)))
-    definition = None if told or _connection.state_word(stats["state.state"]) != "shutoff" else _connection.live_xml_if_there(domain)
+    definition = None if told or _domains.state_word(stats["state.state"]) != "shutoff" else _definitions.live_xml_if_there(domain)
     found = []
     for disk in () if definition is None else _definition.disks(_definition.parse(definition)):
         if disk.pool and disk.volume:

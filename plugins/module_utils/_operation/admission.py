@@ -21,7 +21,7 @@ from .._host.state import Reserved, host_state, usage
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import connection as _connection, definitions as _definitions, domains as _domains
 from .._rules import (
     dedicated_cpus as _dedicated_cpus,
     exclusive as _exclusive,
@@ -156,8 +156,8 @@ def _own_cpus(
 
 def _bound_now(conn: Any, record: dict[str, Any]) -> set[int]:
     """CPUs that the guest has to itself here before the operation: a revert brings them back."""
-    domain = _connection.find_domain(conn, record["instance_uuid"]) if record["role"] == "in_place" else None
-    return set() if domain is None else set(_bindings.own_cpus(_definition.parse(_connection.inactive_xml(domain, secure=False))))
+    domain = _domains.find_domain(conn, record["instance_uuid"]) if record["role"] == "in_place" else None
+    return set() if domain is None else set(_bindings.own_cpus(_definition.parse(_definitions.inactive_xml(domain, secure=False))))
 
 
 def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path: str, reserved: Reserved, ratios: dict[str, float]) -> list[dict[str, Any]]:
@@ -183,7 +183,7 @@ def _capacity_reasons(conn: Any, state: Any, record: dict[str, Any], images_path
 def _conflicts(conn: Any, state: StateDir, record: dict[str, Any], requirements: dict[str, Any]) -> list[dict[str, Any]]:
     reasons = []
     for key, what in ((record["instance_uuid"], "UUID"), (record["instance_name"], "name")):
-        domain = _connection.find_domain(conn, key)
+        domain = _domains.find_domain(conn, key)
         if domain is not None:
             reasons.append(_reason("already_defined", f"a domain with the {what} {key} is defined here already ({domain.name()}, {domain.UUIDString()})"))
             return reasons

@@ -25,7 +25,7 @@ from .._guest import (
 )
 from .._journal import claims as _claims
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules import file_names as _file_names
 from .._rules.errors import KvmfleetError
 from .._storage import (
@@ -47,9 +47,9 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     resumed = record["step"] not in ("begun", "stopping", "stopped", "layering")
     if record["step"] in ("begun", "stopping"):
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     if record["step"] == "stopped":
-        private = {"domain_xml": _connection.inactive_xml(domain), "tpm": _tpm.read(record["instance_uuid"]) if record.get("tpm") else {}}
+        private = {"domain_xml": _definitions.inactive_xml(domain), "tpm": _tpm.read(record["instance_uuid"]) if record.get("tpm") else {}}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
     uses = DiskUses(conn, journal.state)
     if record["step"] == "layering":
@@ -83,7 +83,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """
     if record["status"] == status:
         return False
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     _late_shutdown.before_going_back(journal, record, domain)
     has_copy = _run_evidence.is_complete(record)
     why = _run_evidence.has_run(domain, record) if has_copy else None
@@ -96,7 +96,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         )
     uses = DiskUses(conn, journal.state)
     _require_own(conn, uses, record, domain)
-    as_before = "private" in record and domain is not None and _connection.is_active(domain) and not _runs_as_defined(uses, record, domain)
+    as_before = "private" in record and domain is not None and _domains.is_active(domain) and not _runs_as_defined(uses, record, domain)
     if record["nvram"] and "private" in record and not as_before:
         _firmware.require_kept(record)  # before anything is noted or stopped: the guest goes on, and a confirm is possible
     if has_copy:
@@ -107,7 +107,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         record = journal.update(record, status="reverting", step="reverting")
     if "private" in record:
         if domain is not None and not as_before:
-            if record["status"] != "reverting" and _connection.is_active(domain):
+            if record["status"] != "reverting" and _domains.is_active(domain):
                 raise KvmfleetError(
                     "guest_has_run",
                     f"{record['instance_name']} was started with the new flavor while that was being taken back, so nothing of it is removed. Shut it down to "
@@ -115,8 +115,8 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
                     instance=record["instance_name"],
                 )
             _power.stop(domain, journal.state, **shutdown)
-        domain = _connection.define(conn, record["private"]["domain_xml"])
-        _connection.set_autostart(domain, record["autostart"])
+        domain = _definitions.define(conn, record["private"]["domain_xml"])
+        _domains.set_autostart(domain, record["autostart"])
         _files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")
         _files.remove_unfinished(layer + _file_names.NEW for layer in _layers(record))
         if as_before:
@@ -144,7 +144,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     """
     if record["status"] == "confirmed":
         return False
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     if domain is None or record["status"] == "finished":
         _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="What its disks were before the resize is")
     _power.require_not_saved(domain)
@@ -157,7 +157,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
         if disk["target"] in tops:
             _merging.merge(conn, record, disk, tops[disk["target"]], timeout=timeout)
         if disk.get("pool"):
-            _as_volume(conn, _connection.find_domain(conn, record["instance_uuid"]), disk)
+            _as_volume(conn, _domains.find_domain(conn, record["instance_uuid"]), disk)
     _merging.remove(uses, record, stacks)
     _firmware.forget(record)
     _files.remove(uses, _left_behind_files(record), operation=record["uuid"])
@@ -169,7 +169,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
 
 def _require_off(domain: Any) -> None:
     """Nobody started the guest on the disks that its layers freeze."""
-    if _connection.is_active(domain):
+    if _domains.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {domain.name()} was started by something else while its disks were being layered.", instance=domain.name())
 
 
@@ -187,7 +187,7 @@ def _require_own(conn: Any, uses: DiskUses, record: dict[str, Any], domain: Any)
 
 def _runs_as_defined(uses: DiskUses, record: dict[str, Any], domain: Any) -> bool:
     """Whether what runs is what this operation has defined. That the record has not come so far says nothing: somebody may have started it."""
-    if _definition.migration_uuid(_definition.parse(_connection.live_xml(domain))) == record["uuid"]:
+    if _definition.migration_uuid(_definition.parse(_definitions.live_xml(domain))) == record["uuid"]:
         return True
     found = uses.of(_layers(record), operation=record["uuid"], processes=False)
     return any(use.kind == "runs" and use.guest == record["instance_uuid"] for used in found.values() for use in used)
@@ -195,9 +195,9 @@ def _runs_as_defined(uses: DiskUses, record: dict[str, Any], domain: Any) -> boo
 
 def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> None:
     """Let the definition name the volume again: what was merged lies in the file that it is, and a layer was none."""
-    root = _definition.parse(_connection.inactive_xml(domain))
+    root = _definition.parse(_definitions.inactive_xml(domain))
     _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"], disk["format"])
-    _connection.define(conn, _edit.to_string(root))
+    _definitions.define(conn, _edit.to_string(root))
 
 
 def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from .._channel.content_digest import data_bytes
 from .._domain import definition as _definition
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains, guest_agent as _guest_agent
 from .._rules import file_names as _file_names
 from .._rules.errors import KvmfleetError
 from .._storage import files as _files, merging as _merging, qemu_access as _qemu_access
@@ -44,7 +44,7 @@ def layers(record: dict[str, Any], disk: dict[str, Any]) -> list[str]:
 
 def require_running(domain: Any, record: dict[str, Any]) -> None:
     """KvmfleetError `not_running`: the disks of a guest that is off need no layers."""
-    if not _connection.is_active(domain):
+    if not _domains.is_active(domain):
         raise KvmfleetError("not_running", f"Guest {record['instance_name']} went off while its disks were being copied.", instance=record["instance_name"])
 
 
@@ -64,14 +64,14 @@ def freeze(
         return record, {"frozen": False, "reason": reason, "round": done, "bytes": written, "quiesced": None}
     changes: dict[str, Any] = {"layers": done + 1, "frozen_bytes": written}
     if not done:
-        changes["private"] = {"unlayered_xml": _connection.inactive_xml(domain)}
+        changes["private"] = {"unlayered_xml": _definitions.inactive_xml(domain)}
         changes["media"] = {disk["target"]: _stamp(disk["path"]) for disk in travelling(record) if disk["kind"] == "media"}
     record = journal.update(record, step="precopying", **changes)
     top = {disk["target"]: layer_path(record, disk, done + 1) for disk in writable(record)}
-    others = [disk.target for disk in _definition.disks(_definition.parse(_connection.live_xml(domain))) if disk.target not in top]
+    others = [disk.target for disk in _definition.disks(_definition.parse(_definitions.live_xml(domain))) if disk.target not in top]
     with _made_for(record, top, done):
-        quiesced = _connection.layer_disks(domain, top, others, quiesce=quiesce)
-    record = journal.update(record, xml_digest=_connection.xml_digest(domain))
+        quiesced = _blocks.layer_disks(domain, top, others, quiesce=quiesce)
+    record = journal.update(record, xml_digest=_definitions.xml_digest(domain))
     return record, {"frozen": True, "reason": None, "round": done, "bytes": written, "quiesced": quiesced}
 
 
@@ -110,9 +110,9 @@ def fold(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: float)
     """
     if not record.get("layers"):
         return record
-    domain = _connection.find_domain(conn, record["instance_uuid"])
-    if domain is not None and record["step"] == "precopying" and _connection.is_active(domain):
-        _connection.require_thawed(domain)
+    domain = _domains.find_domain(conn, record["instance_uuid"])
+    if domain is not None and record["step"] == "precopying" and _domains.is_active(domain):
+        _guest_agent.require_thawed(domain)
     uses = DiskUses(conn, journal.state)
     stacks = [_merging.Stack(disk, layers(record, disk)) for disk in writable(record)]
     if not record.get("folded"):

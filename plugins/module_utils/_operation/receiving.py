@@ -29,7 +29,7 @@ from .._guest import (
 )
 from .._journal import claims as _claims
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError, shown
 from .._storage import (
     directories as _directories,
@@ -111,11 +111,11 @@ def receive(
             private=private,
         )
     if record["step"] == "defining":
-        if _run_evidence.has_run(_connection.find_domain(conn, record["instance_uuid"]), record) is None:
+        if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _defining.define(conn, shaped(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
-        _connection.set_autostart(domain, record["autostart"])
+        _domains.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings, resumed=resumed)
 
@@ -181,7 +181,7 @@ def receive_round(
 
 def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float], resumed: bool) -> dict[str, Any]:
     """Start the defined domain if the guest ran before, unless an earlier run may have done so; watch it come up, and set `finished`."""
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
     _pools.sync(conn, all_files(record))
@@ -196,7 +196,7 @@ def prove(conn: Any, record: dict[str, Any], *, agent_timeout: float, without_ag
 
     :param without_agent: somebody says that an agent which answered before need not answer any more.
     """
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="The source copy is")
     files = [*exports(record).values(), *(disk["path"] for disk in record.get("new_disks", ()))]
     missing = [path for path in files if not os.path.exists(path)]
@@ -228,10 +228,10 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     elif not record.get("withdrawing"):
         record = journal.update(record, withdrawing=True)
     _defining.end_trial(conn, record["uuid"])
-    domain = _defining.find_late(conn, record["instance_uuid"]) if record["step"] == "defining" else _connection.find_domain(conn, record["instance_uuid"])
+    domain = _defining.find_late(conn, record["instance_uuid"]) if record["step"] == "defining" else _domains.find_domain(conn, record["instance_uuid"])
     if domain is None:
         return False
-    if _definition.migration_uuid(_definition.parse(_connection.inactive_xml(domain, secure=False))) != record["uuid"]:
+    if _definition.migration_uuid(_definition.parse(_definitions.inactive_xml(domain, secure=False))) != record["uuid"]:
         raise KvmfleetError(
             "foreign_definition",
             f"The domain {domain.name()} on this host was not defined by migration {record['uuid']}; it is left alone. Decide by hand which copy is right.",
@@ -240,14 +240,14 @@ def undefine(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict
     if record["status"] == "reverting" or discard_started:
         _power.stop(domain, journal.state, **shutdown)
     _power.require_not_saved(domain)
-    definition = _connection.inactive_xml(domain)
-    _connection.undefine_keeping_everything(domain)
+    definition = _definitions.inactive_xml(domain)
+    _definitions.undefine_keeping_everything(domain)
     if not discard_started and record.get("withdrawing"):
         # Nobody can start it any more; somebody may have between the question above and this.
-        active = _connection.find_domain(conn, record["instance_uuid"]) is not None
+        active = _domains.find_domain(conn, record["instance_uuid"]) is not None
         why = "somebody has started it just now" if active else _run_evidence.written(record)
         if why is not None:
-            _connection.define(conn, definition)
+            _definitions.define(conn, definition)
             raise _has_run_here(journal.update(record, withdrawing=False), why)
     return True
 
@@ -300,9 +300,9 @@ def _require_uncovered(conn: Any, record: dict[str, Any], own: Iterable[str]) ->
 
     :raises KvmfleetError: `disk_covered`.
     """
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     for disk in writable(record) if domain is not None else ():
-        for xml in (_connection.inactive_xml(domain, secure=False), _connection.live_xml(domain)):
+        for xml in (_definitions.inactive_xml(domain, secure=False), _definitions.live_xml(domain)):
             place = _disk_use.place(conn, xml, disk["target"])
             if disk["path"] in own and place is not None and os.path.realpath(place) != os.path.realpath(disk["path"]):
                 raise KvmfleetError(
@@ -330,7 +330,7 @@ def confirm(journal: Journal, record: dict[str, Any]) -> bool:
 
 def _require_not_run(conn: Any, record: dict[str, Any], discard_started: bool) -> None:
     """Nobody but a person discards a copy that the guest has run on: it may hold what it wrote."""
-    why = None if discard_started else _run_evidence.has_run(_connection.find_domain(conn, record["instance_uuid"]), record)
+    why = None if discard_started else _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record)
     if why is not None:
         raise _has_run_here(record, why)
 

@@ -29,7 +29,7 @@ from .._guest import (
 from .._host import bindings as _bindings
 from .._journal import claims as _claims
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules import exclusive as _exclusive, file_names as _file_names
 from .._rules.errors import KvmfleetError
 from .._storage import directories as _directories, files as _files, pools as _pools, qemu_img as _qemu_img, shared_storage as _shared_storage
@@ -87,16 +87,16 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     require_free(uses or DiskUses(conn, journal.state), record, domain)
     _require_as_defined(conn, record, domain)
     _power.require_hearing(domain, shutdown["on_timeout"])  # before the journal has that it was asked
-    definition, snapshots = _connection.inactive_xml(domain), _snapshots.archive(domain, record)
-    was_running = record.get("was_running") or _connection.is_active(domain)
+    definition, snapshots = _definitions.inactive_xml(domain), _snapshots.archive(domain, record)
+    was_running = record.get("was_running") or _domains.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
     try:
         stopped = _power.stop(domain, journal.state, **shutdown)
     finally:
         # Somebody may undefine a guest that is going down.
-        if _connection.find_domain(conn, record["instance_uuid"]) is None:
-            _snapshots.redefine(_connection.define(conn, definition), snapshots)
-    if _connection.is_active(domain):
+        if _domains.find_domain(conn, record["instance_uuid"]) is None:
+            _snapshots.redefine(_definitions.define(conn, definition), snapshots)
+    if _domains.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
     _power.require_not_saved(domain)
     require_unchanged_chains(record, clean=True)
@@ -108,9 +108,9 @@ def _require_as_defined(conn: Any, record: dict[str, Any], domain: Any) -> None:
 
     :raises KvmfleetError: `live_differences`, `definition_differs`.
     """
-    if not _connection.is_active(domain):
+    if not _domains.is_active(domain):
         return
-    live, definition = (_definition.parse(text) for text in (_connection.live_xml(domain), _connection.inactive_xml(domain, secure=False)))
+    live, definition = (_definition.parse(text) for text in (_definitions.live_xml(domain), _definitions.inactive_xml(domain, secure=False)))
     for target, defined, used in _live_differences.moved_disks(conn, live, definition):
         raise KvmfleetError(
             "definition_differs",
@@ -127,14 +127,14 @@ def require_free(uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
 
     :raises KvmfleetError: `disk_in_use_by`, `block_job_active`, `has_checkpoints`.
     """
-    jobs = _connection.block_jobs(domain)
+    jobs = _blocks.block_jobs(domain)
     if jobs:
         raise KvmfleetError(
             "block_job_active",
             f"Block jobs work on disks of {domain.name()} ({', '.join(jobs)}): let them end, or abort them (virsh blockjob --abort), and repeat.",
             instance=domain.name(),
         )
-    if _connection.has_checkpoints(domain):
+    if _domains.has_checkpoints(domain):
         raise KvmfleetError("has_checkpoints", f"libvirt knows checkpoints of {domain.name()}, which are not carried: delete them.", instance=domain.name())
     _require_unused_but_by_guest(uses, record)
 
@@ -152,7 +152,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     if record["status"] == status:
         return False
     _shared_storage.remove(record)
-    _late_shutdown.before_going_back(journal, record, _connection.find_domain(conn, record["instance_uuid"]))
+    _late_shutdown.before_going_back(journal, record, _domains.find_domain(conn, record["instance_uuid"]))
     sealed = "domain_xml" in record.get("private", {})
     if sealed:
         _unseal(conn, journal, record)
@@ -161,11 +161,11 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         _pools.sync(conn, record["disks"])
         # libvirt before 8.9 deletes it with the definition.
         _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
-        domain = _connection.find_domain(conn, record["instance_uuid"]) or _connection.define(conn, record["private"]["domain_xml"])
+        domain = _domains.find_domain(conn, record["instance_uuid"]) or _definitions.define(conn, record["private"]["domain_xml"])
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
-        _connection.set_autostart(domain, record["autostart"])
+        _domains.set_autostart(domain, record["autostart"])
     else:
-        domain = _connection.find_domain(conn, record["instance_uuid"])
+        domain = _domains.find_domain(conn, record["instance_uuid"])
     # A guest that never began to stop is left alone: it may have been shut down from inside meanwhile, and that is not ours to undo.
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         start_unchanged(domain, record)
@@ -217,7 +217,7 @@ def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
 
 def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
     """The domain of the record, provided its definition is the one that the plan was made from."""
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     if domain is None:
         raise KvmfleetError(
             "instance_vanished",
@@ -230,7 +230,7 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
             f"Instance {record['instance_name']} was undefined while it runs: it would vanish when it stops. Define it again (virsh dumpxml, virsh define).",
             instance=record["instance_name"],
         )
-    digest = _connection.xml_digest(domain)
+    digest = _definitions.xml_digest(domain)
     if digest != record["xml_digest"] or domain.name() != record["instance_name"]:
         raise KvmfleetError(
             "definition_changed",
@@ -274,7 +274,7 @@ def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
 
     :raises KvmfleetError: as `require_unchanged_chains`.
     """
-    if _connection.is_active(domain):
+    if _domains.is_active(domain):
         return
     try:
         require_unchanged_chains(record)
@@ -285,12 +285,12 @@ def start_unchanged(domain: Any, record: dict[str, Any]) -> None:
 
 
 def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -> dict[str, Any]:
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     if record["step"] == "stopped":
         domain = require_unchanged(conn, record)
         _require_unused_but_by_guest(uses, record)
         # A definition with layers of ours is the one from before them: nobody has changed it since.
-        definition = record.get("private", {}).get("unlayered_xml") or _connection.inactive_xml(domain)
+        definition = record.get("private", {}).get("unlayered_xml") or _definitions.inactive_xml(domain)
         private = {"domain_xml": definition, "snapshots": _snapshots.archive(domain, record)}
         if record.get("tpm"):
             private["tpm"] = _tpm.read(record["instance_uuid"])
@@ -308,13 +308,13 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
 def _undefine_unchanged(conn: Any, record: dict[str, Any]) -> None:
     """Nobody can start the guest here any more. Whoever did, or changed it, while it was being archived, keeps what he has made of it."""
     domain = require_unchanged(conn, record)
-    definition, snapshots = _connection.inactive_xml(domain), record["private"]["snapshots"]
-    active = _connection.is_active(domain)
+    definition, snapshots = _definitions.inactive_xml(domain), record["private"]["snapshots"]
+    active = _domains.is_active(domain)
     if not active:
-        _connection.undefine_keeping_everything(domain)
-        active = _connection.find_domain(conn, record["instance_uuid"]) is not None
+        _definitions.undefine_keeping_everything(domain)
+        active = _domains.find_domain(conn, record["instance_uuid"]) is not None
         if active:
-            _snapshots.redefine(_connection.define(conn, definition), snapshots)
+            _snapshots.redefine(_definitions.define(conn, definition), snapshots)
     if active:
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
 
@@ -336,7 +336,7 @@ def require_restorable(conn: Any, journal: Journal, record: dict[str, Any]) -> d
     :returns: name while sealed -> name, of the files that have to get it back.
     :raises KvmfleetError: `name_taken`, `sealed_path_taken`; what bears a name meanwhile is somebody else's.
     """
-    other = _connection.find_domain(conn, record["instance_name"])
+    other = _domains.find_domain(conn, record["instance_name"])
     if other is not None and other.UUIDString() != record["instance_uuid"]:
         raise KvmfleetError(
             "name_taken",

@@ -15,7 +15,7 @@ from typing import Any
 
 from .._guest import power as _power, proof as _proof
 from .._journal.records import Journal
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding, domains as _domains
 from .._rules.errors import KvmfleetError
 from .._storage import run_evidence as _run_evidence
 from .._system import watchdog as _watchdog
@@ -50,9 +50,9 @@ def _start(journal: Journal, record: dict[str, Any], domain: Any) -> dict[str, A
         record = journal.update(record, step="starting")
         try:
             _power.start(domain)
-        except _connection.LibvirtError:
+        except _binding.LibvirtError:
             # libvirt answers that it has not started it, though QEMU may have opened the files meanwhile.
-            if not _connection.is_active(domain):
+            if not _domains.is_active(domain):
                 journal.update(record, step="defined", note="libvirt could not start it", published=_run_evidence.stamps(record["published"]))
             raise
         return journal.update(record, step="started", started_at=time.time())
@@ -60,7 +60,7 @@ def _start(journal: Journal, record: dict[str, Any], domain: Any) -> dict[str, A
 
 def _did_not_come_up(journal: Journal, record: dict[str, Any], domain: Any, problem: str, watched: float) -> KvmfleetError:
     """A guest that went off without a write is as if it had never been started; one that may have written stays where it is."""
-    if not _connection.is_active(domain) and _run_evidence.written(record) is None:
+    if not _domains.is_active(domain) and _run_evidence.written(record) is None:
         journal.update(record, step="defined", note="it went off without having written anything")
         left = "It has written nothing."
     else:

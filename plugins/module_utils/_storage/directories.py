@@ -22,7 +22,7 @@ from typing import Any
 from .._journal import claims as _claims
 from .._journal.records import CLOSED, Journal
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import binding as _binding
 from .._rules.errors import KvmfleetError
 from .._system import paths as _paths, whole_file as _whole_file
 from . import files as _files, places as _places, qemu_user as _qemu_user
@@ -166,7 +166,7 @@ def own(state: StateDir, record: Mapping[str, Any]) -> dict[str, int]:
 def remove(uses: DiskUses, journal: Journal, record: Mapping[str, Any], inodes: Mapping[str, int | None]) -> list[str]:
     """Remove those of the directories that are empty and that nothing else needs, and what an interrupted `make` has left; those that are left."""
     known = {path: inode for path, inode in inodes.items() if inode is not None}
-    with contextlib.suppress(KvmfleetError, _connection.LibvirtError, OSError):  # a guest may be off until this has ended: no directory keeps it so
+    with contextlib.suppress(KvmfleetError, _binding.LibvirtError, OSError):  # a guest may be off until this has ended: no directory keeps it so
         if known:
             with journal.state.lock(_claims.LOCK, _LOCK_TIMEOUT):
                 _files.remove_directories(uses, known, operation=record["uuid"])

@@ -22,7 +22,7 @@ from typing import Any
 from .._domain import definition as _definition
 from .._journal.records import CLOSED
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import domain_documents as _domain_documents, storage as _storage
 from .._rules.errors import KvmfleetError
 from . import pools as _pools
 from .image_header import below, strings, walk
@@ -38,7 +38,7 @@ _LOCK_WAIT = 2.0  # a tool that only looks at an image holds the lock for less
 class Use:
     """One use of a file.
 
-    :param kind: as of `_libvirt.connection.Document`, or `operation`, `process`, `unknown` (it cannot be found out what the guest stands on).
+    :param kind: as of `_libvirt.domain_documents.Document`, or `operation`, `process`, `unknown` (it cannot be found out what the guest stands on).
     :param who: for a sentence; :param guest: UUID of the domain or instance; :param operation: UUID of the operation.
     """
 
@@ -108,7 +108,7 @@ class DiskUses:
         if not real:
             return set()
         named = {path for path, use in self._read() if use.operation != operation}
-        named.update(found["path"] for pool in _connection.all_pools(self._connection) if (found := _pools.facts(pool))["path"])
+        named.update(found["path"] for pool in _storage.all_pools(self._connection) if (found := _pools.facts(pool))["path"])
         places = {os.path.realpath(path) + os.sep for path in named}
         return {directory for directory, place in real.items() if any(path.startswith(place + os.sep) for path in places)}
 
@@ -118,13 +118,13 @@ class DiskUses:
         The journal is read before and after the domains, since an operation takes a guest from one to the other.
         """
         yield from self._of_journal()
-        for domain, documents in _connection.documents(self._connection):
+        for domain, documents in _domain_documents.documents(self._connection):
             runs = any(document.kind == "runs" for document in documents)
             for document in documents:
                 yield from self._of_document(document, domain.name(), domain.UUIDString(), runs)
         yield from self._of_journal()
 
-    def _of_document(self, document: _connection.Document, name: str, uuid: str, runs: bool) -> Iterator[tuple[str, Use]]:
+    def _of_document(self, document: _domain_documents.Document, name: str, uuid: str, runs: bool) -> Iterator[tuple[str, Use]]:
         what = f"guest {name}" if document.name is None else f"{document.kind} {document.name} of guest {name}"
         said = self._read_once(document.xml)
         for path, how in said.named:
@@ -216,7 +216,7 @@ def _may_stand_on(unreadable: str, path: str) -> bool:
 
 def _volume(connection: Any, disk: _definition.Disk) -> str | None:
     """The file of a volume, whether its pool is active or not; None for what is no volume in a directory."""
-    pool = _connection.find_pool(connection, disk.pool) if disk.pool and disk.volume else None
+    pool = _storage.find_pool(connection, disk.pool) if disk.pool and disk.volume else None
     if pool is None:
         return None
     found = _pools.facts(pool)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .._domain import definition as _definition, edit as _edit
-from .._libvirt import connection as _connection
+from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError
 from . import disk_use as _disk_use, files as _files, qemu_img as _qemu_img
 from .disk_use import DiskUses, Use
@@ -37,7 +37,7 @@ def tops(conn: Any, uses: DiskUses, record: dict[str, Any], stacks: Iterable[Sta
 
     :raises KvmfleetError: `layer_covered`, `layer_has_snapshots`, `disk_in_use_by`, `block_job_active`, where merging would harm anybody.
     """
-    domain = _connection.find_domain(conn, record["instance_uuid"])
+    domain = _domains.find_domain(conn, record["instance_uuid"])
     found = {}
     for stack in stacks:
         _require_of_no_other(uses, record, stack)
@@ -60,16 +60,16 @@ def merge(conn: Any, record: dict[str, Any], disk: dict[str, Any], top: str, *, 
     :param timeout: seconds without progress after which it is given up (it can be repeated).
     :raises KvmfleetError: `commit_failed`, `commit_stalled`, `block_job_active`, and those of `_storage.qemu_img.chain`.
     """
-    domain = _connection.find_domain(conn, record["instance_uuid"])
-    if domain is not None and _connection.is_active(domain):
+    domain = _domains.find_domain(conn, record["instance_uuid"])
+    if domain is not None and _domains.is_active(domain):
         _commit_live(domain, disk, top, timeout)
         return
     _qemu_img.chain(top, "qcow2", record["image_directories"])  # qemu-img opens whatever a header names
     _qemu_img.commit(top, disk["path"])
     if domain is not None:
-        root = _definition.parse(_connection.inactive_xml(domain))
+        root = _definition.parse(_definitions.inactive_xml(domain))
         _edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
-        _connection.define(conn, _edit.to_string(root))
+        _definitions.define(conn, _edit.to_string(root))
 
 
 def remove(uses: DiskUses, record: dict[str, Any], stacks: Sequence[Stack]) -> None:
@@ -115,7 +115,7 @@ def _of_guest(conn: Any, domain: Any, stack: Stack) -> str | None:
 
 def _places(conn: Any, domain: Any, target: str) -> list[str | None]:
     """The real path of a disk in the definition, and as it runs."""
-    found = [_disk_use.place(conn, xml, target) for xml in (_connection.inactive_xml(domain, secure=False), _connection.live_xml(domain))]
+    found = [_disk_use.place(conn, xml, target) for xml in (_definitions.inactive_xml(domain, secure=False), _definitions.live_xml(domain))]
     return [None if path is None else os.path.realpath(path) for path in found]
 
 
@@ -148,7 +148,7 @@ def _require_of_no_other(uses: DiskUses, record: dict[str, Any], stack: Stack) -
 
 def _require_uncovered(uses: DiskUses, record: dict[str, Any], stack: Stack, top: str | None, domain: Any) -> None:
     """Nobody but the guest is on the layers, and the guest only if it is on top of them."""
-    own_process = top is not None and domain is not None and _connection.is_active(domain)
+    own_process = top is not None and domain is not None and _domains.is_active(domain)
     found = uses.of(filter(os.path.lexists, stack.layers), operation=record["uuid"], processes=not own_process)
     own = {"runs", "defined"} if top is not None else set()
     _refuse_users(stack, {path: [use for use in of_path if use.guest != record["instance_uuid"] or use.kind not in own] for path, of_path in found.items()})
@@ -169,7 +169,7 @@ def _refuse_users(stack: Stack, found: dict[str, list[Use]]) -> None:
 
 
 def _require_no_other_job(domain: Any, disk: dict[str, Any], top: str) -> None:
-    job = _connection.block_job(domain, disk["target"]) if _connection.is_active(domain) else None
+    job = _blocks.block_job(domain, disk["target"]) if _domains.is_active(domain) else None
     if job is not None and not _is_ours(job, disk, top):
         raise KvmfleetError(
             "block_job_active",
@@ -180,7 +180,7 @@ def _require_no_other_job(domain: Any, disk: dict[str, Any], top: str) -> None:
         )
 
 
-def _is_ours(job: _connection.BlockJob, disk: dict[str, Any], top: str) -> bool:
+def _is_ours(job: _blocks.BlockJob, disk: dict[str, Any], top: str) -> bool:
     """Whether it merges our layer into our disk; one that a killed module has left is."""
     same = [job.into is not None and os.path.realpath(job.into) == os.path.realpath(disk["path"])]
     same.append(job.disk is not None and os.path.realpath(job.disk) == os.path.realpath(top))
@@ -191,15 +191,15 @@ def _commit_live(domain: Any, disk: dict[str, Any], top: str, timeout: float) ->
     """The base of the commit is always named: without it libvirt would commit the whole chain into the image that guests share."""
     target, base = disk["target"], disk["path"]
     _require_no_other_job(domain, disk, top)
-    if _connection.block_job(domain, target) is None:
-        _connection.begin_commit(domain, target, base=base, top=top)
+    if _blocks.block_job(domain, target) is None:
+        _blocks.begin_commit(domain, target, base=base, top=top)
     progress, since = None, time.monotonic()
     while True:
-        job = _connection.block_job(domain, target)
+        job = _blocks.block_job(domain, target)
         if job is None:
             raise KvmfleetError("commit_failed", f"Merging {top} into {base} ended before it was complete; see the log of {domain.name()}.", path=top)
         _require_no_other_job(domain, disk, top)
-        if job.ready and _connection.pivot(domain, target):
+        if job.ready and _blocks.pivot(domain, target):
             break
         if job.done != progress:
             progress, since = job.done, time.monotonic()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import storage as _storage
 from .._rules.errors import KvmfleetError
 
 DIRECTORIES = ("dir", "fs", "netfs")
@@ -19,7 +19,7 @@ DIRECTORIES = ("dir", "fs", "netfs")
 
 def facts(pool: Any) -> dict[str, Any]:
     """One pool as plain JSON; `path` is its directory or device, if it has one."""
-    root = _definition.parse_document(_connection.pool_xml(pool))
+    root = _definition.parse_document(_storage.pool_xml(pool))
     return {"name": pool.name(), "active": bool(pool.isActive()), "type": root.get("type"), "path": root.findtext("target/path")}
 
 
@@ -28,9 +28,9 @@ def volume_path(conn: Any, name: str, volume: str) -> str:
 
     :raises KvmfleetError: `pool_missing`, `pool_inactive`, `pool_unsupported`, `invalid_volume_name`.
     """
-    pool = _connection.find_pool(conn, name)
+    pool = _storage.find_pool(conn, name)
     if pool is None:
-        known = ", ".join(sorted(pool.name() for pool in _connection.all_pools(conn)))
+        known = ", ".join(sorted(pool.name() for pool in _storage.all_pools(conn)))
         raise KvmfleetError("pool_missing", f"there is no storage pool {name} here (pools: {known or 'none'})", pool=name)
     found = facts(pool)
     if found["type"] not in DIRECTORIES or not found["path"]:
@@ -62,6 +62,6 @@ def sync(conn: Any, disks: Iterable[dict[str, Any]]) -> None:
     A pool that is right already is left alone, since all its files are opened. One that cannot be read now shows when the guest starts.
     """
     for name in sorted({disk["pool"] for disk in disks if disk.get("pool")}):
-        pool = _connection.find_pool(conn, name)
-        if pool is not None and any(os.path.exists(disk["path"]) != _connection.has_volume(pool, disk["volume"]) for disk in disks if disk.get("pool") == name):
-            _connection.refresh_pool(pool)
+        pool = _storage.find_pool(conn, name)
+        if pool is not None and any(os.path.exists(disk["path"]) != _storage.has_volume(pool, disk["volume"]) for disk in disks if disk.get("pool") == name):
+            _storage.refresh_pool(pool)

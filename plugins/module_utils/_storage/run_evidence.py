@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._domain import definition as _definition
-from .._libvirt import connection as _connection
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules.errors import KvmfleetError
 from .._system import paths as _paths
 
@@ -52,7 +52,7 @@ def has_run(domain: Any, record: Mapping[str, Any]) -> str | None:
     """
     if not is_complete(record):
         return None
-    active = domain is not None and _connection.is_active(domain) and _runs_on_copy(domain, record)
+    active = domain is not None and _domains.is_active(domain) and _runs_on_copy(domain, record)
     if record.get("withdrawing") and (domain is None or record["role"] == "in_place") and not active:
         return None
     if record["step"] == "started":
@@ -81,4 +81,4 @@ def _runs_on_copy(domain: Any, record: Mapping[str, Any]) -> bool:
     """In place, somebody may have started the guest while its definition was still that from before the switch, which names no layer."""
     if record["role"] != "in_place" or not record.get("published"):
         return True
-    return any(disk.path in record["published"] for disk in _definition.disks(_definition.parse(_connection.live_xml(domain))))
+    return any(disk.path in record["published"] for disk in _definition.disks(_definition.parse(_definitions.live_xml(domain))))

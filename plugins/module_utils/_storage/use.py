@@ -19,7 +19,7 @@ from typing import Any
 from .._domain import definition as _definition
 from .._journal.records import CLOSED, Journal
 from .._journal.state_dir import StateDir
-from .._libvirt import connection as _connection
+from .._libvirt import domain_documents as _domain_documents
 from .._rules.errors import KvmfleetError
 from . import pools as _pools
 from .image_header import below, named_files, strings, walk
@@ -44,7 +44,7 @@ class Uses:
     def of_host(self, connection: Any, state: StateDir, directories: Iterable[str]) -> None:
         """Look everywhere. The journal is read before and after the domains, since an operation takes a guest from one to the other."""
         self._of_journal(state)
-        for domain, documents in _connection.documents(connection):
+        for domain, documents in _domain_documents.documents(connection):
             for document in documents:
                 self._of_document(connection, document.xml, f"guest {domain.name()}")
         self._of_journal(state)

@@ -19,7 +19,7 @@ import libvirt
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
 _TICKS = 18.2  # of the BIOS, a second
@@ -97,7 +97,7 @@ def record_of(journal: Journal, domain: libvirt.virDomain, role: str, images: Pa
     record = {
         "uuid": str(uuid.uuid4()), "owner": "me", "role": role, "instance_uuid": domain.UUIDString(), "instance_name": domain.name(),
         "migration_type": "resize", "source_host": "kvm1", "destination_host": "kvm1" if role == "in_place" else "kvm2", "old_flavor": flavor,
-        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _connection.xml_digest(domain), "agent_expected": False, "disks": disks, "new_disks": [],
+        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _definitions.xml_digest(domain), "agent_expected": False, "disks": disks, "new_disks": [],
         "nvram": None, "tpm": False, "console_logs": [], "secrets": [], "image_directories": [str(images)], "availability_zone": None, "tuning": None,
         "probes": {},
     }  # fmt: skip
@@ -105,5 +105,5 @@ def record_of(journal: Journal, domain: libvirt.virDomain, role: str, images: Pa
 
 
 def _disks(domain: libvirt.virDomain) -> list[dict[str, str]]:
-    found = _definition.disks(_definition.parse(_connection.inactive_xml(domain)))
+    found = _definition.disks(_definition.parse(_definitions.inactive_xml(domain)))
     return [{"target": disk.target, "path": os.fspath(disk.path), "format": disk.format} for disk in found]

@@ -19,7 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
@@ -43,7 +43,7 @@ class Host:
 
     @property
     def xml(self) -> str:
-        return _connection.inactive_xml(self.domain)
+        return _definitions.inactive_xml(self.domain)
 
     @property
     def files(self) -> list[str]:
@@ -90,7 +90,7 @@ def host(qemu: libvirt.virConnect, state: StateDir, definitions: dict[str, str],
     qemu_img(f"create -q -f qcow2 -b {images}/base.qcow2 -F qcow2 web01.qcow2 {GIB}")
     text = definitions["virt_install"].replace("/var/lib/libvirt/images", str(images)).replace("host-passthrough", "maximum")
     # libvirt puts what it has added itself into another order the second time.
-    qemu.defineXML(_connection.inactive_xml(qemu.defineXML(text)))
+    qemu.defineXML(_definitions.inactive_xml(qemu.defineXML(text)))
     return Host(qemu, state, images)
 
 

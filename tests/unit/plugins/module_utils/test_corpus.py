@@ -30,7 +30,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts impo
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, state as _state
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import file_names as _file_names
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -153,8 +153,8 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir
         for uuid in CEPH:
             qemu.secretDefineXML(f"<secret><uuid>{uuid}</uuid><usage type='ceph'><name>{uuid}</name></usage></secret>").setValue(b"key")
         # Libvirt sorts the devices that it was given when it reads what it wrote, as it does whenever it starts.
-        domain = qemu.defineXML(_connection.inactive_xml(qemu.defineXML(text)))
-        xml = _connection.inactive_xml(domain)
+        domain = qemu.defineXML(_definitions.inactive_xml(qemu.defineXML(text)))
+        xml = _definitions.inactive_xml(domain)
         if nvram := _definition.firmware(_definition.parse(xml)).nvram:
             Path(nvram).parent.mkdir(parents=True, exist_ok=True)
             Path(nvram).write_bytes(b"variables")
@@ -382,7 +382,7 @@ def test_the_corpus_is_what_the_tables_speak_of() -> None:
 
 
 def test_a_host_of_all_of_them_is_charged_for_their_flavors(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir, images: Path) -> None:
-    roots = [_definition.parse(_connection.inactive_xml(qemu.defineXML(definable(text)))) for text in definitions.values()]
+    roots = [_definition.parse(_definitions.inactive_xml(qemu.defineXML(definable(text)))) for text in definitions.values()]
     flavors = [_definition.flavor_in_force(root) for root in roots]
     found = _state.usage(qemu, state, reserved=_state.Reserved(memory_mb=0), images_path=str(images))
     assert found.num_instances == len(CORPUS)
@@ -441,7 +441,7 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         if resizing:
             expected.resized(new["vcpus"], new["ram"])
         adapted = ET.tostring(_receiving._adapted(record), encoding="unicode")
-        after = _connection.inactive_xml(_defining.define(qemu, adapted))
+        after = _definitions.inactive_xml(_defining.define(qemu, adapted))
         assert expected.compare(after) == ""
         refused_there = (REFUSED.get(name, set()) | REFUSED_HERE.get(name, set())) - PATHS_ASKED_FOR
         with pytest.raises(KvmfleetError, match="does not take its definition") if refused_there else contextlib.nullcontext():
@@ -460,7 +460,7 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     )
     expected.recorded(new)
     expected.resized(new["vcpus"], new["ram"])
-    after = _connection.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
+    after = _definitions.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
     assert expected.compare(after) == ""
 
 
@@ -471,14 +471,14 @@ def test_a_revert_is_the_identity(qemu: libvirt.virConnect, guest: Callable[[str
     journal = Journal(state)
     record = {"uuid": MIGRATION, "role": "source", "destination_host": "kvm2", "owner": "test", "image_directories": [str(images)], "probes": {}}
     record = journal.begin({**record, **(plan["record"] if plan else unplanned(found))})
-    digest = _connection.xml_digest(found.domain)
+    digest = _definitions.xml_digest(found.domain)
     handed = _sealing.hand_over(qemu, journal, record, {"timeout": 1, "retry_interval": 1, "on_timeout": "fail"})
-    assert _connection.find_domain(qemu, found.facts["uuid"]) is None
+    assert _domains.find_domain(qemu, found.facts["uuid"]) is None
     assert handed["manifest"]["domain_xml"] == found.xml
     _sealing.restore(qemu, journal, record, status="error")
-    restored = _connection.find_domain(qemu, found.facts["uuid"])
-    assert difference(lines(found.xml), lines(_connection.inactive_xml(restored))) == ""
-    assert (_connection.inactive_xml(restored), _connection.xml_digest(restored)) == (found.xml, digest)
+    restored = _domains.find_domain(qemu, found.facts["uuid"])
+    assert difference(lines(found.xml), lines(_definitions.inactive_xml(restored))) == ""
+    assert (_definitions.inactive_xml(restored), _definitions.xml_digest(restored)) == (found.xml, digest)
 
 
 def unplanned(guest: Guest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 GUEST = "<domain type='qemu'><name>g</name><memory unit='KiB'>65536</memory><vcpu>1</vcpu><os><type>hvm</type></os>{}</domain>"
@@ -17,14 +17,14 @@ ODD = "<resource><partition>kubevirt</partition></resource>"  # libvirt takes it
 
 
 def test_the_schema_is_narrower_than_libvirt(qemu: libvirt.virConnect) -> None:
-    assert _connection.define_checked(qemu, GUEST.format(ODD)) is None
-    assert _connection.find_domain(qemu, "g") is None
+    assert _definitions.define_checked(qemu, GUEST.format(ODD)) is None
+    assert _domains.find_domain(qemu, "g") is None
 
 
 @pytest.mark.parametrize("more", ["", ODD, "<metadata><note>no namespace</note></metadata>"])
 def test_what_libvirt_writes_it_takes_back(qemu: libvirt.virConnect, more: str) -> None:
-    written = _connection.inactive_xml(_connection.define(qemu, GUEST.format(more)))
-    assert _connection.inactive_xml(_defining.define(qemu, written)) == written
+    written = _definitions.inactive_xml(_definitions.define(qemu, GUEST.format(more)))
+    assert _definitions.inactive_xml(_defining.define(qemu, written)) == written
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ SYSINFO = f"<sysinfo type='smbios'><system><entry name='uuid'>{OWN}</entry></sys
 
 @pytest.mark.parametrize("more", ["", ODD, SYSINFO])
 def test_a_trial_leaves_nothing_and_does_not_mind_the_guest_itself(qemu: libvirt.virConnect, more: str) -> None:
-    _connection.define(qemu, NAMED.format(""))
+    _definitions.define(qemu, NAMED.format(""))
     _defining.try_out(qemu, NAMED.format(more), TRIED)
     assert [domain.UUIDString() for domain in qemu.listAllDomains()] == [OWN]
 
@@ -92,8 +92,8 @@ def test_a_trial_tells_what_libvirt_would_say_when_the_guest_is_off(qemu: libvir
 
 
 def test_what_a_killed_trial_left_is_found_by_the_operation(qemu: libvirt.virConnect) -> None:
-    _connection.define(qemu, NAMED.format(""))
-    _connection.define(qemu, NAMED.replace("<name>g<", "<name>trial<").replace(OWN, TRIED).format(""))
+    _definitions.define(qemu, NAMED.format(""))
+    _definitions.define(qemu, NAMED.replace("<name>g<", "<name>trial<").replace(OWN, TRIED).format(""))
     for _again in range(2):
         _defining.end_trial(qemu, TRIED)
         assert [domain.name() for domain in qemu.listAllDomains()] == ["g"]

@@ -18,7 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 
 QemuImg = Callable[[str], str]
 Luks = Callable[[str, bytes], None]
@@ -58,7 +58,7 @@ def test_an_ordinary_guest_is_described_in_full(facts: Callable[..., dict[str, A
 
 
 def test_no_secret_is_told(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
-    assert "hush" in _connection.inactive_xml(guest)
+    assert "hush" in _definitions.inactive_xml(guest)
     assert "hush" not in json.dumps(facts())
     assert len(json.dumps(facts())) < 4096
 
@@ -112,7 +112,7 @@ def test_files_that_the_guest_boots_from_are_told_like_disks(
 ) -> None:
     (images / "vmlinuz").write_bytes(b"kernel" * 1000)
     boot = f"<kernel>{images}/vmlinuz</kernel><initrd>{images}/absent</initrd>"
-    changed = qemu.defineXML(_connection.inactive_xml(guest).replace("<boot dev='hd'/>", boot))
+    changed = qemu.defineXML(_definitions.inactive_xml(guest).replace("<boot dev='hd'/>", boot))
     found = domain_facts(changed, state, image_directories=[str(images)])
     kernel, initrd = found["boot_files"]
     assert (kernel["target"], kernel["format"], kernel["readonly"], kernel["file_bytes"]) == ("kernel", "raw", True, 6000)
@@ -145,13 +145,13 @@ def test_what_belongs_to_the_host_is_a_refusal_with_its_reason(
 
 def test_a_guest_of_the_test_driver_is_no_guest_to_move(state: StateDir) -> None:
     connection = libvirt.open("test:///default")
-    found = domain_facts(_connection.find_domain(connection, "test"), state, image_directories=["/var/lib/libvirt/images"])
+    found = domain_facts(_domains.find_domain(connection, "test"), state, image_directories=["/var/lib/libvirt/images"])
     assert codes(found) == ["unsupported_virt_type", "image_missing"]
 
 
 def test_a_guest_that_is_paused_or_saved_is_told_from_one_that_is_off(state: StateDir) -> None:
     """Libvirt says of a saved one that it is shut off, too."""
-    domain = _connection.find_domain(libvirt.open("test:///default"), "test")
+    domain = _domains.find_domain(libvirt.open("test:///default"), "test")
 
     def found() -> tuple[str, bool, bool]:
         facts = domain_facts(domain, state, image_directories=["/var/lib/libvirt/images"])
@@ -167,16 +167,16 @@ def test_a_guest_that_is_paused_or_saved_is_told_from_one_that_is_off(state: Sta
 
 @pytest.mark.parametrize("key", ["web01", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0a101", "0F5D8F9C2C1E4F0A9D353A2A5CF0A101"])
 def test_a_domain_is_found_by_name_or_uuid(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
-    assert _connection.find_domain(qemu, key).UUIDString() == guest.UUIDString()
+    assert _domains.find_domain(qemu, key).UUIDString() == guest.UUIDString()
 
 
 @pytest.mark.parametrize("key", ["", "web0", "../web01", "web01\n", "web01; reboot", "00000000-0000-0000-0000-000000000000"])
 def test_other_names_find_nothing(qemu: libvirt.virConnect, guest: libvirt.virDomain, key: str) -> None:
-    assert _connection.find_domain(qemu, key) is None
+    assert _domains.find_domain(qemu, key) is None
 
 
 def redefined(guest: libvirt.virDomain, old: str, new: str) -> None:
-    text = _connection.inactive_xml(guest)
+    text = _definitions.inactive_xml(guest)
     assert old in text
     guest.connect().defineXML(text.replace(old, new))
 
@@ -190,13 +190,13 @@ def test_what_placement_asks_a_host_for(facts: Callable[..., dict[str, Any]], gu
 
 def test_a_flavor_is_tried_on_the_definition_while_the_guest_runs(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:
     redefined(guest, "</currentMemory>", "</currentMemory><cputune><shares>2048</shares></cputune>")
-    before = _connection.inactive_xml(guest)
+    before = _definitions.inactive_xml(guest)
     found = facts(new_flavor={"vcpus": 4, "ram": 4096, "tuning": {"cputune": {"shares": 100}, "hugepages": 2048}})
     assert (found["refusals"], found["flavor"]["ram"], found["cpu_shares"]) == ([], 2048, 100)
     assert found["huge_pages"] == {"page_kib": 2048, "memory_mb": 4096, "nodes": None}
     found = facts(new_flavor={"vcpus": 4, "ram": 4095, "tuning": {"hugepages": 2048}})
     assert (codes(found), found["cpu_shares"], found["huge_pages"]) == (["unsupported_hugepages"], 2048, None)
-    assert _connection.inactive_xml(guest) == before
+    assert _definitions.inactive_xml(guest) == before
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_secure_boot_that_libvirt_has_chosen_by_itself_is_asked_of_a_destination
     system = f"<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>{told}</os><features><acpi/></features>"
     domain = qemu.defineXML(f"<domain type='qemu'><name>web1</name><memory unit='MiB'>128</memory>{system}</domain>")
     domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-    assert ("secure" in _connection.inactive_xml(domain), "secure='yes'" in _connection.live_xml(domain)) == (bool(told), secure_boot)
+    assert ("secure" in _definitions.inactive_xml(domain), "secure='yes'" in _definitions.live_xml(domain)) == (bool(told), secure_boot)
     assert domain_facts(domain, state, image_directories=[str(images)], digests=False)["secure_boot"] is secure_boot
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import eviction as _eviction, pools as _pools
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.image_header import backing_name
@@ -47,7 +47,7 @@ def used(qemu: Any, state: Any, images: Path) -> dict[str, list[str]]:
 
 
 def define(qemu: Any, disk: str, image_format: str = "qcow2", name: str = "web1") -> Any:
-    return _connection.define(
+    return _definitions.define(
         qemu,
         f"<domain type='qemu'><name>{name}</name><memory>65536</memory><os><type>hvm</type></os><devices><disk type='file' device='disk'>"
         f"<driver name='qemu' type='{image_format}'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>",
@@ -134,8 +134,8 @@ def test_a_snapshot_counts(qemu: Any, state: Any, images: Path, store: Path, tmp
     qemu_img(f"create -q -f qcow2 {tmp_path}/new.qcow2 1M")
     old = define(qemu, f"{tmp_path}/old.qcow2")
     old.snapshotCreateXML("<domainsnapshot><name>before</name><disks><disk name='vda' snapshot='internal'/></disks></domainsnapshot>", 0)
-    definition = _connection.inactive_xml(old).replace("old.qcow2", "new.qcow2")
-    _connection.define(qemu, definition)
+    definition = _definitions.inactive_xml(old).replace("old.qcow2", "new.qcow2")
+    _definitions.define(qemu, definition)
     assert used(qemu, state, images) == {A: ["guest web1"]}
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import agent as _agent, filesystem as _filesystem, growth as _growth
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.agent import GuestAgent
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, guest_agent as _guest_agent
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError, shown
 from ansible_collections.kvmfleet.compute.plugins.modules import guest_filesystem
 
@@ -152,7 +152,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def grown(guest: Guest, dry_run: bool = False, target: str | None = "vda", timeout: float = 60, **domain: Any) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_connection, "agent_command", guest.answer)
+        patched.setattr(_guest_agent, "agent_command", guest.answer)
         return _growth.grow(SimpleNamespace(**{**vars(DOMAIN), **domain}), target, timeout=timeout, dry_run=dry_run)
 
 
@@ -373,14 +373,14 @@ def test_an_answer_beyond_all_bounds_is_none(monkeypatch: pytest.MonkeyPatch) ->
     long = [Guest.mounted("/" + "a" * 4096, "ext4", "vda2", "/dev/vda2")]
     assert "expected at most 4096 of str, got 4097" in grown(Guest(answers={"guest-get-fsinfo": {"return": long}}))["reason"]
     assert len(grown(Guest(failing={"growpart": (2, "x" * 10**6)}))["reason"]) < 300
-    monkeypatch.setattr(_connection, "agent_command", Guest(failing={"cat": (0, "x" * 10**6)}).answer)
+    monkeypatch.setattr(_guest_agent, "agent_command", Guest(failing={"cat": (0, "x" * 10**6)}).answer)
     assert len(GuestAgent(DOMAIN, 9).run("/bin/cat").stdout) == 48 * 1024
 
 
 @pytest.mark.parametrize("said", ["[" * 100000, "no JSON", "1" * 5000])
 def test_what_cannot_be_read_is_no_answer(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    monkeypatch.setattr(_connection, "libvirt_qemu", SimpleNamespace(qemuAgentCommand=lambda *arguments: said))
-    assert _connection.agent_command(DOMAIN, {"execute": "guest-info"}) is None
+    monkeypatch.setattr(_guest_agent, "libvirt_qemu", SimpleNamespace(qemuAgentCommand=lambda *arguments: said))
+    assert _guest_agent.agent_command(DOMAIN, {"execute": "guest-info"}) is None
 
 
 def test_text_of_a_guest_is_short_and_on_one_line() -> None:

@@ -23,7 +23,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export i
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts, firmware as _firmware
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import binding as _binding, definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     admission as _admission,
     in_place as _in_place,
@@ -84,7 +84,7 @@ def begin(state: Any, images: Path, nvram: Path) -> Callable[..., dict[str, Any]
                 "destination_host": "kvm2",
                 "old_flavor": FLAVOR,
                 "new_flavor": {**FLAVOR, "name": "large", "ram": 64},
-                "xml_digest": _connection.xml_digest(domain),
+                "xml_digest": _definitions.xml_digest(domain),
                 "disks": [disk],
                 "nvram": f"{nvram}/{domain.name()}_VARS.fd",
                 "tpm": False,
@@ -367,7 +367,7 @@ class TestSealed:
         assert told(nvram) == {"web_VARS.fd": b"new.....", f"web_VARS.fd.sealed-{record['uuid']}": b"old....."}
         assert sorted(os.listdir(images)) == sorted([*before, "web.qcow2"])
         # What the message says.
-        new.undefineFlags(_connection.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        new.undefineFlags(_binding.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
         for path in (images / "web.qcow2", nvram / "web_VARS.fd"):
             path.unlink()
         self.revert(qemu, journal, record)
@@ -399,7 +399,7 @@ class TestSealed:
             _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
         _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
         assert (told(nvram), os.listdir(images)) == ({"web_VARS.fd": b"old....."}, ["web.qcow2"])
-        assert _connection.find_domain(qemu, record["instance_uuid"]) is not None
+        assert _domains.find_domain(qemu, record["instance_uuid"]) is not None
 
     @pytest.mark.parametrize("end", ["confirm", "revert"])
     @pytest.mark.parametrize("foreign", [False, True], ids=["own", "taken by a new guest"])

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains, storage as _storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
@@ -240,7 +240,7 @@ def test_what_another_guest_or_another_operation_needs_stays(destination: Destin
 
 def test_the_directory_of_a_pool_is_in_use_though_nothing_is_in_it(state: StateDir) -> None:
     connection = libvirt.open("test:///default")
-    (path,) = {_pools.facts(pool)["path"] for pool in _connection.all_pools(connection)}
+    (path,) = {_pools.facts(pool)["path"] for pool in _storage.all_pools(connection)}
     assert DiskUses(connection, state).within([path, "/nobody"], operation="m-1") == {path}
 
 
@@ -375,4 +375,4 @@ def test_the_source_tells_of_those_below_the_ones_for_images(destination: Destin
     process = _qemu_user.of_host(destination.conn)
     found = _directories.facts(process, [(f"{destination.images}/a//b/vda", [str(destination.images)]), ("/elsewhere/x/vdb", [str(destination.images)])])
     assert {os.path.relpath(path, destination.images): one["mode"] for path, one in found.items()} == {"a": 0o2750, "a/b": 0o755}
-    assert _connection.all_domains(destination.conn) == []
+    assert _domains.all_domains(destination.conn) == []

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import late_shutdown as _late_shutdown, power as _power
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains, lifecycle as _lifecycle
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
@@ -101,7 +101,7 @@ def test_a_guest_that_follows_after_the_run_has_ended_is_restarted(
     assert caught.value.code == "shutdown_timeout"
     assert (operation.undo(), domain.isActive(), booted.boots(disk(images))) == ("error", True, 1)
     booted.wait_for(lambda: booted.boots(disk(images)) == 2)
-    assert (_connection.state_name(domain), domain.ID() > 0) == ("running", True)
+    assert (_domains.state_name(domain), domain.ID() > 0) == ("running", True)
 
 
 @pytest.mark.parametrize("role", ["source", "in_place"])
@@ -115,7 +115,7 @@ def test_a_paused_guest_is_not_asked(
     with pytest.raises(KvmfleetError, match="web1 is paused.* was not asked.*virsh resume") as caught:
         operation.stop(PATIENT)
     assert caught.value.code == "unsupported_state"
-    assert (operation.undo(), _connection.state_name(domain), _connection.on_poweroff(domain, live=True)) == ("error", "paused", "destroy")
+    assert (operation.undo(), _domains.state_name(domain), _lifecycle.on_poweroff(domain, live=True)) == ("error", "paused", "destroy")
     assert not list(state.read_all("late_shutdowns"))
     domain.resume()
     time.sleep(1.0)
@@ -157,7 +157,7 @@ def test_one_that_has_gone_off_when_the_undo_comes_is_started(
     operation = Operation("source", qemu, journal, domain, images)
     with monkeypatch.context() as patch:
         patch.setattr(_late_shutdown, "let_go_off", lambda state, domain: domain.shutdown() and None)
-        patch.setattr(_connection, "request_shutdown", fails_with(Died))
+        patch.setattr(_lifecycle, "request_shutdown", fails_with(Died))
         with pytest.raises(Died):
             operation.stop(PATIENT)
     booted.wait_for(lambda: not domain.isActive())
@@ -195,10 +195,10 @@ def test_a_later_shutdown_by_the_owner_means_off_again(
     with pytest.raises(KvmfleetError):
         _power.stop(domain, state, **IMPATIENT)
     _late_shutdown.settle(qemu, state)
-    assert _connection.on_poweroff(domain, live=True) == "restart"
+    assert _lifecycle.on_poweroff(domain, live=True) == "restart"
     monkeypatch.setattr(_late_shutdown, "PATIENCE", 0.0)
     _late_shutdown.settle(qemu, state)
-    assert _connection.on_poweroff(domain, live=True) == "destroy"
+    assert _lifecycle.on_poweroff(domain, live=True) == "destroy"
     assert state.read_all("late_shutdowns") == []
 
 
@@ -211,7 +211,7 @@ def test_what_is_left_of_a_guest_that_went_off_or_was_started_anew_is_forgotten(
     domain.destroy()
     domain.create()
     _late_shutdown.settle(qemu, state)
-    assert (state.read_all("late_shutdowns"), _connection.on_poweroff(domain, live=True)) == ([], "destroy")
+    assert (state.read_all("late_shutdowns"), _lifecycle.on_poweroff(domain, live=True)) == ([], "destroy")
 
 
 def test_a_guest_that_its_definition_restarts_can_be_stopped_and_is_restarted_as_before(
@@ -220,7 +220,7 @@ def test_a_guest_that_its_definition_restarts_can_be_stopped_and_is_restarted_as
     domain = web1("<on_poweroff>restart</on_poweroff>")
     with pytest.raises(KvmfleetError):
         _power.stop(domain, state, **IMPATIENT)
-    assert (_connection.on_poweroff(domain, live=True), state.read_all("late_shutdowns")) == ("restart", [])
+    assert (_lifecycle.on_poweroff(domain, live=True), state.read_all("late_shutdowns")) == ("restart", [])
     _power.stop(domain, state, **PATIENT)
     assert (domain.isActive(), booted.boots(disk(images))) == (False, 1)
 
@@ -230,7 +230,7 @@ def test_a_guest_that_its_definition_restarts_is_not_asked_where_libvirt_does_no
 ) -> None:
     """It would boot again at each request, until the time is over."""
     domain = web1("<on_poweroff>restart</on_poweroff>", seconds=0.0)
-    monkeypatch.setattr(_connection, "set_on_poweroff", fails_with(libvirt.libvirtError("not with -no-reboot")))
+    monkeypatch.setattr(_lifecycle, "set_on_poweroff", fails_with(libvirt.libvirtError("not with -no-reboot")))
     with pytest.raises(KvmfleetError, match=r"was not asked to shut down\. 1\. .*; or 2\. ") as caught:
         _power.stop(domain, state, **IMPATIENT)
     time.sleep(1)
@@ -246,7 +246,7 @@ def test_where_libvirt_cannot_restart_it_the_operation_stays_open_until_it_has_g
     def refuse(domain: libvirt.virDomain, action: str) -> None:
         raise libvirt.libvirtError("not with -no-reboot")
 
-    monkeypatch.setattr(_connection, "set_on_poweroff", refuse)
+    monkeypatch.setattr(_lifecycle, "set_on_poweroff", refuse)
     for act in (lambda: operation.stop(IMPATIENT), operation.undo):
         with pytest.raises(KvmfleetError, match="It runs now, but it may still shut down") as caught:
             act()
@@ -261,7 +261,7 @@ def test_where_libvirt_cannot_restart_it_the_operation_ends_after_a_long_patienc
 ) -> None:
     domain = web1(seconds=booted.NEVER)
     operation = Operation("source", qemu, journal, domain, images)
-    monkeypatch.setattr(_connection, "set_on_poweroff", fails_with(libvirt.libvirtError("no")))
+    monkeypatch.setattr(_lifecycle, "set_on_poweroff", fails_with(libvirt.libvirtError("no")))
     with pytest.raises(KvmfleetError):
         operation.stop(IMPATIENT)
     monkeypatch.setattr(_late_shutdown, "PATIENCE", 0.0)
@@ -302,7 +302,7 @@ def test_the_first_request_that_was_taken_is_told_and_an_agent_gets_time(
             domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         return modes[0]
 
-    monkeypatch.setattr(_connection, "request_shutdown", request)
+    monkeypatch.setattr(_lifecycle, "request_shutdown", request)
     stopped = _power.stop(domain, state, **{**PATIENT, "retry_interval": 0.5})
     assert [mode for mode, _at in asked][:2] == ["agent", "acpi"]
     assert asked[1][1] - asked[0][1] >= 1.5

@@ -10,7 +10,14 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import (
+    binding as _binding,
+    blocks as _blocks,
+    connection as _connection,
+    definitions as _definitions,
+    domains as _domains,
+    guest_agent as _guest_agent,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 
@@ -66,36 +73,36 @@ def test_the_connection_ends_with_the_block() -> None:
 
 
 def test_states_have_the_names_of_libvirt(connection: libvirt.virConnect) -> None:
-    domain = _connection.find_domain(connection, "test")
-    assert _connection.state_name(domain) == "running"
+    domain = _domains.find_domain(connection, "test")
+    assert _domains.state_name(domain) == "running"
     domain.suspend()
-    assert _connection.state_name(domain) == "paused"
+    assert _domains.state_name(domain) == "paused"
     domain.destroy()
-    assert _connection.state_name(domain) == "shutoff"
-    assert _connection.state_word(99) == "unknown-99"
+    assert _domains.state_name(domain) == "shutoff"
+    assert _domains.state_word(99) == "unknown-99"
 
 
 def test_only_the_host_itself_gets_to_see_secrets(connection: libvirt.virConnect) -> None:
     vnc = "<graphics type='vnc' passwd='hush' port='5901' autoport='no'/>"
     domain = connection.defineXML(f"<domain type='test'><name>g</name><memory>1024</memory><os><type>hvm</type></os><devices>{vnc}</devices></domain>")
-    assert "hush" in _connection.inactive_xml(domain)
-    assert "hush" not in _connection.inactive_xml(domain, secure=False) + _connection.live_xml(domain)
+    assert "hush" in _definitions.inactive_xml(domain)
+    assert "hush" not in _definitions.inactive_xml(domain, secure=False) + _definitions.live_xml(domain)
 
 
 def test_no_agent_is_no_answer_and_no_error(connection: libvirt.virConnect, qemu: libvirt.virConnect, definitions: dict[str, str]) -> None:
-    assert _connection.agent_command(_connection.find_domain(connection, "test"), {"execute": "guest-ping"}) is None
+    assert _guest_agent.agent_command(_domains.find_domain(connection, "test"), {"execute": "guest-ping"}) is None
     stopped = qemu.defineXML(definitions["terraform"])
-    assert _connection.agent_command(stopped, {"execute": "guest-ping"}) is None
+    assert _guest_agent.agent_command(stopped, {"execute": "guest-ping"}) is None
 
 
 def test_what_a_driver_does_not_support_has_a_default_and_other_errors_show(connection: libvirt.virConnect) -> None:
-    assert _connection.supported(connection.listNWFilters, ["none"]) == ["none"]
+    assert _binding.supported(connection.listNWFilters, ["none"]) == ["none"]
 
     def missing() -> Any:
         return connection.lookupByName("no such domain")
 
     with pytest.raises(libvirt.libvirtError):
-        _connection.supported(missing, None)
+        _binding.supported(missing, None)
 
 
 def test_capabilities_of_qemu_are_told(qemu: libvirt.virConnect) -> None:
@@ -134,8 +141,8 @@ class TestThaw:
         def layer(thaws):
             qemu_img("create -q -f qcow2 web1.qcow2 1M")
             frozen = self.Frozen(guest("web1", {"vda": f"{images}/web1.qcow2"}, running=True), thaws)
-            monkeypatch.setattr(_connection, "agent_command", lambda domain, command, timeout=5: frozen.ask(command))
-            return frozen, lambda: _connection.layer_disks(frozen, {"vda": f"{images}/web1.layer"}, [], quiesce=True)
+            monkeypatch.setattr(_guest_agent, "agent_command", lambda domain, command, timeout=5: frozen.ask(command))
+            return frozen, lambda: _blocks.layer_disks(frozen, {"vda": f"{images}/web1.layer"}, [], quiesce=True)
 
         return layer
 
@@ -143,11 +150,11 @@ class TestThaw:
         frozen, layer = layered(thaws=2)
         assert layer() is True
         assert frozen.frozen is False
-        assert _connection.live_xml(frozen).count(f"{images}/web1.layer") == 1
+        assert _definitions.live_xml(frozen).count(f"{images}/web1.layer") == 1
 
     def test_where_the_agent_does_not_thaw_it_the_run_says_so(self, layered):
         frozen, layer = layered(thaws=100)
-        for act in (layer, lambda: _connection.require_thawed(frozen)):
+        for act in (layer, lambda: _guest_agent.require_thawed(frozen)):
             with pytest.raises(KvmfleetError, match="virsh domfsthaw web1") as caught:
                 act()
             assert caught.value.code == "guest_frozen"
@@ -155,5 +162,5 @@ class TestThaw:
     def test_the_undo_of_a_run_that_died_meanwhile_thaws_it(self, layered):
         frozen, _layer = layered(thaws=1)
         frozen.frozen = True
-        _connection.require_thawed(frozen)
+        _guest_agent.require_thawed(frozen)
         assert frozen.frozen is False

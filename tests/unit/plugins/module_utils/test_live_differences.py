@@ -18,7 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import def
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -78,7 +78,7 @@ def web1(qemu: libvirt.virConnect, images: Path) -> libvirt.virDomain:
 
 
 def trees(domain: libvirt.virDomain) -> tuple[Any, Any]:
-    return _definition.parse(_connection.live_xml(domain)), _definition.parse(_connection.inactive_xml(domain))
+    return _definition.parse(_definitions.live_xml(domain)), _definition.parse(_definitions.inactive_xml(domain))
 
 
 def differences(domain: libvirt.virDomain) -> list[str]:
@@ -344,7 +344,7 @@ class TestStop:
         assert web1.isActive()
         record = journal.update(journal.get(record["uuid"]), live_differences={"answer": "drop", "found": differences(web1)})
         self.stop(qemu, journal, record)
-        assert _connection.find_domain(qemu, "web1") is None
+        assert _domains.find_domain(qemu, "web1") is None
 
 
 class TestKeep:
@@ -361,51 +361,51 @@ class TestKeep:
     def test_its_definition_gets_what_it_has_and_loses_it_again_where_it_does_not_move(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
-        before = _connection.inactive_xml(web1)
+        before = _definitions.inactive_xml(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
-        assert (differences(web1), record["xml_digest"]) == ([], _connection.xml_digest(web1))
+        assert (differences(web1), record["xml_digest"]) == ([], _definitions.xml_digest(web1))
         assert _keeping.keep(qemu, journal, record, web1) == record
         _sealing.restore(qemu, journal, record, status="error")
-        assert (_connection.inactive_xml(web1), web1.isActive()) == (before, True)
+        assert (_definitions.inactive_xml(web1), web1.isActive()) == (before, True)
         assert "before_keeping" not in journal.get(record["uuid"])
 
     def test_one_that_was_stopped_and_goes_back_has_all_that_it_had(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
         """Its definition is as before all the same."""
-        before, named = _connection.inactive_xml(web1), differences(web1)
+        before, named = _definitions.inactive_xml(web1), differences(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
         assert "vdb" in _sealing.hand_over(qemu, journal, record, SHUTDOWN)["manifest"]["domain_xml"]
         _sealing.restore(qemu, journal, journal.get(record["uuid"]), status="error")
-        web1 = _connection.find_domain(qemu, "web1")
-        assert (web1.isActive(), differences(web1), _connection.inactive_xml(web1)) == (True, named, before)
+        web1 = _domains.find_domain(qemu, "web1")
+        assert (web1.isActive(), differences(web1), _definitions.inactive_xml(web1)) == (True, named, before)
 
     def test_one_whose_module_died_right_after_it_was_defined_is_as_before(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
-        before = _connection.inactive_xml(web1)
+        before = _definitions.inactive_xml(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
         record = journal.update(record, kept_digest=None, xml_digest=begun["xml_digest"])
         _sealing.restore(qemu, journal, record, status="error")
-        assert (_connection.inactive_xml(web1), web1.isActive()) == (before, True)
+        assert (_definitions.inactive_xml(web1), web1.isActive()) == (before, True)
 
     def test_what_somebody_has_changed_since_is_left_alone(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any]
     ) -> None:
         record = _keeping.keep(qemu, journal, begun, web1)
         web1.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "Other", None, None, CONFIG)
-        changed = _connection.inactive_xml(web1)
+        changed = _definitions.inactive_xml(web1)
         _sealing.restore(qemu, journal, record, status="error")
-        assert _connection.inactive_xml(web1) == changed
+        assert _definitions.inactive_xml(web1) == changed
 
     def test_what_the_plan_has_not_named_is_not_kept(
         self, web1: libvirt.virDomain, qemu: libvirt.virConnect, journal: Journal, begun: dict[str, Any], images: Path
     ) -> None:
-        before = _connection.inactive_xml(web1)
+        before = _definitions.inactive_xml(web1)
         web1.attachDeviceFlags(disk(images / "vdc.raw", "vdc"), LIVE)
         with pytest.raises(KvmfleetError, match="disk vdc") as caught:
             _keeping.keep(qemu, journal, begun, web1)
-        assert (caught.value.code, _connection.inactive_xml(web1)) == ("live_differences", before)
+        assert (caught.value.code, _definitions.inactive_xml(web1)) == ("live_differences", before)
 
 
 def test_the_first_boot_of_a_guest_of_virt_install_is_told_as_such(qemu: libvirt.virConnect, images: Path) -> None:

@@ -37,7 +37,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -561,7 +561,7 @@ def test_a_definition_that_may_not_be_here_is_not_defined_by_a_later_run_either(
     with pytest.raises(KvmfleetError) as caught:
         _receiving.receive(fleet.conn, fleet.journal, record, channel={}, bases={}, verify="none", watch=WATCH)
     assert caught.value.code == "definition_refused"
-    assert _connection.find_domain(fleet.conn, GUEST) is None
+    assert _domains.find_domain(fleet.conn, GUEST) is None
     fleet.judge(record)
 
 

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
@@ -41,13 +41,13 @@ def record(state: StateDir, guest: libvirt.virDomain, images: Path) -> dict[str,
     chain = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, "qcow2", [str(images)])]
     disk = {"target": "vda", "kind": "disk", "path": path, "format": "qcow2", "virtual_size": 8 << 20, "chain": chain}
     fresh = {"uuid": UUID, "owner": "run", "role": "source", "instance_uuid": guest.UUIDString(), "instance_name": guest.name(), "source_host": "kvm1"}
-    more = {"destination_host": None, "xml_digest": _connection.xml_digest(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
+    more = {"destination_host": None, "xml_digest": _definitions.xml_digest(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
     return Journal(state).begin({**fresh, **more})
 
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_connection, "has_managed_save", lambda domain: True)
+    monkeypatch.setattr(_domains, "has_managed_save", lambda domain: True)
 
 
 def test_the_source_hands_over_a_guest_that_will_boot(qemu: libvirt.virConnect, state: StateDir, record: dict[str, Any]) -> None:
@@ -81,4 +81,4 @@ def test_in_place_the_layers_stay_that_a_saved_guest_needs(qemu: libvirt.virConn
 def test_a_destination_does_not_drop_what_was_saved(qemu: libvirt.virConnect, state: StateDir, record: dict[str, Any]) -> None:
     with pytest.raises(KvmfleetError, match="managedsave-remove"):
         _receiving.undefine(qemu, Journal(state), record, SHUTDOWN)
-    assert _connection.find_domain(qemu, record["instance_uuid"]) is not None
+    assert _domains.find_domain(qemu, record["instance_uuid"]) is not None

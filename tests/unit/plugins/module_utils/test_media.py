@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, media as _media
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk
@@ -103,11 +103,11 @@ def test_a_disk_that_is_gone_can_be_detached_whatever_its_policy_says(facts: Fac
 
 def test_the_destination_empties_the_drive_and_nothing_else(qemu: libvirt.virConnect, facts: Facts, images: Path) -> None:
     facts(f"file='{images}/gone.iso' startupPolicy='optional'")
-    root = _definition.parse(_connection.inactive_xml(qemu.lookupByName(NAME)))
+    root = _definition.parse(_definitions.inactive_xml(qemu.lookupByName(NAME)))
     for target in ("sda", "vda", "absent"):
         _edit.empty_drive(root, target)
     assert [(disk.target, disk.path) for disk in _definition.disks(root)] == [("vda", f"{images}/web.qcow2"), ("sda", None)]
-    taken = _definition.parse(_connection.inactive_xml(qemu.defineXML(_edit.to_string(root))))
+    taken = _definition.parse(_definitions.inactive_xml(qemu.defineXML(_edit.to_string(root))))
     assert [(disk.target, disk.device, disk.path) for disk in _definition.disks(taken)] == [("vda", "disk", f"{images}/web.qcow2"), ("sda", "cdrom", None)]
 
 

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import blocks as _blocks, definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     in_place as _in_place,
     precopy as _precopy,
@@ -66,7 +66,7 @@ class Host:
 
     def places(self) -> set[str]:
         """Where vda of web1 is, in the definition and as it runs."""
-        texts = (_connection.inactive_xml(self.web1), _connection.live_xml(self.web1))
+        texts = (_definitions.inactive_xml(self.web1), _definitions.live_xml(self.web1))
         return {text.split("<source file='")[1].split("'")[0].replace(f"{self.images}/", "").replace(self.uuid, "U") for text in texts}
 
     def begin(self, role: str, running: bool = False) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_what_libvirt_knows_of_a_snapshot_keeps_the_layer_that_it_needs(host: Ho
     layer = host.resize_in_place()
     above = host.snapshot("nightly", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
     subprocess.run(["qemu-img", "commit", "-q", "-d", "-b", layer, above], check=True)
-    host.qemu.defineXML(_connection.inactive_xml(host.web1).replace(above, layer))
+    host.qemu.defineXML(_definitions.inactive_xml(host.web1).replace(above, layer))
     os.unlink(above)
     refused("layer_covered", host.confirm_in_place, "snapshot nightly of guest web1")
     refused("layer_covered", lambda: host.restore_in_place("reverted"), "snapshot nightly of guest web1")
@@ -245,7 +245,7 @@ def test_a_block_job_of_somebody_else_is_neither_waited_for_nor_pivoted(host: Ho
 
 def test_a_merge_that_a_killed_module_has_left_is_brought_to_its_end(host: Host) -> None:
     layer = host.resize_in_place(running=True)
-    _connection.begin_commit(host.web1, "vda", base=host.disk, top=layer)
+    _blocks.begin_commit(host.web1, "vda", base=host.disk, top=layer)
     host.confirm_in_place()
     assert (host.files, host.places(), host.record["status"]) == (["web1.qcow2"], {"web1.qcow2"}, "confirmed")
 
@@ -254,7 +254,7 @@ def test_a_layer_stays_unless_the_guest_is_seen_on_the_disk_below(host: Host, mo
     """Whatever QEMU and libvirt say of the job."""
     host.resize_in_place(running=True)
     monkeypatch.setattr(_merging, "_SETTLE", 0.2)
-    monkeypatch.setattr(_connection, "pivot", lambda domain, target: domain.blockJobAbort(target, 0) == 0)
+    monkeypatch.setattr(_blocks, "pivot", lambda domain, target: domain.blockJobAbort(target, 0) == 0)
     refused("commit_failed", host.confirm_in_place, "should be", "Nothing was removed")
     assert host.files == ["web1.qcow2", "web1.qcow2.resize-U"]
     monkeypatch.undo()
@@ -292,7 +292,7 @@ def test_what_a_guest_only_reads_or_shares_by_its_definition_is_no_reason(host: 
 def test_a_clone_that_is_made_while_the_guest_goes_down_keeps_its_template(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked again right before anything is renamed."""
     host.begin("source")
-    before = _connection.inactive_xml(host.web1)
+    before = _definitions.inactive_xml(host.web1)
     stop = _sealing._power.stop
 
     def meanwhile(*operands: Any, **options: Any) -> Any:
@@ -303,7 +303,7 @@ def test_a_clone_that_is_made_while_the_guest_goes_down_keeps_its_template(host:
     refused("disk_in_use_by", host.seal, "guest clone (below disk vda)")
     assert host.files == ["clone.qcow2", "web1.qcow2"]
     host.restore()
-    assert (_connection.inactive_xml(host.web1), host.record["status"]) == (before, "error")
+    assert (_definitions.inactive_xml(host.web1), host.record["status"]) == (before, "error")
 
 
 def test_a_block_job_keeps_a_guest_from_being_stopped(host: Host) -> None:
@@ -360,7 +360,7 @@ def arrived(host: Host, status: str) -> None:
     media = {**record["disks"][0], "target": "sda", "kind": "media", "path": seed}
     inodes = {path: os.stat(path).st_ino for path in (host.disk, seed)}
     record = host.journal.update(record, status="migrating", inodes=inodes, disks=[*record["disks"], media])
-    text = _connection.inactive_xml(host.web1).replace(
+    text = _definitions.inactive_xml(host.web1).replace(
         "</name>",
         f"</name><metadata><k:k xmlns:k='https://kvmfleet.github.io/compute/domain/1'><k:origin host='kvm1' migration='{host.uuid}'/></k:k></metadata>",
         1,

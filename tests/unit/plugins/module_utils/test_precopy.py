@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import precopy as _precopy
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
@@ -65,17 +65,17 @@ def freeze(monkeypatch, journal, record):
         return quiesce
 
     xml = "<domain><devices><disk device='disk'><target dev='vda'/></disk><disk device='cdrom'><target dev='sda'/></disk></devices></domain>"
-    monkeypatch.setattr(_connection, "layer_disks", layer)
-    monkeypatch.setattr(_connection, "inactive_xml", lambda domain: "<as-before/>")
-    monkeypatch.setattr(_connection, "live_xml", lambda domain: xml)
-    monkeypatch.setattr(_connection, "xml_digest", lambda domain: f"digest of {record.get('layers')} layers")
+    monkeypatch.setattr(_blocks, "layer_disks", layer)
+    monkeypatch.setattr(_definitions, "inactive_xml", lambda domain: "<as-before/>")
+    monkeypatch.setattr(_definitions, "live_xml", lambda domain: xml)
+    monkeypatch.setattr(_definitions, "xml_digest", lambda domain: f"digest of {record.get('layers')} layers")
     return lambda **options: _precopy.freeze(None, journal, record, object(), **{**OPTIONS, **options})[1]
 
 
 @pytest.fixture
 def undefined(qemu, monkeypatch):
     """A host that does not define the guest."""
-    monkeypatch.setattr(_connection, "find_domain", lambda conn, key: None)
+    monkeypatch.setattr(_domains, "find_domain", lambda conn, key: None)
     return qemu
 
 
@@ -174,7 +174,7 @@ def test_a_record_without_layers_is_left_alone(journal, record):
 
 
 def test_a_guest_that_is_off_is_not_frozen(monkeypatch, record):
-    monkeypatch.setattr(_connection, "is_active", lambda domain: False)
+    monkeypatch.setattr(_domains, "is_active", lambda domain: False)
     with pytest.raises(KvmfleetError) as caught:
         _precopy.require_running(object(), record)
     assert caught.value.code == "not_running"

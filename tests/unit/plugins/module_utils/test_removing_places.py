@@ -38,8 +38,8 @@ ROOMS = {
     ("_guest.tpm", "remove"): "bears the UUID of the guest, so that nobody else has it",
     ("_guest.firmware", "bring_back"): "asked before the guest is stopped, by `_operation.in_place`",
     ("_guest.firmware", "forget"): "the copy of an operation, which never was a guest's",
-    ("_libvirt.connection", "begin_commit"): "called by `_storage.merging` alone, see below",
-    ("_libvirt.connection", "pivot"): "called by `_storage.merging` alone, see below",
+    ("_libvirt.blocks", "begin_commit"): "called by `_storage.merging` alone, see below",
+    ("_libvirt.blocks", "pivot"): "called by `_storage.merging` alone, see below",
 }
 """Places that may do it, and why nobody needs to be asked there."""
 
@@ -48,11 +48,11 @@ CALLS = {
     "shutil": {"rmtree", "move"},
     "_whole_file": {"remove", "remove_directory", "rename", "replace"},
 }
-KNOWN_BY = {name: f"_{name}" for name in ("whole_file", "connection", "qemu_img")}
+KNOWN_BY = {name: f"_{name}" for name in ("whole_file", "blocks", "qemu_img")}
 """What the modules above and below are imported as, everywhere."""
 METHODS = {"blockCommit", "blockJobAbort", "blockCopy", "blockRebase", "blockPull", "blockResize", "managedSaveRemove", "wipe", "wipePattern"}
 MERGING = {"begin_commit", "pivot"}
-"""Functions of `_libvirt.connection` that change which image a guest writes to, and in `_storage.qemu_img` what is in one."""
+"""Functions of `_libvirt.blocks` that change which image a guest writes to, and in `_storage.qemu_img` what is in one."""
 
 
 def takes_away(call: ast.Call) -> bool:
@@ -67,14 +67,14 @@ def merges(call: ast.Call) -> bool:
     """Whether a call merges images through the rooms below."""
     if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
         return False
-    return (call.func.value.id == "_connection" and call.func.attr in MERGING) or (call.func.value.id == "_qemu_img" and call.func.attr == "commit")
+    return (call.func.value.id == "_blocks" and call.func.attr in MERGING) or (call.func.value.id == "_qemu_img" and call.func.attr == "commit")
 
 
 def hidden(node: ast.AST) -> bool:
     """Whether an import takes one of these calls under a name by which `takes_away` does not know it."""
     if isinstance(node, ast.ImportFrom):
         module = (node.module or "").rpartition(".")[2]
-        taken = {**{name.lstrip("_"): calls for name, calls in CALLS.items()}, "connection": MERGING, "qemu_img": {"commit"}}.get(module, set())
+        taken = {**{name.lstrip("_"): calls for name, calls in CALLS.items()}, "blocks": MERGING, "qemu_img": {"commit"}}.get(module, set())
         return any(alias.name in taken or (alias.name in KNOWN_BY and alias.asname != KNOWN_BY[alias.name]) for alias in node.names)
     return isinstance(node, ast.Import) and any(alias.asname and alias.name in CALLS for alias in node.names)
 

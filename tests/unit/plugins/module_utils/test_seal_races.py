@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import libvirt
@@ -16,7 +17,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
@@ -48,20 +49,20 @@ def guest(qemu: libvirt.virConnect, state: StateDir, images: Path) -> Guest:
     return Guest(qemu, state, images)
 
 
-def before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]) -> None:
+def before(monkeypatch: pytest.MonkeyPatch, where: ModuleType, name: str, act: Callable[[], object]) -> None:
     """Let somebody act right before a call to libvirt."""
-    real = getattr(_connection, name)
+    real = getattr(where, name)
 
     def first_somebody(*args: Any) -> Any:
-        monkeypatch.setattr(_connection, name, real)
+        monkeypatch.setattr(where, name, real)
         act()
         return real(*args)
 
-    monkeypatch.setattr(_connection, name, first_somebody)
+    monkeypatch.setattr(where, name, first_somebody)
 
 
 def test_a_guest_that_is_started_as_it_is_undefined_goes_on_with_its_disks_and_its_definition(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    before(monkeypatch, "undefine_keeping_everything", guest.domain.create)
+    before(monkeypatch, _definitions, "undefine_keeping_everything", guest.domain.create)
     with pytest.raises(KvmfleetError, match="was started by something else") as caught:
         guest.seal()
     assert caught.value.code == "not_off"
@@ -75,7 +76,7 @@ def test_a_guest_that_is_started_as_it_is_undefined_goes_on_with_its_disks_and_i
 def test_a_guest_that_is_changed_as_it_is_archived_keeps_the_change(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a snapshot over its disk, whose file would lose what it lies on."""
     over = f"{guest.path}.nightly"
-    libvirt_xml = _connection.inactive_xml(guest.domain)
+    libvirt_xml = _definitions.inactive_xml(guest.domain)
 
     def snapshot() -> None:
         guest.qemu.defineXML(libvirt_xml.replace(guest.path, over))
@@ -92,4 +93,4 @@ def test_a_guest_that_is_changed_as_it_is_archived_keeps_the_change(guest: Guest
         guest.seal()
     assert caught.value.code == "definition_changed"
     assert os.path.exists(guest.path)
-    assert over in _connection.inactive_xml(guest.qemu.lookupByName("web1"))
+    assert over in _definitions.inactive_xml(guest.qemu.lookupByName("web1"))

@@ -20,7 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts, secrets as _secrets
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import secret_store as _secret_store
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UUID = "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff"
@@ -49,7 +49,7 @@ class Secret:
         self.host, self.xml, self.content = host, xml, b""
         self.uuid, self.private = root.findtext("uuid") or "", root.get("private") == "yes"
         usage = root.find("usage")
-        self.usage = (0, "") if usage is None else (_connection.SECRET_USAGES.index(usage.attrib["type"]), usage[0].text or "")
+        self.usage = (0, "") if usage is None else (_secret_store.SECRET_USAGES.index(usage.attrib["type"]), usage[0].text or "")
 
     def UUIDString(self) -> str:
         return self.uuid
@@ -156,18 +156,18 @@ def test_the_store_is_as_that_of_libvirt(qemu: libvirt.virConnect, host: Host, d
     for words in ({"value": None, "uuid": str(uuid.uuid4()), "usage": "no value"}, {"uuid": str(uuid.uuid4()), "usage": "a value"}):
         made = define(conn=conn, **words)
         for found in (
-            _connection.find_secret(conn, uuid=words["uuid"], usage=unused),
-            _connection.find_secret(conn, uuid=None, usage=("ceph", words["usage"])),
+            _secret_store.find_secret(conn, uuid=words["uuid"], usage=unused),
+            _secret_store.find_secret(conn, uuid=None, usage=("ceph", words["usage"])),
         ):
-            assert (found.UUIDString(), _connection.secret_usage(found)) == (made.UUIDString(), ("ceph", words["usage"]))
-            assert _connection.secret_value(found) == (VALUE if words["usage"] == "a value" else None)
-            assert _definition.parse_document(_connection.secret_xml(found)).get("private") == "no"
+            assert (found.UUIDString(), _secret_store.secret_usage(found)) == (made.UUIDString(), ("ceph", words["usage"]))
+            assert _secret_store.secret_value(found) == (VALUE if words["usage"] == "a value" else None)
+            assert _definition.parse_document(_secret_store.secret_xml(found)).get("private") == "no"
         for taken in ({"usage": words["usage"]}, {"uuid": words["uuid"], "usage": "other"}):
             with pytest.raises(libvirt.libvirtError):
                 define(conn=conn, **taken)
-    assert _connection.find_secret(conn, uuid=str(uuid.uuid4()), usage=unused) is None
-    assert _connection.find_secret(conn, uuid=None, usage=("iscsi", "a value")) is None
-    assert _connection.find_secret(conn, uuid=None, usage=unused) is None
+    assert _secret_store.find_secret(conn, uuid=str(uuid.uuid4()), usage=unused) is None
+    assert _secret_store.find_secret(conn, uuid=None, usage=("iscsi", "a value")) is None
+    assert _secret_store.find_secret(conn, uuid=None, usage=unused) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import snapshots as _snapshots
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
@@ -64,14 +64,14 @@ def test_a_domain_that_was_undefined_and_defined_again_has_its_snapshots(guest: 
     take(guest, "two")
     guest.revertToSnapshot(guest.snapshotLookupByName("one"))
     take(guest, "other")
-    before, definition = tree(guest), _connection.inactive_xml(guest)
+    before, definition = tree(guest), _definitions.inactive_xml(guest)
     assert [(name, parent) for name, parent, _xml in before] == [("one", None), ("other", "one"), ("two", "one")]
     assert "hush" in before[0][2]
 
     archived = _snapshots.archive(guest, record(guest, images))
     connection = guest.connect()
-    _connection.undefine_keeping_everything(guest)
-    restored = _connection.define(connection, definition)
+    _definitions.undefine_keeping_everything(guest)
+    restored = _definitions.define(connection, definition)
     assert tree(restored) == []
     for _time in range(2):
         _snapshots.redefine(restored, archived)
@@ -83,10 +83,10 @@ def test_a_domain_that_was_undefined_and_defined_again_has_its_snapshots(guest: 
 def test_a_crash_between_two_of_them_is_made_up_for(guest: libvirt.virDomain, images: Path) -> None:
     take(guest, "one")
     take(guest, "two")
-    before, definition, archived = tree(guest), _connection.inactive_xml(guest), _snapshots.archive(guest, record(guest, images))
+    before, definition, archived = tree(guest), _definitions.inactive_xml(guest), _snapshots.archive(guest, record(guest, images))
     connection = guest.connect()
-    _connection.undefine_keeping_everything(guest)
-    restored = _connection.define(connection, definition)
+    _definitions.undefine_keeping_everything(guest)
+    restored = _definitions.define(connection, definition)
     _snapshots.redefine(restored, archived[:1])
     _snapshots.redefine(restored, archived)
     assert tree(restored) == before
@@ -95,7 +95,7 @@ def test_a_crash_between_two_of_them_is_made_up_for(guest: libvirt.virDomain, im
 def test_an_external_one_follows_its_image_and_the_layer_below(guest: libvirt.virDomain, images: Path, tmp_path: Path) -> None:
     take(guest, "inside")
     take(guest, "outside", external(images / "web01.outside"), DISK_ONLY)
-    definition = _connection.inactive_xml(guest)
+    definition = _definitions.inactive_xml(guest)
     assert f"file='{images}/web01.outside'" in definition
     archived = _snapshots.archive(guest, record(guest, images))
     there = {f"{images}/web01.outside": "/new/web01.outside", f"{images}/web01.qcow2": "/bases/aa.qcow2"}
@@ -105,8 +105,8 @@ def test_an_external_one_follows_its_image_and_the_layer_below(guest: libvirt.vi
     assert str(images) not in outside["xml"].split("<domain ")[0]
 
     connection = guest.connect()
-    _connection.undefine_keeping_everything(guest)
-    elsewhere = _connection.define(connection, definition.replace(f"{images}/web01.outside", "/new/web01.outside"))
+    _definitions.undefine_keeping_everything(guest)
+    elsewhere = _definitions.define(connection, definition.replace(f"{images}/web01.outside", "/new/web01.outside"))
     _snapshots.redefine(elsewhere, [inside, outside])
     assert [(name, parent) for name, parent, _xml in tree(elsewhere)] == [("inside", None), ("outside", "inside")]
     assert _snapshots.facts(elsewhere) == [
@@ -120,7 +120,7 @@ def test_what_needs_another_file_is_refused(guest: libvirt.virDomain, images: Pa
     planned = record(guest, images)
     take(guest, "before")
     qemu_img("create -q -f qcow2 other.qcow2 8M")
-    changed = guest.connect().defineXML(_connection.inactive_xml(guest).replace("web01.qcow2", "other.qcow2"))
+    changed = guest.connect().defineXML(_definitions.inactive_xml(guest).replace("web01.qcow2", "other.qcow2"))
     now = record(changed, images)
     assert [code for code, _reason in _snapshots.refusals(changed, {layer[0] for layer in now["disks"][0]["chain"]})] == ["snapshot_elsewhere"]
     with pytest.raises(KvmfleetError, match="Snapshot before needs .*/web01.qcow2, which is no image of the guest"):
@@ -129,7 +129,7 @@ def test_what_needs_another_file_is_refused(guest: libvirt.virDomain, images: Pa
 
 
 def test_memory_in_a_file_is_refused(guest: libvirt.virDomain, images: Path) -> None:
-    definition = _connection.inactive_xml(guest)
+    definition = _definitions.inactive_xml(guest)
     memory = f"<memory snapshot='external' file='{images}/memory'/>"
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
     disks = external(images / "web01.later")

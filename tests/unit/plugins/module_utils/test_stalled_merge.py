@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import blocks as _blocks
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
@@ -38,8 +38,8 @@ def test_a_merge_that_stalls_leaves_the_guest_on_its_layer_and_is_taken_up(
         domain.blockCommit(target, base, top, 1, flags)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_connection, "begin_commit", slowly)
-        patch.setattr(_connection, "pivot", lambda domain, target: False)
+        patch.setattr(_blocks, "begin_commit", slowly)
+        patch.setattr(_blocks, "pivot", lambda domain, target: False)
         with pytest.raises(KvmfleetError, match="The guest runs on the layer, and the merge waits in QEMU") as caught:
             _in_place.confirm(qemu, journal, record, timeout=0.5)
     assert caught.value.code == "commit_stalled"

@@ -17,7 +17,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import pow
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import run_evidence as _run_evidence
@@ -75,7 +75,7 @@ class Copy:
         if record["status"] == "pre-migrating":
             record = self.journal.update(record, status="migrating", inodes={self.path: os.stat(self.path).st_ino}, autostart=False)
             stamps = _run_evidence.stamps(_receiving._written_to(record))
-            record = self.journal.update(record, step="defining", published=stamps, private={"domain_xml": _connection.inactive_xml(self.domain)})
+            record = self.journal.update(record, step="defining", published=stamps, private={"domain_xml": _definitions.inactive_xml(self.domain)})
         _receiving.receive(self.qemu, self.journal, record, channel={}, bases={}, verify="none", watch=WATCH)
 
     def go_back(self) -> None:
@@ -88,7 +88,7 @@ class Copy:
 
     @property
     def has_run(self) -> str | None:
-        return _run_evidence.has_run(_connection.find_domain(self.qemu, "web1"), self.record)
+        return _run_evidence.has_run(_domains.find_domain(self.qemu, "web1"), self.record)
 
     def let_it_write(self) -> None:
         """Somebody starts it; it boots, and goes off."""
@@ -178,7 +178,7 @@ def test_a_start_that_libvirt_refuses_is_undone(copy: Copy, monkeypatch: pytest.
     def broken(domain: libvirt.virDomain) -> float:
         """QEMU itself fails, with the disks open already."""
         os.utime(copy.path)  # as where it has marked a bitmap
-        copy.qemu.createXML(_connection.inactive_xml(domain).replace("<devices>", "<devices><emulator>/bin/false</emulator>"))
+        copy.qemu.createXML(_definitions.inactive_xml(domain).replace("<devices>", "<devices><emulator>/bin/false</emulator>"))
         raise AssertionError("it started")
 
     with monkeypatch.context() as patch:

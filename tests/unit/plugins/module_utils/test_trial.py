@@ -25,7 +25,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host import stat
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
@@ -110,7 +110,7 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
     def tried(conn: Any, xml: str) -> Any:
         domain = define(conn, xml)
         used = _state.usage(conn, journal.state, reserved=_state.Reserved(0, 0, 0), images_path=str(tmp_path))
-        listed.append((conn.numOfDefinedDomains(), _connection.all_domains(conn), used.domains, used.vcpus_used, used.num_instances))
+        listed.append((conn.numOfDefinedDomains(), _domains.all_domains(conn), used.domains, used.vcpus_used, used.num_instances))
         return domain
 
     monkeypatch.setattr(_defining, "define", tried)
@@ -118,7 +118,7 @@ def test_a_trial_holds_nobody_up_and_is_no_guest_of_the_host(
         _receiving.try_definition(qemu, journal, journal.get(UUID), channel=channel, bases={})
     assert listed == [(1, [], [], 0, 0)]
     qemu.defineXML(f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><memory>65536</memory><os><type>hvm</type></os></domain>")
-    assert len(_connection.all_domains(qemu)) == 1  # that of somebody who likes the name
+    assert len(_domains.all_domains(qemu)) == 1  # that of somebody who likes the name
 
 
 def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsewhere(

@@ -27,7 +27,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import e
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import power as _power
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, lifecycle as _lifecycle
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming
 from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
@@ -88,14 +88,14 @@ def test_a_guest_that_was_asked_to_shut_down_goes_on(
     """Not even restarted, and should it follow later, libvirt restarts it."""
     domain = guest(qemu, images, booted.NEVER)
     number, record = domain.ID(), booted.record_of(journal, domain, role, images)
-    ask = _connection.request_shutdown
-    monkeypatch.setattr(_connection, "request_shutdown", lambda *asked: (ask(*asked), run_goes()))
+    ask = _lifecycle.request_shutdown
+    monkeypatch.setattr(_lifecycle, "request_shutdown", lambda *asked: (ask(*asked), run_goes()))
     with pytest.raises(_watchdog.RunGoneError):
         act(module, record, state=wanted, destination_host="kvm2", **WATCH)
     left = journal.get(record["uuid"])
     assert (left["status"], left.get("abandoned")) == ("error", False)
     assert "its run went before the guest was" in left["error"]
-    assert (domain.isActive(), domain.ID(), _connection.on_poweroff(domain, live=True)) == (True, number, "restart")
+    assert (domain.isActive(), domain.ID(), _lifecycle.on_poweroff(domain, live=True)) == (True, number, "restart")
 
 
 @pytest.mark.parametrize("step", ["_undefine_unchanged", "measured"])
