@@ -43,6 +43,36 @@ def define(conn: Any, xml: str) -> Any:
     return domain
 
 
+def require_defined(conn: Any, record: dict[str, Any]) -> Any:
+    """The domain of a record.
+
+    :raises KvmfleetError: `instance_vanished`, as where somebody has undefined it meanwhile.
+    """
+    domain = _domains.find_domain(conn, record["instance_uuid"])
+    if domain is None:
+        raise KvmfleetError(
+            "instance_vanished",
+            f"Instance {record['instance_name']} ({record['instance_uuid']}) is not defined on this host any more. Define it again (virsh define), and run "
+            "kvmfleet.compute.recover if an operation on it is open.",
+            instance=record["instance_name"],
+        )
+    return domain
+
+
+def require_left(domain: Any | None, record: dict[str, Any]) -> None:
+    """An operation that was undone has left its guest defined. Nobody may be told otherwise, also where somebody else has undefined it.
+
+    :raises KvmfleetError: `instance_vanished`.
+    """
+    if domain is None:
+        raise KvmfleetError(
+            "instance_vanished",
+            f"The operation on {record['instance_name']} has ended here, but the guest is not as before: somebody has undefined it meanwhile. Its disks are "
+            "where they were. If the guest is to be used, define it again (virsh define).",
+            instance=record["instance_name"],
+        )
+
+
 def try_out(conn: Any, xml: str, uuid: str) -> None:
     """Find out whether `define` will take a definition, while its guest runs elsewhere; what was defined for that is gone afterwards.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
+from .._domain import definition as _definition, edit as _edit
 from .._guest import (
     defining as _defining,
     firmware as _firmware,
@@ -39,7 +39,8 @@ from .._storage import (
 )
 from .._storage.disk_use import DiskUses
 from .._system import whole_file as _whole_file
-from . import sealing as _sealing, starting as _starting
+from . import sealing as _sealing, shaping as _shaping, starting as _starting
+from .shaping import layer_path, written_in_place
 
 
 def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dict[str, Any], watch: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     resumed = record["step"] not in ("begun", "stopping", "stopped", "layering")
     if record["step"] in ("begun", "stopping"):
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
-    domain = _domains.find_domain(conn, record["instance_uuid"])
+    domain = None if record["step"] == "defining" else _defining.require_defined(conn, record)
     if record["step"] == "stopped":
         private = {"domain_xml": _definitions.inactive_xml(domain), "tpm": _tpm.read(record["instance_uuid"]) if record.get("tpm") else {}}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
@@ -55,7 +56,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     if record["step"] == "layering":
         _require_off(domain)
         _files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")
-        for disk in _writable(record):
+        for disk in written_in_place(record):
             layer = layer_path(record, disk)
             _files.remove_unfinished([layer + _file_names.NEW])
             _qemu_img.create_overlay(layer + _file_names.NEW, disk["path"], disk["format"], disk["grow_to"])
@@ -65,7 +66,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         record = _firmware.keep(journal, record)
         record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))
     if record["step"] == "defining":
-        domain = _defining.define(conn, shaped(record))
+        domain = _defining.define(conn, _shaping.layered(record))
         if not _runs_as_defined(uses, record, domain):
             _require_off(domain)  # whoever started it meanwhile has started it on the disks below
         _pools.sync(conn, record.get("new_disks", ()))
@@ -80,6 +81,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """Back to the old flavor and to the disks as they were at the switch; the record is closed with `status`.
 
     :returns: whether anything had to be changed.
+    :raises KvmfleetError: with the record open, or `instance_vanished` with the record closed.
     """
     if record["status"] == status:
         return False
@@ -132,6 +134,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     _keeping.take_back(conn, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="old flavor restored", error=error)
+    _defining.require_left(domain, record)
     return True
 
 
@@ -149,11 +152,11 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
         _proof.require(domain, record, agent_timeout=agent_timeout, without_agent=without_agent, kept="What its disks were before the resize is")
     _power.require_not_saved(domain)
     uses = DiskUses(conn, journal.state)
-    stacks = [_merging.Stack(disk, [layer_path(record, disk)]) for disk in _writable(record)]
+    stacks = [_merging.Stack(disk, [layer_path(record, disk)]) for disk in written_in_place(record)]
     tops = _merging.tops(conn, uses, record, stacks)
     _files.require_removable(uses, _left_behind_files(record), operation=record["uuid"])
     record = journal.update(record, status="confirming", step="confirming")
-    for disk in _writable(record):
+    for disk in written_in_place(record):
         if disk["target"] in tops:
             _merging.merge(conn, record, disk, tops[disk["target"]], timeout=timeout)
         if disk.get("pool"):
@@ -182,7 +185,8 @@ def _require_own(conn: Any, uses: DiskUses, record: dict[str, Any], domain: Any)
     variables = [record["nvram"]] if record["nvram"] and "private" in record else []
     uses.require_unused([*layers, *variables, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
     if domain is not None:
-        _merging.require_on_top(conn, uses, record, domain, [_merging.Stack(disk, [layer_path(record, disk)]) for disk in _writable(record)] if layers else [])
+        stacks = [_merging.Stack(disk, [layer_path(record, disk)]) for disk in written_in_place(record)] if layers else []
+        _merging.require_on_top(conn, uses, record, domain, stacks)
 
 
 def _runs_as_defined(uses: DiskUses, record: dict[str, Any], domain: Any) -> bool:
@@ -200,21 +204,13 @@ def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> None:
     _definitions.define(conn, _edit.to_string(root))
 
 
-def layer_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    return _file_names.beside(disk["path"], _file_names.RESIZE, record)
-
-
 def _layers(record: dict[str, Any]) -> list[str]:
-    return [layer_path(record, disk) for disk in _writable(record)]
-
-
-def _writable(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("left_behind")]
+    return [layer_path(record, disk) for disk in written_in_place(record)]
 
 
 def _written_to(record: dict[str, Any]) -> list[str]:
     """The files that the guest may write to from the switch on, and that going back would remove or replace."""
-    files = [layer_path(record, disk) for disk in _writable(record)] + [disk["path"] for disk in record.get("new_disks", ())]
+    files = [layer_path(record, disk) for disk in written_in_place(record)] + [disk["path"] for disk in record.get("new_disks", ())]
     return [*files, record["nvram"]] if record["nvram"] else files
 
 
@@ -225,16 +221,3 @@ def _left_behind(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _left_behind_files(record: dict[str, Any]) -> list[str]:
     return [disk["path"] for disk in _left_behind(record)]
-
-
-def shaped(record: dict[str, Any]) -> str:
-    root = _definition.parse(record["private"]["domain_xml"])
-    for disk in _writable(record):
-        _edit.set_disk_source(root, disk["target"], layer_path(record, disk), "qcow2")
-    _flavor_disks.apply(root, record)
-    flavor = record["new_flavor"]
-    _edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
-    _edit.set_kvmfleet_metadata(
-        root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
-    )
-    return _edit.to_string(root)

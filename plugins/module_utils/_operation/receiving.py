@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +15,7 @@ from .._channel import documents as _documents
 from .._channel.content_digest import tree
 from .._channel.protocol import DEFINITION, MANIFEST
 from .._channel.pull import Client, forget_peer
-from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
+from .._domain import definition as _definition, edit as _edit
 from .._guest import (
     console_logs as _console_logs,
     defining as _defining,
@@ -49,7 +48,7 @@ from .._storage import (
 from .._storage.disk_use import DiskUses
 from .._storage.incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from .._system import paths as _paths, whole_file as _whole_file
-from . import starting as _starting
+from . import shaping as _shaping, starting as _starting
 
 
 def receive(
@@ -88,7 +87,7 @@ def receive(
                 "tpm": manifest["tpm"],
             }
             # Before anything is copied, and again where it is defined.
-            shaped(dict(record, private=private))
+            _shaping.arriving(dict(record, private=private))
             record = _secrets.receive(conn, journal, record, manifest["secrets"])
             record = _pull(journal, record, client, manifest, verify, timings)
         _merge_layers(record)
@@ -113,7 +112,7 @@ def receive(
     if record["step"] == "defining":
         if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
-        domain = _defining.define(conn, shaped(record))
+        domain = _defining.define(conn, _shaping.arriving(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _domains.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
@@ -134,7 +133,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
-        _defining.try_out(conn, shaped(dict(record, private={"domain_xml": definition})), record["uuid"])
+        _defining.try_out(conn, _shaping.arriving(dict(record, private={"domain_xml": definition})), record["uuid"])
 
     try:
         taken(document["domain_xml"])
@@ -181,9 +180,7 @@ def receive_round(
 
 def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float], resumed: bool) -> dict[str, Any]:
     """Start the defined domain if the guest ran before, unless an earlier run may have done so; watch it come up, and set `finished`."""
-    domain = _domains.find_domain(conn, record["instance_uuid"])
-    if domain is None:
-        raise KvmfleetError("instance_vanished", f"Instance {record['instance_name']} is not defined on this host any more.", instance=record["instance_name"])
+    domain = _defining.require_defined(conn, record)
     _pools.sync(conn, all_files(record))
     up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
     timings["started_at"] = up.pop("started_at")
@@ -481,37 +478,3 @@ def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bas
     formats = {paths.get(base["path"], base["path"]): base["format"] for disk in record["disks"] for base in disk["bases"]}
     _handed_definition.require_snapshots(found, record, {**formats, **{disk["path"]: disk["format"] for disk in record["disks"]}})
     return found
-
-
-def shaped(record: dict[str, Any]) -> str:
-    """The definition that the guest is to have here; nothing is defined here but what has come through this judgement.
-
-    :raises KvmfleetError: `definition_refused`.
-    """
-    root = _adapted(record)
-    _handed_definition.require(root, record)
-    return _edit.to_string(root)
-
-
-def _adapted(record: dict[str, Any]) -> ET.Element:
-    """What the source gave, with the paths and names that things have here, and the new flavor."""
-    root = _definition.parse(record["private"]["domain_xml"])
-    for disk in record["disks"]:
-        if disk["target"] in _definition.BOOT_FILES:
-            _edit.set_boot_file(root, disk["target"], disk["path"])
-        elif disk.get("pool"):
-            _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
-        else:
-            _edit.set_disk_source(root, disk["target"], disk["path"])
-    for target in record.get("left_out", ()):
-        _edit.empty_drive(root, target)
-    if record["nvram"] and _definition.firmware(root).nvram:
-        _edit.set_nvram(root, record["nvram"])
-    _edit.map_names(root, record.get("mappings", {}))
-    _flavor_disks.apply(root, record)
-    flavor = record["new_flavor"]
-    _edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
-    _edit.set_kvmfleet_metadata(
-        root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
-    )
-    return root

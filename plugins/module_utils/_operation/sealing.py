@@ -17,6 +17,7 @@ from .._channel.content_digest import data_bytes
 from .._domain import definition as _definition
 from .._guest import (
     console_logs as _console_logs,
+    defining as _defining,
     firmware as _firmware,
     keeping as _keeping,
     late_shutdown as _late_shutdown,
@@ -148,6 +149,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     """Put the instance back as it was before the operation, running if it ran, and close the record with `status`.
 
     :returns: whether anything had to be changed.
+    :raises KvmfleetError: with the record open, or `instance_vanished` with the record closed.
     """
     if record["status"] == status:
         return False
@@ -172,6 +174,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     _keeping.take_back(conn, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, status, note="source copy restored", error=error)
+    _defining.require_left(domain, record)
     return True
 
 
@@ -217,13 +220,7 @@ def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
 
 def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
     """The domain of the record, provided its definition is the one that the plan was made from."""
-    domain = _domains.find_domain(conn, record["instance_uuid"])
-    if domain is None:
-        raise KvmfleetError(
-            "instance_vanished",
-            f"Instance {record['instance_name']} ({record['instance_uuid']}) is not defined on this host any more.",
-            instance=record["instance_name"],
-        )
+    domain = _defining.require_defined(conn, record)
     if not domain.isPersistent():
         raise KvmfleetError(
             "not_persistent",

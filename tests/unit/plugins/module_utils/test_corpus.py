@@ -31,7 +31,10 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bind
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    sealing as _sealing,
+    shaping as _shaping,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import file_names as _file_names
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
@@ -432,7 +435,7 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         odd = new["ram"] % 2 == 1
         if resizing and (name, odd) in NO_EDIT:
             with pytest.raises(KvmfleetError) as caught:
-                _receiving._adapted(record)
+                _shaping.adapted(record)
             assert caught.value.code == NO_EDIT[name, odd]
             continue
         expected = Expected(found.xml)
@@ -440,12 +443,12 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         expected.recorded(new)
         if resizing:
             expected.resized(new["vcpus"], new["ram"])
-        adapted = ET.tostring(_receiving._adapted(record), encoding="unicode")
+        adapted = ET.tostring(_shaping.adapted(record), encoding="unicode")
         after = _definitions.inactive_xml(_defining.define(qemu, adapted))
         assert expected.compare(after) == ""
         refused_there = (REFUSED.get(name, set()) | REFUSED_HERE.get(name, set())) - PATHS_ASKED_FOR
         with pytest.raises(KvmfleetError, match="does not take its definition") if refused_there else contextlib.nullcontext():
-            assert _receiving.shaped(record) == adapted
+            assert _shaping.arriving(record) == adapted
 
 
 @pytest.mark.parametrize("name", [name for name in CORPUS if name not in {*REFUSED, *REFUSED_HERE, *NO_RESIZE} and (name, False) not in NO_EDIT])
@@ -460,7 +463,7 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     )
     expected.recorded(new)
     expected.resized(new["vcpus"], new["ram"])
-    after = _definitions.inactive_xml(_defining.define(qemu, _in_place.shaped(record)))
+    after = _definitions.inactive_xml(_defining.define(qemu, _shaping.layered(record)))
     assert expected.compare(after) == ""
 
 

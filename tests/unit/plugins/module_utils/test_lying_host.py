@@ -38,7 +38,12 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state impor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    admission as _admission,
+    receiving as _receiving,
+    sealing as _sealing,
+    shaping as _shaping,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, places as _places
@@ -413,7 +418,7 @@ def test_every_definition_that_is_not_that_of_the_plan_is_refused(fleet: Fleet, 
 
     def told(text: str) -> str:
         _documents.document(DEFINITION, {"domain_xml": text, "portable_xml": None}, _documents.DEFINITION)
-        return _receiving.shaped(dict(record, private={"domain_xml": text}))
+        return _shaping.arriving(dict(record, private={"domain_xml": text}))
 
     code = None
     try:

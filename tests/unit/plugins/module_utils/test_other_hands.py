@@ -25,9 +25,10 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
     precopy as _precopy,
     receiving as _receiving,
     sealing as _sealing,
+    starting as _starting,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import files as _files, merging as _merging
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import files as _files, merging as _merging, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
 
@@ -36,6 +37,14 @@ WATCH = {"settle": 0, "agent_timeout": 0}
 ONCE = {"rate": 0, "downtime": 1.0, "max_rounds": 5, "quiesce": False}
 UNRECORDED = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
 Guest = Callable[..., libvirt.virDomain]
+
+
+class Died(BaseException):
+    """Stands for SIGKILL."""
+
+
+def die(*args: Any, **kwargs: Any) -> None:
+    raise Died
 
 
 class Host:
@@ -342,6 +351,29 @@ def test_a_sealed_copy_that_somebody_needs_is_not_confirmed_away(host: Host) -> 
     assert (host.files, host.record["status"]) == (["clone.qcow2"], "confirmed")
 
 
+@pytest.mark.parametrize("role", ["source", "in_place"])
+def test_a_guest_that_somebody_undefines_is_not_said_to_be_as_before(host: Host, role: str) -> None:
+    host.begin(role)
+    host.web1.undefine()
+    refused("instance_vanished", lambda: host.restore() if role == "source" else host.restore_in_place("error"), "is not as before")
+    assert (host.files, host.record["status"]) == (["web1.qcow2"], "error")
+
+
+@pytest.mark.parametrize("died_in", ["make", "bring_up"])
+def test_a_guest_that_somebody_undefines_while_it_is_resized_in_place_is_missed(host: Host, monkeypatch: pytest.MonkeyPatch, died_in: str) -> None:
+    """The module died as it made the layers, or before the start; the definition of the switch brings the guest back where there is one."""
+    host.begin("in_place")
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"make": (_qemu_img, "create_overlay"), "bring_up": (_starting, "bring_up")}[died_in], die)
+        with pytest.raises(Died):
+            _in_place.resize(host.qemu, host.journal, host.record, shutdown=CUT, watch=WATCH)
+    host.web1.undefine()
+    refused("instance_vanished", lambda: _in_place.resize(host.qemu, host.journal, host.record, shutdown=CUT, watch=WATCH), "is not defined")
+    host.restore_in_place("error")
+    assert host.places() == {"web1.qcow2"}
+    assert (host.files, host.record["status"]) == (["web1.qcow2"], "error")
+
+
 def test_a_sealed_copy_that_somebody_uses_does_not_get_its_name_back(host: Host) -> None:
     sealed = host.sealed()
     db1 = host.guest("db1", {"vdb": sealed})
@@ -411,16 +443,8 @@ def test_an_undo_leaves_what_others_use_so_that_the_guest_can_go_on_at_its_sourc
     assert (host.record["status"], host.files) == ("error", ["web1.qcow2"])
 
 
-class Died(BaseException):
-    """Stands for SIGKILL."""
-
-
 def killed(host: Host, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """A resize in place whose module dies right before (`define`) or right after (`_require_off`) the definition names the layers."""
-
-    def die(*args: Any, **kwargs: Any) -> None:
-        raise Died
-
     with monkeypatch.context() as patched:
         patched.setattr(*((_in_place._defining, "define") if at == "define" else (_in_place._pools, "sync")), die)
         with pytest.raises(Died):
