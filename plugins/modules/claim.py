@@ -201,7 +201,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set, file_names as _file_names, handed_plan as _handed_plan
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -314,7 +314,7 @@ def make_new_files(conn, journal, params):
             return record
         except (KvmfleetError, OSError) as exc:
             if params["role"] == "destination":
-                _receiving.withdraw(conn, journal, record, status="error", error=str(exc))
+                _withdrawing.withdraw(conn, journal, record, status="error", error=str(exc))
             raise
 
 

@@ -209,7 +209,7 @@ error_code:
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import require_same_boot
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -270,15 +270,15 @@ def confirm(params, conn, journal, record):
 
 
 def undefine(params, conn, journal, record):
-    return {"changed": _receiving.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])}
+    return {"changed": _withdrawing.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])}
 
 
 def withdraw(params, conn, journal, record):
     if not params["discard_started"]:
         _run_evidence.require_interrupted(record)
-    undefined = _receiving.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])
+    undefined = _withdrawing.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])
     status = "reverted" if record["status"] == "reverting" else "error"
-    withdrawn = _receiving.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
+    withdrawn = _withdrawing.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
     _pools.sync(conn, _incoming.all_files(record))
     return {"changed": withdrawn or undefined}
 

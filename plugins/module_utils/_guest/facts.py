@@ -15,7 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks, media as _media, pins as _pins, references as _references
+from .._domain import (
+    definition as _definition,
+    edit as _edit,
+    flavor_disks as _flavor_disks,
+    media as _media,
+    pins as _pins,
+    references as _references,
+    referring as _referring,
+)
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
 from .._journal.state_dir import StateDir
 from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
@@ -31,7 +39,7 @@ from .._storage import (
     qemu_user as _qemu_user,
 )
 from .._storage.disk_use import DETACH, DiskUses
-from .._system import paths as _paths, whole_file as _whole_file
+from .._system import paths as _paths, walking as _walking, whole_file as _whole_file
 from . import (
     console_logs as _console_logs,
     handed_definition as _handed_definition,
@@ -125,7 +133,7 @@ def domain_facts(
         "firmware": asdict(_firmware(domain.name(), live if active else root)),
         "console_logs": _console_logs.facts(root),
         "secrets": secrets,
-        "references": [asdict(_staying(reference, secrets)) for reference in _definition.references(root)],
+        "references": [asdict(_staying(reference, secrets)) for reference in _referring.references(root)],
         "agent": _agent(live),
         "xml_digest": _definitions.xml_digest(domain),
         "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
@@ -178,7 +186,7 @@ def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET
     return planned, []
 
 
-def _staying(reference: _definition.Reference, secrets: Sequence[Mapping[str, Any]]) -> _definition.Reference:
+def _staying(reference: _referring.Reference, secrets: Sequence[Mapping[str, Any]]) -> _referring.Reference:
     """The answer to a reference, other than that of the table for a secret whose value stays on this host."""
     found = next((secret for secret in secrets if secret["withheld"] and reference.name == secret[secret["by"]]), None)
     if reference.kind != "secret" or found is None:
@@ -246,7 +254,7 @@ def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Eleme
 def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[str, str]]:
     """What the writer will not touch. That there are no firmware variables is no refusal: a guest that was never started has none."""
     directories = dict.fromkeys(os.path.dirname(path) for path in disks)
-    for path, opened in [*((directory, _whole_file.directory) for directory in directories), *([(nvram, _whole_file.opened)] if nvram else [])]:
+    for path, opened in [*((directory, _walking.directory) for directory in directories), *([(nvram, _whole_file.opened)] if nvram else [])]:
         try:
             with contextlib.suppress(OSError), opened(path):
                 pass

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .._domain import definition as _definition, references as _references
+from .._domain import definition as _definition, references as _references, referring as _referring
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
 from .._storage import places as _places
@@ -94,7 +94,7 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         for parent in root.findall(where) if where else (root,):
             tags = [child.tag for child in parent]
             yield from (f"it has more than one <{name}> in <{parent.tag}>" for name in names if tags.count(name) > 1)
-    for reference in _definition.references(root):
+    for reference in _referring.references(root):
         if reference.answer == _references.REFUSE:
             yield f"{shown(reference.name)}: {reference.reason} ({reference.element})"
     firmware = _definition.firmware(root)

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from .._rules.errors import KvmfleetError
 from .._rules.file_names import NEW as NEW_SUFFIX
+from .walking import directory, link
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, errno.EPERM, errno.EACCES, errno.EROFS})
@@ -31,7 +32,6 @@ _STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, e
 _BLOCK = 64 * 1024
 _ZERO = bytes(_BLOCK)
 _LABELS = "security."
-_MAX_LINKS = 40
 _REGULAR = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -85,8 +85,8 @@ def write_tree(path: str, files: Mapping[str, bytes], *, through: str, mode: int
         with make(inside) as stream:
             stream.write(content)
             _end(stream, inside, len(content), True)
-    for directory in reversed(made):
-        sync_directory(directory)
+    for each in reversed(made):
+        sync_directory(each)
     os.chmod(through, mode)
     rename(through, path)
 
@@ -275,51 +275,10 @@ def sync_directory(path: str) -> None:
 
 
 @contextlib.contextmanager
-def directory(path: str) -> Iterator[int]:
-    """The descriptor of a directory, reached through no link but those of root.
-
-    :raises KvmfleetError: `link_not_followed`.
-    """
-    descriptor = _walk(path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
 def _place(path: str) -> Iterator[tuple[int, str]]:
     """The directory of a path and its name there."""
     with directory(os.path.dirname(path)) as descriptor:
         yield descriptor, os.path.basename(path)
-
-
-def _walk(path: str) -> int:
-    steps = [name for name in reversed(os.path.join(os.getcwd(), path).split("/")) if name]
-    where, links = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), 0
-    try:
-        while steps:
-            found = os.open(steps.pop(), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
-            status = os.fstat(found)
-            if not stat.S_ISLNK(status.st_mode):
-                os.close(where)
-                where = found
-                continue
-            try:
-                target, links = os.readlink("", dir_fd=found), links + 1
-            finally:
-                os.close(found)
-            if status.st_uid not in (0, os.geteuid()) or links > _MAX_LINKS:
-                raise _link(path)
-            steps += [name for name in reversed(target.split("/")) if name]
-            if target.startswith("/"):
-                os.close(where)
-                where = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=where)
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, path) from exc
-    finally:
-        os.close(where)
 
 
 @contextlib.contextmanager
@@ -331,19 +290,10 @@ def _about(path: str) -> Iterator[None]:
         if exc.errno in NO_ROOM:
             raise KvmfleetError("no_space", f"Writing {path} failed: {exc.strerror}.", path=path) from exc
         if exc.errno == errno.ELOOP:
-            raise _link(path) from exc
+            raise link(path) from exc
         if exc.errno == errno.ENXIO:
             raise _no_file(path) from exc
         raise OSError(exc.errno, exc.strerror, path) from exc
-
-
-def _link(path: str) -> KvmfleetError:
-    return KvmfleetError(
-        "link_not_followed",
-        f"{path} is a symbolic link, or leads through one that root has not made (to {os.path.realpath(path)}); it is not followed. "
-        "Find out who made it, and put the file or directory itself there.",
-        path=path,
-    )
 
 
 def _no_file(path: str) -> KvmfleetError:

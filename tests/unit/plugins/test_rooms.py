@@ -113,3 +113,33 @@ def test_no_import_crosses_a_wall(path: Path) -> None:
 def test_an_import_that_crosses_would_be_found(path: str, line: str, crossed: str) -> None:
     (found,) = crossings(line, Path(path))
     assert found.startswith(crossed)
+
+
+LINES, FUNCTION_LINES, BRANCHES = 400, 60, 20
+_BRANCH = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension)
+
+
+def oversized(text: str) -> list[str]:
+    """What of a file is longer, or has more branches, than can be read at once. The options of a module are documentation, and do not count."""
+    tree = ast.parse(text)
+    told = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+    lines = len(text.splitlines()) - sum(len(value.value.splitlines()) for value in told if isinstance(value.value, str))
+    found = [f"{lines} lines"] if lines > LINES else []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            branches = sum(isinstance(inner, _BRANCH) for inner in ast.walk(node))
+            if length > FUNCTION_LINES or branches > BRANCHES:
+                found.append(f"{node.name}: {length} lines, {branches} branches")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_and_functions_can_be_read_at_once(path: Path) -> None:
+    assert oversized((PLUGINS / path).read_text()) == []
+
+
+def test_what_is_too_long_would_be_found() -> None:
+    assert oversized("x = 1\n" * 401) == ["401 lines"]
+    assert oversized("def f():\n" + "    x()\n" * 60) == ["f: 61 lines, 0 branches"]
+    assert oversized("def f():\n" + "    if x: x()\n" * 21) == ["f: 22 lines, 21 branches"]

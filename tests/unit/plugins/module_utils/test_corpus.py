@@ -24,7 +24,7 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references, referring as _referring
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings, state as _state
@@ -397,7 +397,7 @@ def test_a_host_of_all_of_them_is_charged_for_their_flavors(qemu: libvirt.virCon
 
 
 def refused(text: str) -> set[str]:
-    return {reference.kind for reference in _definition.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
+    return {reference.kind for reference in _referring.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
 
 
 @pytest.mark.parametrize("name", CORPUS)

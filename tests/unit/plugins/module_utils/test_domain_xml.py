@@ -7,7 +7,7 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references, referring as _referring
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import memory_units as _memory_units
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
@@ -16,7 +16,7 @@ NETWORK = "<disk type='network'>{}<target dev='vdb'/></disk>"
 
 
 def refused(text: str) -> set[str]:
-    return {reference.kind for reference in _definition.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
+    return {reference.kind for reference in _referring.references(_definition.parse(text)) if reference.answer == _references.REFUSE}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_belongs_to_the_host_is_refused(definitions: dict[str, str], name: 
 
 
 def test_references_name_what_the_destination_needs(definitions: dict[str, str]) -> None:
-    found = {(reference.kind, reference.name, reference.answer) for reference in _definition.references(_definition.parse(definitions["terraform"]))}
+    found = {(reference.kind, reference.name, reference.answer) for reference in _referring.references(_definition.parse(definitions["terraform"]))}
     assert found == {
         ("emulator", "/usr/bin/qemu-system-x86_64", "keep"),
         ("disk", "/var/lib/libvirt/images/tf-node-0.qcow2", "carry"),
@@ -232,7 +232,7 @@ def test_firmware_variables_are_carried_in_files_only(system: str, kinds: set[st
     ],
 )
 def test_what_the_destination_must_have_is_kept_and_listed(more: str, kind: str, name: str) -> None:
-    found = {(reference.kind, reference.name): reference for reference in _definition.references(_definition.parse(f"<domain>{more}</domain>"))}
+    found = {(reference.kind, reference.name): reference for reference in _referring.references(_definition.parse(f"<domain>{more}</domain>"))}
     assert found[kind, name].answer == _references.KEEP
     assert found[kind, name].reason
 
@@ -243,7 +243,7 @@ def test_file_descriptors_of_another_process_are_refused() -> None:
 
 
 def test_labels_of_owners_need_no_answer() -> None:
-    assert _definition.references(_definition.parse("<domain><seclabel type='dynamic' model='dac' relabel='yes'/></domain>")) == []
+    assert _referring.references(_definition.parse("<domain><seclabel type='dynamic' model='dac' relabel='yes'/></domain>")) == []
 
 
 NAMING = "<q:override xmlns:q='urn:q'><q:device alias='a'><q:frontend><q:property name='p' value='{}'/></q:frontend></q:device></q:override>"

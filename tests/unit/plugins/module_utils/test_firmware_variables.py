@@ -29,6 +29,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
     in_place as _in_place,
     receiving as _receiving,
     sealing as _sealing,
+    withdrawing as _withdrawing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
@@ -499,8 +500,8 @@ class TestMoved:
         with contextlib.suppress(Killed), dying(monkeypatch, call, below=tmp_path / "there-"):
             there.receive()
         record = there.journal.get(there.uuid)
-        _receiving.undefine(qemu, there.journal, record, SHUTDOWN)
-        _receiving.withdraw(qemu, there.journal, record, status="reverted" if record["status"] == "reverting" else "error")
+        _withdrawing.undefine(qemu, there.journal, record, SHUTDOWN)
+        _withdrawing.withdraw(qemu, there.journal, record, status="reverted" if record["status"] == "reverting" else "error")
         assert (os.listdir(there.nvram), os.listdir(there.images)) == ([], [])
 
     def test_content_and_names_are_on_the_disk_before_the_journal_goes_on(self, there: Any, monkeypatch: pytest.MonkeyPatch) -> None:

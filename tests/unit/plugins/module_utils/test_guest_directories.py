@@ -20,7 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state impor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains, storage as _storage
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, sealing as _sealing, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
     directories as _directories,
@@ -69,7 +69,7 @@ class Destination:
         return _admission.make_directories(self.conn, self.journal, record)
 
     def undo(self, uuid: str = "m-1") -> None:
-        _receiving.withdraw(self.conn, self.journal, self.journal.get(uuid), status="error")
+        _withdrawing.withdraw(self.conn, self.journal, self.journal.get(uuid), status="error")
 
     def uses(self) -> DiskUses:
         return DiskUses(self.conn, self.journal.state)
@@ -265,11 +265,11 @@ def test_a_directory_that_is_gone_again_is_made_where_it_is_needed(destination: 
 def test_what_is_kept_of_a_broken_copy_keeps_its_directory_as_long(destination: Destination) -> None:
     record = destination.claimed("web/vda")
     Path(part_path(record, record["disks"][0]["path"])).write_bytes(b"x" * 17 * 2**20)
-    _receiving.withdraw(destination.conn, destination.journal, record, status="error", keep_partial=60)
+    _withdrawing.withdraw(destination.conn, destination.journal, record, status="error", keep_partial=60)
     assert destination.tree() == ["web", f"web/vda.{UUID}.kept"]
     again = destination.claimed("web/vda", uuid="m-2")
     assert list(again["made_directories"]) == [f"{destination.images}/web"]
-    _receiving.withdraw(destination.conn, destination.journal, again, status="error", keep_partial=60)
+    _withdrawing.withdraw(destination.conn, destination.journal, again, status="error", keep_partial=60)
     assert destination.tree() == ["web", f"web/vda.{UUID}.kept"]
     _leftovers.make_room(destination.journal.state)
     assert destination.tree() == []

@@ -21,7 +21,7 @@ import libvirt
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, referring as _referring
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining, facts as _facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import records as _records
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -49,7 +49,7 @@ READ = (
     _definition.firmware,
     _definition.flavor_in_force,
     _definition.migration_uuid,
-    _definition.references,
+    _referring.references,
 )
 TUNING = {
     "topology": {"sockets": 1, "cores": 2, "threads": 2},

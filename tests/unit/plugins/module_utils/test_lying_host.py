@@ -43,6 +43,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
     receiving as _receiving,
     sealing as _sealing,
     shaping as _shaping,
+    withdrawing as _withdrawing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -188,9 +189,9 @@ class Fleet:
             assert named <= allowed | {value for value in named if value.startswith(("/dev/pts", "/dev/urandom"))}
         if record is not None:
             record = self.journal.get(record["uuid"])
-            _receiving.undefine(self.conn, self.journal, record, SHUTDOWN)
+            _withdrawing.undefine(self.conn, self.journal, record, SHUTDOWN)
             record = self.journal.get(record["uuid"])
-            _receiving.withdraw(self.conn, self.journal, record, status="reverted" if record["status"] == "reverting" else "error")
+            _withdrawing.withdraw(self.conn, self.journal, record, status="reverted" if record["status"] == "reverting" else "error")
         assert self.outside_now() == self.before
 
 

@@ -17,7 +17,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, sealing as _sealing, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
 
@@ -80,5 +80,5 @@ def test_in_place_the_layers_stay_that_a_saved_guest_needs(qemu: libvirt.virConn
 @pytest.mark.usefixtures("saved")
 def test_a_destination_does_not_drop_what_was_saved(qemu: libvirt.virConnect, state: StateDir, record: dict[str, Any]) -> None:
     with pytest.raises(KvmfleetError, match="managedsave-remove"):
-        _receiving.undefine(qemu, Journal(state), record, SHUTDOWN)
+        _withdrawing.undefine(qemu, Journal(state), record, SHUTDOWN)
     assert _domains.find_domain(qemu, record["instance_uuid"]) is not None

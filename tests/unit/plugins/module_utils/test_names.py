@@ -22,8 +22,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
     admission as _admission,
     in_place as _in_place,
     precopy as _precopy,
-    receiving as _receiving,
     sealing as _sealing,
+    withdrawing as _withdrawing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import file_names as _file_names
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, new_files as _new_files, qemu_img as _qemu_img
@@ -152,7 +152,7 @@ def test_a_destination_whose_names_are_too_long_withdraws(qemu: Any, state: Any,
     journal = Journal(state)
     begun = record(journal, image(images, 230), "destination", [str(images)])
     admitted = journal.update(begun, step="admitted", disks=[{**begun["disks"][0], "path": f"{images}/{'n' * 230}"}])
-    assert _receiving.withdraw(qemu, journal, admitted, status="error", keep_partial=60.0)
+    assert _withdrawing.withdraw(qemu, journal, admitted, status="error", keep_partial=60.0)
     assert journal.get(UUID)["status"] == "error"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
@@ -93,7 +93,7 @@ def test_made_anew_it_has_the_same_identity(qemu: Any, journal: Journal, record:
 
 def test_what_is_made_goes_with_the_operation(qemu: Any, journal: Journal, record: dict[str, Any], images: Path) -> None:
     _new_files.make(journal, record)
-    _receiving.withdraw(qemu, journal, journal.get("m-1"), status="error")
+    _withdrawing.withdraw(qemu, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 
@@ -123,7 +123,7 @@ def test_killed_at_any_point_nothing_stays(
         _new_files.make(journal, record)
     monkeypatch.undo()
     assert os.listdir(images) != []
-    _receiving.withdraw(qemu, journal, journal.get("m-1"), status="error")
+    _withdrawing.withdraw(qemu, journal, journal.get("m-1"), status="error")
     assert os.listdir(images) == []
 
 

@@ -23,9 +23,9 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import b
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     in_place as _in_place,
     precopy as _precopy,
-    receiving as _receiving,
     sealing as _sealing,
     starting as _starting,
+    withdrawing as _withdrawing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import files as _files, merging as _merging, qemu_img as _qemu_img
@@ -408,7 +408,7 @@ def test_a_disk_that_went_to_another_guest_is_not_reverted_away(host: Host) -> N
     db1 = host.guest("db1", {"vdb": host.disk})
 
     def undefine() -> None:
-        _receiving.undefine(host.qemu, host.journal, host.record, CUT)
+        _withdrawing.undefine(host.qemu, host.journal, host.record, CUT)
 
     refused("disk_in_use_by", undefine, "guest db1 (disk vdb)")
     assert (host.record["status"], host.web1.isPersistent()) == ("finished", 1)
@@ -418,18 +418,18 @@ def test_a_disk_that_went_to_another_guest_is_not_reverted_away(host: Host) -> N
     undefine()  # again, after a crash: the guest must get back to its source all the same
     db1.undefine()
     db1 = host.guest("db1", {"vdb": host.disk})
-    refused("disk_in_use_by", lambda: _receiving.withdraw(host.qemu, host.journal, host.record, status="reverted"), "guest db1 (disk vdb)")
+    refused("disk_in_use_by", lambda: _withdrawing.withdraw(host.qemu, host.journal, host.record, status="reverted"), "guest db1 (disk vdb)")
     assert (host.record["status"], os.path.exists(host.disk)) == ("reverting", True)
     db1.undefine()
-    _receiving.withdraw(host.qemu, host.journal, host.record, status="reverted")
+    _withdrawing.withdraw(host.qemu, host.journal, host.record, status="reverted")
     assert (host.record["status"], host.files) == ("reverted", [])
 
 
 def test_a_medium_that_came_with_the_guest_and_that_another_one_uses_stays(host: Host) -> None:
     arrived(host, "finished")
     host.guest("web2", {"sda": host.images / "seed.iso"})
-    _receiving.undefine(host.qemu, host.journal, host.record, CUT)
-    _receiving.withdraw(host.qemu, host.journal, host.record, status="reverted")
+    _withdrawing.undefine(host.qemu, host.journal, host.record, CUT)
+    _withdrawing.withdraw(host.qemu, host.journal, host.record, status="reverted")
     assert (host.record["status"], host.files) == ("reverted", ["seed.iso"])
     assert "but for what others use here: " in host.record["history"][-1]["note"]
 
@@ -438,8 +438,8 @@ def test_an_undo_leaves_what_others_use_so_that_the_guest_can_go_on_at_its_sourc
     """Until it has ended here, the guest is off: a file that somebody uses meanwhile is theirs then."""
     arrived(host, "migrating")
     host.guest("db1", {"vdb": host.disk})
-    _receiving.undefine(host.qemu, host.journal, host.record, CUT)
-    _receiving.withdraw(host.qemu, host.journal, host.record, status="error")
+    _withdrawing.undefine(host.qemu, host.journal, host.record, CUT)
+    _withdrawing.withdraw(host.qemu, host.journal, host.record, status="error")
     assert (host.record["status"], host.files) == ("error", ["web1.qcow2"])
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, references as _references, referring as _referring
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.rng import Grammar, Place, Step
 
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
@@ -122,7 +122,7 @@ def definition(place: Place, value: str) -> tuple[ET.Element, ET.Element]:
 
 def is_decided(place: Place) -> bool:
     root, element = definition(place, SAMPLES.get(place.datatype, "/srv/sample"))
-    return (id(element), place.value) in _definition.claims(root)[1]
+    return (id(element), place.value) in _referring.claims(root)[1]
 
 
 def test_every_datatype_of_libvirt_is_known_to_refer_or_not(grammar: Grammar) -> None:
@@ -163,7 +163,7 @@ def test_a_path_in_an_element_of_another_namespace_is_refused(places: set[Place]
     assert {place.path.rpartition("}")[2] for place in passed} >= {"arg/@value", "env/@value", "property/@value"}
     for place in passed:
         root, _element = definition(place, "file=/srv/sample")
-        answers = _definition.references(_definition.parse(ET.tostring(root, encoding="unicode")))
+        answers = _referring.references(_definition.parse(ET.tostring(root, encoding="unicode")))
         assert [(reference.kind, reference.answer) for reference in answers] == [("qemu_argument", _references.REFUSE)], place.path
 
 

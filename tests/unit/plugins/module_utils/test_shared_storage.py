@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import places as _places, shared_storage as _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import exports
@@ -108,7 +108,7 @@ def test_nothing_of_it_travels_and_nothing_of_it_is_removed(tmp_path: Path, stat
 
 
 def test_the_destination_withdraws_without_it(tmp_path: Path, state: Any, record: dict[str, Any]) -> None:
-    assert _receiving.withdraw(None, Journal(state), record, status="error")
+    assert _withdrawing.withdraw(None, Journal(state), record, status="error")
     assert (tmp_path / "web.raw").read_bytes() == b"the guest's"
 
 

@@ -18,7 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import c
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import run_evidence as _run_evidence
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils import booted
@@ -83,8 +83,8 @@ class Copy:
         if self.role == "in_place":
             _in_place.restore(self.qemu, self.journal, self.record, status="error", shutdown=CUT)
         else:
-            _receiving.undefine(self.qemu, self.journal, self.record, CUT)
-            _receiving.withdraw(self.qemu, self.journal, self.record, status="error")
+            _withdrawing.undefine(self.qemu, self.journal, self.record, CUT)
+            _withdrawing.withdraw(self.qemu, self.journal, self.record, status="error")
 
     @property
     def has_run(self) -> str | None:
@@ -252,7 +252,7 @@ def test_a_revert_does_not_take_a_disk_from_under_a_snapshot(
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
     copy.domain.snapshotCreateXML(f"<domainsnapshot><name>nightly</name><disks>{disk}</disks></domainsnapshot>", flags)
     with pytest.raises(KvmfleetError, match=f"{over}.*--base {copy.path}") as caught:
-        _receiving.undefine(qemu, journal, copy.record, CUT)
+        _withdrawing.undefine(qemu, journal, copy.record, CUT)
     assert caught.value.code == "disk_covered"
     assert (copy.record["status"], copy.domain.isActive(), os.path.exists(copy.path)) == ("finished", True, True)
     copy.domain.destroy()

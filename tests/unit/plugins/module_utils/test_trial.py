@@ -26,7 +26,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import c
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, shaping as _shaping
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, shaping as _shaping, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
@@ -96,7 +96,7 @@ def test_an_older_libvirt_gets_the_definition_without_what_a_newer_one_added(
 def test_going_back_removes_what_a_killed_trial_left(qemu: libvirt.virConnect, journal: Journal) -> None:
     trial = f"<domain type='qemu'><name>kvmfleet-trial-{UUID}</name><uuid>{UUID}</uuid><memory>65536</memory><os><type>hvm</type></os></domain>"
     qemu.defineXML(trial)
-    assert _receiving.undefine(qemu, journal, journal.get(UUID), {}) is False
+    assert _withdrawing.undefine(qemu, journal, journal.get(UUID), {}) is False
     assert qemu.listAllDomains() == []
 
 
@@ -130,6 +130,6 @@ def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsew
     definition.find("uuid").text = GUEST
     late = threading.Timer(0.7, qemu.defineXML, [ET.tostring(definition, encoding="unicode")])
     late.start()
-    assert _receiving.undefine(qemu, journal, record, {}) is True
+    assert _withdrawing.undefine(qemu, journal, record, {}) is True
     late.join()
     assert qemu.listAllDomains() == []
