@@ -199,174 +199,54 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import sec
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, domains as _domains
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, withdrawing as _withdrawing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, placing as _placing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set, file_names as _file_names, handed_plan as _handed_plan
-from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
-    directories as _directories,
-    new_files as _new_files,
-    places as _places,
-    pools as _pools,
-    qemu_img as _qemu_img,
     shared_storage as _shared_storage,
-    store as _store,
 )
 
 
-def here(conn, disk, path, params):
-    """A disk of the source as it comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
-    if disk.get("pool"):
-        path = _pools.volume_path(conn, disk["pool"], disk["volume"])
-    if path is None:
-        raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
-    if not _places.may_lie(path, directories(params)):
-        return dict(disk, path=path)  # which the admission refuses; nothing is looked at there
-    if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
-        return on_shared_storage(disk, path, params["probes"], directories(params))
-    if disk["kind"] == "media" and os.path.lexists(path):
-        stem, extension = os.path.splitext(path)
-        path = _file_names.beside(stem, _file_names.OTHER_MEDIUM, {"uuid": params["migration_uuid"]}) + extension
-    return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
-
-
-def apart(disks, params):
-    """The same disks, of which a medium that is in several drives comes for each, under a name of its own."""
-    found = []
-    for number, disk in enumerate(disks):
-        if disk["kind"] == "media" and not disk.get("shared") and disk["path"] in {other["path"] for other in found}:
-            stem, extension = os.path.splitext(disk["path"])
-            path = _file_names.beside(stem, _file_names.OTHER_DRIVE, {"uuid": params["migration_uuid"]}, number) + extension
-            disk = dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
-        found.append(disk)
-    return found
-
-
-def directories(params):
-    return sorted({*params["image_directories"], params["images_path"]})
-
-
-def beside_here(new, disk):
-    """A disk that the operation adds, made on this host where the other one comes to lie, and in the same way."""
-    name = os.path.basename(new["path"])
-    return dict(new, path=os.path.join(os.path.dirname(disk["path"]), name), pool=disk["pool"], volume=name if disk["pool"] else None)
-
-
-def on_shared_storage(disk, path, probes, allowed):
-    """A disk that is here already: it stays the file that it is, so nothing may have to be changed in it."""
-    if disk["grow_to"]:
-        raise KvmfleetError(
-            "shared_growth",
-            f"{disk['target']}, {path}, lies on storage that the source shares with this host; growing it could not be reverted. Resize in place "
-            "(allow_resize_to_same_host), or take a flavor with the same disk.",
-            target=disk["target"],
+def act(module):
+    params = module.params
+    journal = Journal(StateDir(params["state_path"]), params["lease"])
+    way = {} if module.check_mode else found_way(params["source_address"])
+    with _connection.connect(params["uri"]) as conn:
+        record = _placing.new_record(conn, params)
+        if module.check_mode:
+            return _placing.foreseen(conn, journal, record, params["images_path"])
+        claim = _admission.admit(
+            conn,
+            journal,
+            record,
+            requirements=params["requirements"],
+            images_path=params["images_path"],
+            reserved=Reserved(**params["reserved"]),
+            ratios=params["ratios"],
+            dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
+            secret_proofs=params["secret_proofs"],
+            key=params["key"],
         )
-    for base in disk["bases"]:
-        if not _places.may_lie(base["path"], allowed) or not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
-            raise KvmfleetError(
-                "base_not_shared",
-                f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {base['path']} does not lie "
-                "there under the same path.",
-                target=disk["target"],
-            )
-    _qemu_img.chain(path, disk["format"], allowed, force_share=True)
-    return dict(disk, path=path, shared=True)
-
-
-def new_record(conn, params):
-    """What this host notes of the operation; nothing of it was looked at here before its form is known to be right."""
-    _handed_plan.plan(params["plan"], params["requirements"], params["probes"])
-    plan, disks = params["plan"], params["plan"]["disks"]
-    new = plan.get("new_disks", [])
-    if params["role"] == "destination":
-        disks = [disk for disk in disks if not disk.get("left_behind")]
-        answers = {answer["target"]: answer for answer in params["storage"]}
-        disks = apart([here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks], params)
-        new = [beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
-    files = [*((disk["path"], one["path"]) for disk in disks for one in plan["disks"] if one["target"] == disk["target"])]
-    files += [(path, path) for path in (plan["nvram"], *(log["path"] for log in plan.get("console_logs", ()))) if path]
-    return dict(
-        plan,
-        directories=_directories.called_here(plan.get("directories", {}), files),
-        probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
-        uuid=params["migration_uuid"],
-        owner=params["owner"],
-        role=params["role"],
-        destination_host=params["destination_host"],
-        image_directories=directories(params),
-        disks=disks,
-        new_disks=new,
-        mappings=params["mappings"],
-        requirements=params["requirements"],
-        requested_by=params["requested_by"],
-        reason=params["reason"],
-    )
-
-
-def make_new_files(conn, journal, params):
-    """Make directories and the disks that the flavor adds, now that the capacity for them is claimed; without them the claim is given back."""
-    with journal.working(params["migration_uuid"], params["owner"]) as record:
-        try:
-            record = _admission.make_directories(conn, journal, record)
-            _new_files.make(journal, record)
-            return record
-        except (KvmfleetError, OSError) as exc:
-            if params["role"] == "destination":
-                _withdrawing.withdraw(conn, journal, record, status="error", error=str(exc))
-            raise
-
-
-def foreseen(conn, journal, record, images_path):
-    """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
-    _admission.require_places(record)
-    store = _store.ImageStore(journal.state, images_path, record["image_directories"], _domains.writable_paths(conn))
-    bases = {base["sha256"]: base for disk in record["disks"] if not disk.get("shared") for base in disk["bases"]}
+        lacking = _secrets.lacking(conn, record.get("secrets", ()))
+        made = _placing.make(conn, journal, params).get("made_directories", {})
+    _shared_storage.write(record["probes"])
+    # The source looks for them in the directories as it calls them.
+    there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
+    shared = {there[disk["target"]]: disk["path"] for disk in record["disks"] if disk.get("shared")}
     return {
         "changed": True,
-        "directories": _directories.described(_directories.to_make(conn, journal.state, record)),
-        "namesakes": sorted(filter(None, map(store.namesake, bases.values()))),
+        "claim": claim,
+        "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
+        "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
+        "secrets": lacking,
+        "directories": sorted(made),
+        **way,
     }
 
 
 def main():
-    def act(module):
-        params = module.params
-        journal = Journal(StateDir(params["state_path"]), params["lease"])
-        way = {} if module.check_mode else found_way(params["source_address"])
-        with _connection.connect(params["uri"]) as conn:
-            record = new_record(conn, params)
-            if module.check_mode:
-                return foreseen(conn, journal, record, params["images_path"])
-            claim = _admission.admit(
-                conn,
-                journal,
-                record,
-                requirements=params["requirements"],
-                images_path=params["images_path"],
-                reserved=Reserved(**params["reserved"]),
-                ratios=params["ratios"],
-                dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
-                secret_proofs=params["secret_proofs"],
-                key=params["key"],
-            )
-            lacking = _secrets.lacking(conn, record.get("secrets", ()))
-            made = make_new_files(conn, journal, params).get("made_directories", {})
-        _shared_storage.write(record["probes"])
-        # The source looks for them in the directories as it calls them.
-        there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
-        shared = {there[disk["target"]]: disk["path"] for disk in record["disks"] if disk.get("shared")}
-        return {
-            "changed": True,
-            "claim": claim,
-            "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
-            "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
-            "secrets": lacking,
-            "directories": sorted(made),
-            **way,
-        }
-
     run(
         act,
         dict(

@@ -6,20 +6,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
-import stat
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from .._domain import (
     definition as _definition,
     edit as _edit,
     flavor_disks as _flavor_disks,
-    media as _media,
     pins as _pins,
     references as _references,
     referring as _referring,
@@ -31,25 +29,19 @@ from .._rules import differences as _differences, exclusive as _exclusive, host_
 from .._rules.errors import KvmfleetError
 from .._storage import (
     directories as _directories,
-    identity as _identity,
-    places as _places,
-    pools as _pools,
     qemu_access as _qemu_access,
-    qemu_img as _qemu_img,
     qemu_user as _qemu_user,
 )
-from .._storage.disk_use import DETACH, DiskUses
-from .._system import paths as _paths, walking as _walking, whole_file as _whole_file
+from .._storage.disk_use import DiskUses
 from . import (
     console_logs as _console_logs,
-    handed_definition as _handed_definition,
     live_differences as _live_differences,
-    power as _power,
     secrets as _secrets,
     snapshots as _snapshots,
 )
+from .disks import boot_file, disk_facts
+from .fitness import refusals
 
-_BOOT_FILE = "boot_file"
 _MIB, _GIB = 1024**2, 1024**3
 _AGENT = "org.qemu.guest_agent.0"
 _NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
@@ -78,28 +70,48 @@ def domain_facts(
     :param live_differences: `keep` for the domain as its definition will be with all that the running guest has.
     :param uses: who uses what on the host, where several domains are described at once.
     """
+    conn = domain.connect()
     root = _definition.parse(_definitions.inactive_xml(domain, secure=False))
     live = _definition.parse(_definitions.live_xml(domain))
     active = _domains.is_active(domain)
     differing = _live_differences.found(live, root) if active else []
     root, unkept = _with_live(live, root) if differing and live_differences == _differences.KEEP else (root, [])
-    defined = _definition.disks(root, root_disk)
-    roles = _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk})
-    disks = [_disk_facts(domain.connect(), disk, state, image_directories, active, digests) for disk in defined]
-    for disk in disks:
-        disk["role"] = next((role for role, target in roles.items() if target == disk["target"]), None)
-    for network in _definition.network_disks(root):
-        disk = next(disk for disk in disks if disk["target"] == network.target)
-        disk.update(network=asdict(network), virtual_size=_blocks.block_size(domain, network.target))
-    files = [_boot_file(name, path) for name, path in _definition.boot_files(root).items()]
-    boot_files = [_disk_facts(domain.connect(), file, state, image_directories, active, digests) for file in files]
     planned, unfit = _with_flavor(root, new_flavor)
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _pins.are_ours(root)
-    secrets = _secrets.facts(domain.connect(), root)
-    flavor = _definition.flavor_in_force(root)
-    machine, arch = _definition.machine_and_arch(root)
-    sizes = {"root" if disk["root"] else disk["role"]: disk.get("virtual_size") or 0 for disk in disks}
+    defined = _definition.disks(root, root_disk)
+    known = partial(disk_facts, conn, state=state, directories=image_directories, active=active, digests=digests)
+    disks = _with_roles(domain, root, [known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}))
+    secrets = _secrets.facts(conn, root)
     facts = {
+        **_state_of(domain),
+        **_machine_of(domain, root, live if active else root),
+        **_needs_of(root, planned, dedicated),
+        "flavor": _flavor_of(root, disks),
+        "disks": disks,
+        "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
+        "boot_files": [known(boot_file(name, path)) for name, path in _definition.boot_files(root).items()],
+        "interfaces": list(_interfaces(conn, root)),
+        "console_logs": _console_logs.facts(root),
+        "secrets": secrets,
+        "references": [asdict(_staying(reference, secrets)) for reference in _referring.references(root)],
+        "agent": _agent(live),
+        "xml_digest": _definitions.xml_digest(domain),
+        "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
+    }
+    reasons = [*unfit, *unkept, *refusals(domain, uses or DiskUses(conn, state), facts, root, live, image_directories)]
+    names = _files_by_name(facts)
+    process = _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
+    return {
+        **facts,
+        "owners": _qemu_access.owners(conn, root, names, active),
+        "directories": _directories.facts(process, _files(facts, names, image_directories)),
+        "refusals": [{"code": code, "reason": reason} for code, reason in reasons],
+    }
+
+
+def _state_of(domain: Any) -> dict[str, Any]:
+    """What libvirt says of the domain, besides its definition."""
+    return {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
         "state": _domains.state_name(domain),
@@ -108,53 +120,67 @@ def domain_facts(
         "managed_save": _domains.has_managed_save(domain),
         "snapshots": _snapshots.facts(domain),
         "has_checkpoints": _domains.has_checkpoints(domain),
-        "flavor": {
-            **asdict(flavor),
-            "disk": -(-sizes.get("root", 0) // _GIB),
-            "ephemeral": -(-sizes.get("ephemeral", 0) // _GIB),
-            "swap": -(-sizes.get("swap", 0) // _MIB),
-        },
+    }
+
+
+def _machine_of(domain: Any, root: ET.Element, chosen: ET.Element) -> dict[str, Any]:
+    """The machine that the guest sees.
+
+    :param chosen: what libvirt has made of the definition for a guest that runs; of one that is off, the definition.
+    """
+    machine, arch = _definition.machine_and_arch(root)
+    return {
         "machine": machine,
         "arch": arch,
         "virt_type": root.get("type"),
         "emulator": root.findtext("devices/emulator"),
         "cpu": _cpu(domain, root),
         "tpm": _tpm(root),
-        "secure_boot": _secure_boot(root, live if active else root),
-        "cpu_shares": int(shares) if (shares := planned.findtext("cputune/shares", "")).isdigit() else None,
+        "secure_boot": _secure_boot(root, chosen),
+        "firmware": asdict(_firmware(domain.name(), chosen)),
+    }
+
+
+def _needs_of(root: ET.Element, planned: ET.Element, dedicated: bool) -> dict[str, Any]:
+    """What the guest takes of a host, besides vCPUs and memory: as it is, and where a flavor is planned, as it will be.
+
+    :param dedicated: its vCPUs are bound at each host anew.
+    """
+    shares = planned.findtext("cputune/shares", "")
+    return {
+        "cpu_shares": int(shares) if shares.isdigit() else None,
         "host_cpus": _host_cpus.needed(planned, pins=not dedicated),
         "pinned_cpus": sorted(set(_bindings.own_cpus(root))),
         "huge_pages": _huge_pages.needed(planned),
         "exclusive": _exclusive.by_kind(_exclusive.things(root, lasting=True)),
-        "disks": disks,
-        "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
-        "boot_files": boot_files,
-        "interfaces": list(_interfaces(domain.connect(), root)),
-        "firmware": asdict(_firmware(domain.name(), live if active else root)),
-        "console_logs": _console_logs.facts(root),
-        "secrets": secrets,
-        "references": [asdict(_staying(reference, secrets)) for reference in _referring.references(root)],
-        "agent": _agent(live),
-        "xml_digest": _definitions.xml_digest(domain),
-        "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
     }
-    images = {layer["path"] for disk in disks for layer in disk.get("chain", ())}
-    reasons = [
-        *unfit,
-        *unkept,
-        *_refusals(domain.connect(), facts, root, live, image_directories),
-        *(("block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it.") for job in _blocks.block_jobs(domain)),
-        *_used_by_others(uses or DiskUses(domain.connect(), state), facts),
-        *_console_logs.refusals(facts["console_logs"], image_directories),
-        *_snapshots.refusals(domain, images),
-    ]
-    names = {disk["target"]: disk["path"] for disk in (*disks, *boot_files) if disk["path"] and "network" not in disk}
-    names.update({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})
-    facts["owners"] = _qemu_access.owners(domain.connect(), root, names, active)
-    process = _qemu_user.running_as(_qemu_user.of_host(domain.connect()), _qemu_user.labels(root, None)[0])
-    facts["directories"] = _directories.facts(process, _files(facts, names, image_directories))
-    facts["refusals"] = [{"code": code, "reason": reason} for code, reason in reasons]
-    return facts
+
+
+def _flavor_of(root: ET.Element, disks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The flavor in force, with the sizes of the disks that a flavor is about, rounded up."""
+    sizes = {"root" if disk["root"] else disk["role"]: disk.get("virtual_size") or 0 for disk in disks}
+    return {
+        **asdict(_definition.flavor_in_force(root)),
+        "disk": -(-sizes.get("root", 0) // _GIB),
+        "ephemeral": -(-sizes.get("ephemeral", 0) // _GIB),
+        "swap": -(-sizes.get("swap", 0) // _MIB),
+    }
+
+
+def _with_roles(domain: Any, root: ET.Element, disks: list[dict[str, Any]], roles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The disks with the role that each has for a flavor, and where those in network storage are."""
+    for disk in disks:
+        disk["role"] = next((role for role, target in roles.items() if target == disk["target"]), None)
+    for network in _definition.network_disks(root):
+        disk = next(disk for disk in disks if disk["target"] == network.target)
+        disk.update(network=asdict(network), virtual_size=_blocks.block_size(domain, network.target))
+    return disks
+
+
+def _files_by_name(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What the guest writes to or reads, by the name that it has in the channel."""
+    files = {disk["target"]: disk["path"] for disk in (*facts["disks"], *facts["boot_files"]) if disk["path"] and "network" not in disk}
+    return {**files, **({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})}
 
 
 def _files(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -211,168 +237,6 @@ def _firmware(name: str, root: ET.Element) -> _definition.Firmware:
             if os.path.isfile(path):
                 return replace(found, nvram=path, nvram_format=image_format)
     return found
-
-
-def _refusals(conn: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:
-    active = facts["state"] != "shutoff"
-    if not facts["persistent"]:
-        yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
-    if facts["managed_save"]:
-        yield "managed_save", _power.SAVED
-    if facts["has_checkpoints"]:
-        yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
-    if facts["virt_type"] not in _handed_definition.VIRT_TYPES:
-        yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_handed_definition.VIRT_TYPES)} can be moved."
-    for target, defined, used in _live_differences.moved_disks(conn, live, root):
-        yield "definition_differs", f"Disk {target} is {defined} in the definition, but the guest writes to {used}."
-    if not any(disk["root"] for disk in facts["disks"]):
-        yield "no_root_disk", "The domain has no writable disk that could be its root disk."
-    for reference in facts["references"]:
-        if reference["answer"] == _references.REFUSE:
-            disk = next((disk for disk in facts["disks"] if disk["path"] == reference["name"]), None)
-            code, target = f"unsupported_{reference['kind']}", f"Disk {disk['target']}, " if disk else ""
-            way_out = _media.way_out(facts["name"], disk, code, directories, active=active) if disk else ""
-            yield code, f"{target}{reference['name']}: {reference['reason']} ({reference['element']}).{way_out}"
-    yield from _secrets.refusals(facts["secrets"], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
-    for disk in facts["disks"] + facts["boot_files"]:
-        if "error" in disk:
-            code, what = disk["error"]["code"], "File" if disk["device"] == _BOOT_FILE else "Disk"
-            yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories, active=active)}"
-        yield from _image_refusals(disk, active)
-    nvram = facts["firmware"]["nvram"]
-    allowed = _value_kinds.variables_below(directories)
-    if nvram and not _places.may_lie(nvram, allowed):
-        yield (
-            "image_outside_directories",
-            f"The firmware variables {nvram} lie in none of the directories {', '.join(allowed)}, or behind a link there: add "
-            "their directory to kvmfleet_image_directories on all hosts, or move them and say so in the definition (virsh edit, <nvram>).",
-        )
-    yield from _name_refusals(facts)
-    yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
-
-
-def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[str, str]]:
-    """What the writer will not touch. That there are no firmware variables is no refusal: a guest that was never started has none."""
-    directories = dict.fromkeys(os.path.dirname(path) for path in disks)
-    for path, opened in [*((directory, _walking.directory) for directory in directories), *([(nvram, _whole_file.opened)] if nvram else [])]:
-        try:
-            with contextlib.suppress(OSError), opened(path):
-                pass
-        except KvmfleetError as exc:
-            yield exc.code, exc.message
-
-
-def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A name that an operation cannot append anything to: the destination asks its own filesystems again."""
-    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"], *(log["path"] for log in facts["console_logs"])]
-    for name in map(_paths.too_long, dict.fromkeys(filter(None, paths))):
-        if name is not None:
-            yield "name_too_long", f"{name}."
-
-
-def _used_by_others(uses: DiskUses, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What others need of what the guest has to itself. What it only reads, or shares by its definition, stays where it is."""
-    own = [disk["path"] for disk in facts["disks"] if disk["device"] == "disk" and not (disk["readonly"] or disk["shareable"]) and disk["path"]]
-    own += [facts["firmware"]["nvram"]] if facts["firmware"]["nvram"] else []
-    for path, found in uses.of(own, guest=facts["uuid"]).items():
-        yield "disk_in_use_by", f"{path} is used by {', '.join(dict.fromkeys(use.who for use in found))}. {DETACH}"
-
-
-def _image_refusals(disk: dict[str, Any], active: bool) -> Iterator[tuple[str, str]]:
-    layers = disk.get("chain", ())
-    # An image with lazy refcounts that a guest writes to is dirty until QEMU closes it.
-    for layer in layers[1:] if active else layers:
-        if layer["dirty"]:
-            yield "image_dirty", f"Disk {disk['target']}: {_qemu_img.DIRTY.format(path=layer['path'])}"
-    if len(layers) > 1 and (disk["readonly"] or disk["device"] != "disk"):
-        yield (
-            "readonly_layers",
-            f"Disk {disk['target']} is read-only and has {len(layers)} layers; what a guest only reads is carried byte for byte, without a base image: "
-            "convert it to one file (qemu-img convert).",
-        )
-    if disk["encrypted"] and len(layers) > 1:
-        yield "encrypted_layers", f"Disk {disk['target']} is encrypted and has {len(layers)} layers: convert it to one file (qemu-img convert)."
-    if disk["encrypted"] and layers and layers[0]["format"] != "raw" and not layers[0]["encrypted"]:
-        yield "image_not_encrypted", f"Disk {disk['target']}: {layers[0]['path']} is not encrypted, and the definition says that it is."
-    for layer in layers:
-        if layer["encrypted"] and not disk["encrypted"]:
-            yield "image_encrypted", f"Disk {disk['target']}: {layer['path']} is encrypted, and the definition names no secret for it."
-        if layer["corrupt"]:
-            yield "image_corrupt", f"Disk {disk['target']}: {layer['path']} is marked corrupt; repair it (qemu-img check -r) first."
-
-
-def _disk_facts(conn: Any, disk: _definition.Disk, state: StateDir, directories: Sequence[str], active: bool, digests: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "target": disk.target,
-        "device": disk.device,
-        "source_type": disk.source_type,
-        "path": disk.path,
-        "pool": disk.pool,
-        "volume": disk.volume,
-        "format": disk.format,
-        "bus": disk.bus,
-        "readonly": disk.readonly,
-        "shareable": disk.shareable,
-        "root": disk.is_root,
-        "encrypted": disk.encrypted,
-    }
-    if disk.source_type not in ("file", "volume") or (disk.path or disk.volume) is None:
-        return facts
-    try:
-        facts["path"] = _pools.path_of(conn, disk)
-        if _media.is_left_out(disk, facts["path"]):
-            return {**facts, **dict.fromkeys(("path", "pool", "volume")), "left_out": facts["path"]}
-        layers = _qemu_img.chain(facts["path"], disk.format, directories, force_share=active)
-        top = layers[0]
-        size = _qemu_img.luks_size(top.path, force_share=active) if disk.encrypted and disk.format == "raw" else top.virtual_size
-        facts["chain"] = [_layer_facts(layer) for layer in layers]
-        identities = _identity.chain_identities if digests else _identity.kept_identities
-        for layer, identity in zip(facts["chain"][1:], identities(state, layers[1:])):
-            layer.update({"identity": identity} if identity else {})
-    except KvmfleetError as exc:
-        facts["error"] = {"code": exc.code, "message": exc.message}
-        if exc.code == "image_outside_directories" and not os.path.lexists(facts["path"]):
-            # Where it should lie is of no use to somebody who has to find out that it is gone.
-            facts["error"] = {"code": "image_missing", "message": f"{facts['path']} does not exist."}
-    except OSError as exc:
-        facts["error"] = {"code": "image_unreadable", "message": f"{facts['path']} cannot be read: {exc}."}
-    else:
-        facts.update(virtual_size=size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
-    return facts
-
-
-def _boot_file(name: str, path: str) -> _definition.Disk:
-    """It travels as a medium does: byte for byte, and the source keeps it, since other guests may boot from it."""
-    return _definition.Disk(
-        target=name,
-        device=_BOOT_FILE,
-        source_type="file",
-        path=path,
-        pool=None,
-        volume=None,
-        format="raw",
-        readonly=True,
-        shareable=False,
-        bus=None,
-        serial=None,
-        boot_order=None,
-        is_root=False,
-    )
-
-
-def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
-    return {
-        "path": layer.path,
-        "format": layer.format,
-        "virtual_size": layer.virtual_size,
-        "allocated_bytes": layer.actual_size,
-        "file_bytes": layer.file_size,
-        "encrypted": layer.encrypted,
-        "corrupt": layer.corrupt,
-        "dirty": layer.dirty,
-        "snapshots": list(layer.snapshots),
-        "mode": f"{stat.S_IMODE(os.stat(layer.path).st_mode):04o}",
-    }
 
 
 def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .._domain import definition as _definition
@@ -77,15 +77,8 @@ def admit(
         _leftovers.drop(state, *_leftovers.expired(state))
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
-            reasons += _conflicts(conn, state, record, requirements)
             here = host_state(conn, state, reserved=reserved, images_path=images_path)
-            reasons += _lacks(here, requirements)
-            reasons += [
-                _reason("mtu", f"the {nic['type']} {nic['source']} carries frames of {have} bytes here, the guest sends up to {nic['mtu']}")
-                for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges())
-            ]
-            reasons += _group_reasons(here["instances"], record, requirements.get("server_group"))
-            reasons += _disk_reasons(journal, record)
+            reasons += _arrival_reasons(conn, journal, record, requirements, here)
             encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
             reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
             reasons += [_reason(code, reason) for code, reason in network_disks]
@@ -106,6 +99,19 @@ def admit(
         cpus = {*(pins or ()), *_bound_now(conn, record)}
         size, things = sum(disk["allocated_bytes"] for disk in record["disks"]), _exclusive.wanted(requirements)
         return _claims.write(state, record, record["role"], record["new_flavor"], size, cpus, things)
+
+
+def _arrival_reasons(conn: Any, journal: Journal, record: dict[str, Any], requirements: dict[str, Any], here: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a guest that comes would find otherwise than it needs it.
+
+    :param here: `_host.state.host_state` of this host.
+    """
+    yield from _conflicts(conn, journal.state, record, requirements)
+    yield from _lacks(here, requirements)
+    for nic, have in _networks.shorter(conn, requirements.get("mtus", ()), _networks.bridges()):
+        yield _reason("mtu", f"the {nic['type']} {nic['source']} carries frames of {have} bytes here, the guest sends up to {nic['mtu']}")
+    yield from _group_reasons(here["instances"], record, requirements.get("server_group"))
+    yield from _disk_reasons(journal, record)
 
 
 def _keeping_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -68,41 +68,7 @@ def receive(
     _shared_storage.remove(record)
     resumed = record["step"] not in UNCOPIED
     if not resumed:
-        _places.require_here(record)
-        record = _directories.make(journal, journal.update(record, status="migrating", step="receiving"))
-        with Client(journal.state, record["uuid"], **channel) as client:
-            manifest = _documents.document(MANIFEST, client.document(MANIFEST), _documents.SEALED)
-            _require_own(manifest, record, exports(record))
-            _documents.require_sizes(record, manifest)
-            _documents.require_state(record, manifest["tpm"])
-            private = {
-                "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
-                "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
-                "tpm": manifest["tpm"],
-            }
-            # Before anything is copied, and again where it is defined.
-            _shaping.arriving(dict(record, private=private))
-            record = _secrets.receive(conn, journal, record, manifest["secrets"])
-            record = _pull(journal, record, client, manifest, verify, timings)
-        _merge_layers(record)
-        _require_variables(record)
-        for disk in record["disks"]:
-            record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
-        record = publish(journal, record, exports(record).values(), step="publishing")
-        record = _console_logs.receive(journal, record, manifest["console_logs"])
-        record = journal.update(
-            record,
-            step="defining",
-            published=_run_evidence.stamps(_written_to(record)),
-            copy_rate=_rate(record, sum(manifest["files"].values()), timings),
-            copy_limit=bandwidth_limit,
-            bytes_transferred=record.get("precopied_bytes", 0) + sum(manifest["files"].values()) - client.spared,
-            resumed_bytes=record.get("resumed_bytes", 0) + client.spared,
-            copied_by=client.tool,
-            was_running=manifest["was_running"],
-            autostart=manifest["autostart"],
-            private=private,
-        )
+        record = _fetch(conn, journal, record, channel, bases, verify, bandwidth_limit, timings)
     if record["step"] == "defining":
         if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
@@ -111,6 +77,55 @@ def receive(
         _domains.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings, resumed=resumed)
+
+
+def _fetch(
+    conn: Any,
+    journal: Journal,
+    record: dict[str, Any],
+    channel: dict[str, Any],
+    bases: dict[str, str],
+    verify: str,
+    bandwidth_limit: int,
+    timings: dict[str, float],
+) -> dict[str, Any]:
+    """Let all files of the guest be here under their own names, judged, compared and complete; the record says what is to be defined."""
+    _places.require_here(record)
+    record = _directories.make(journal, journal.update(record, status="migrating", step="receiving"))
+    with Client(journal.state, record["uuid"], **channel) as client:
+        manifest = _documents.document(MANIFEST, client.document(MANIFEST), _documents.SEALED)
+        _require_own(manifest, record, exports(record))
+        _documents.require_sizes(record, manifest)
+        _documents.require_state(record, manifest["tpm"])
+        private = {
+            "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
+            "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
+            "tpm": manifest["tpm"],
+        }
+        # Before anything is copied, and again where it is defined.
+        _shaping.arriving(dict(record, private=private))
+        record = _secrets.receive(conn, journal, record, manifest["secrets"])
+        record = _pull(journal, record, client, manifest, verify, timings)
+    _merge_layers(record)
+    _require_variables(record)
+    for disk in record["disks"]:
+        record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
+    record = publish(journal, record, exports(record).values(), step="publishing")
+    record = _console_logs.receive(journal, record, manifest["console_logs"])
+    copied = sum(manifest["files"].values())
+    return journal.update(
+        record,
+        step="defining",
+        published=_run_evidence.stamps(_written_to(record)),
+        copy_rate=_rate(record, copied, timings),
+        copy_limit=bandwidth_limit,
+        bytes_transferred=record.get("precopied_bytes", 0) + copied - client.spared,
+        resumed_bytes=record.get("resumed_bytes", 0) + client.spared,
+        copied_by=client.tool,
+        was_running=manifest["was_running"],
+        autostart=manifest["autostart"],
+        private=private,
+    )
 
 
 def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, channel: dict[str, Any], bases: dict[str, str]) -> None:

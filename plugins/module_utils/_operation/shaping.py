@@ -66,6 +66,4 @@ def _set_flavor(root: ET.Element, record: dict[str, Any]) -> None:
     _flavor_disks.apply(root, record)
     flavor = record["new_flavor"]
     _edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
-    _edit.set_kvmfleet_metadata(
-        root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"]
-    )
+    _edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts.plain import flag, integer, number, plain, text
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts.wrapped import wrapped
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import describe
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import describe
 
 MIB = 1024**2
 OUTCOMES = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import tuning
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import flavor_field, resolve_flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.migration import flavor_field, resolve_flavor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.request import check_request
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ignored_flavor_keys
 

@@ -10,6 +10,7 @@ Check mode, diff, the printed table and the run read this object; nothing decide
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import exclusive as _exclusive, handed_plan as _handed_plan
@@ -20,35 +21,70 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     flavor_disks,
     guest,
     mapping,
+    needs,
     precopy,
+    record,
     references,
     server_groups,
     storage,
 )
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import describe, flavor_field, same
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean, check_name, flavor as validate_flavor
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, boolean
 
 GIB = 1024**3
-_FOR_THE_CLAIM = ("network_disks", "mtus")
-"""Requirements that no fact answers."""
 
 
-def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
-    """The flavor called `name` out of the fleet variable `kvmfleet_flavors`, normalised.
+@dataclass(frozen=True)
+class _Wanted:
+    """What a request comes to for its guest, before anybody looks for a host.
 
-    :raises Refusal: `unknown_flavor`; ValidationError for what is no flavor.
+    :param entry: what the fleet knows of the instance, on `host`; :param domain: what that host tells of it.
+    :param old: the flavor in force, :param new: the one asked for, with the root disk that the guest keeps; `old` for a cold migration.
+    :param root_size: bytes that the root disk is to have at least, 0 where it stays; :param tuning: what the flavor sets in the definition.
+    :param dedicated: the vCPUs of each NUMA cell, where it asks for CPUs of its own.
+    :param grow_filesystem: the disk whose filesystem is to be grown afterwards, or None.
     """
-    check_name("flavor", name)
-    if not isinstance(flavors, Mapping) or not flavors:
-        raise ValidationError("kvmfleet_flavors", flavors, "a mapping of flavor names to vcpus, ram (MiB) and, optionally, disk (GiB)")
-    if name not in flavors:
-        raise Refusal("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
-    flavor = validate_flavor(f"kvmfleet_flavors.{name}", flavors[name])
-    return {**flavor, "name": str(name)}
+
+    fleet: Fleet
+    request: Mapping[str, Any]
+    host: str
+    entry: Mapping[str, Any]
+    domain: dict[str, Any]
+    old: dict[str, Any]
+    new: dict[str, Any]
+    keeps_disk: bool
+    root_size: int
+    tuning: dict[str, Any] | None
+    dedicated: list[list[int]] | None
+    grow_filesystem: str | None
+
+    @property
+    def name(self) -> str:
+        return self.entry["name"]
+
+    @property
+    def resizing(self) -> bool:
+        return self.request["flavor"] is not None
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Where it is to run.
+
+    :param hosts: the destination and its alternates; the host itself alone where it stays.
+    :param group: its server group, or None; :param disks: what becomes of the disks that the flavor is about.
+    """
+
+    placement: dict[str, Any]
+    hosts: list[str]
+    in_place: bool
+    group: dict[str, Any] | None
+    disks: flavor_disks.Changes
 
 
 def plan_migration(
@@ -78,6 +114,15 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     :raises Refusal: the request cannot be carried out.
     """
     ahead = precopy.check(request.get("precopy"))
+    wanted = _wanted(fleet, domain, request)
+    nothing = _nothing_to_do(wanted)
+    if nothing is not None:
+        return nothing
+    live = _require_movable(wanted)
+    return _planned(wanted, _place(wanted, scheduler), live, ahead, scheduler)
+
+
+def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> _Wanted:
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
@@ -86,89 +131,146 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     except ValidationError as exc:
         raise _impossible(host, entry["name"], str(exc), field=exc.field) from exc
     old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
-    resizing = request["flavor"] is not None
-    keeps_disk = resizing and (not request["flavor"]["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
-    new = (request["flavor"] if not keeps_disk else {**request["flavor"], "disk": old["disk"]}) if resizing else old
-    root_size = new["disk"] * GIB if resizing and not keeps_disk else 0
-    tuning = extra_specs.tuning(flavor_field(new), new) if resizing else None
-    dedicated = extra_specs.dedicated_cells(flavor_field(new), new)
-    grows = boolean("grow_filesystem", request.get("grow_filesystem"), False) and resizing and guest.root_disk(domain)
-    grow_filesystem = grows["target"] if grows else None
-    if resizing and _same(old, new):
-        nothing = _nothing(host, old, new, f"Instance {entry['name']} on {host} already has {describe(new)}; nothing to do.")
-        return {**nothing, "grow_filesystem": grow_filesystem}
-    if not resizing and request["target_host"] == host:
-        return _nothing(host, old, new, f"Instance {entry['name']} is already on {host}; nothing to do.")
-    waiting = _waiting(fleet, entry, host, request)
-    if waiting:
-        return _nothing(host, old, new, waiting)
-    guest.require_movable(entry, domain, host)
-    answer = request.get("live_differences") or None
-    live = {"answer": answer, "found": guest.require_as_defined(entry["name"], domain, answer)}
-    guest.require_growth(entry["name"], domain, old, new, request["allow_downsize"], keeps_disk)
-    guest.require_limits(entry["name"], domain, tuning)
-    disks = {moving: flavor_disks.changes(entry["name"], domain, new, moving=moving) if resizing else flavor_disks.NONE for moving in (True, False)}
-    names = mapping.named(domain, fleet.hosts[host])
+    flavor = request["flavor"]
+    keeps_disk = flavor is not None and (not flavor["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
+    new = old if flavor is None else {**flavor, "disk": old["disk"]} if keeps_disk else flavor
+    grown = guest.root_disk(domain) if flavor is not None and boolean("grow_filesystem", request.get("grow_filesystem"), False) else None
+    return _Wanted(
+        fleet=fleet,
+        request=request,
+        host=host,
+        entry=entry,
+        domain=domain,
+        old=old,
+        new=new,
+        keeps_disk=keeps_disk,
+        root_size=0 if flavor is None or keeps_disk else new["disk"] * GIB,
+        tuning=None if flavor is None else extra_specs.tuning(flavor_field(new), new),
+        dedicated=extra_specs.dedicated_cells(flavor_field(new), new),
+        grow_filesystem=grown["target"] if grown else None,
+    )
+
+
+def _nothing_to_do(wanted: _Wanted) -> dict[str, Any] | None:
+    """The plan of a request whose guest is as it asks already; None where there is something to do."""
+    name, host, old, new = wanted.name, wanted.host, wanted.old, wanted.new
+    if wanted.resizing and same(old, new):
+        nothing = _nothing(host, old, new, f"Instance {name} on {host} already has {describe(new)}; nothing to do.")
+        return {**nothing, "grow_filesystem": wanted.grow_filesystem}
+    if not wanted.resizing and wanted.request["target_host"] == host:
+        return _nothing(host, old, new, f"Instance {name} is already on {host}; nothing to do.")
+    waiting = _waiting(wanted)
+    return _nothing(host, old, new, waiting) if waiting else None
+
+
+def _require_movable(wanted: _Wanted) -> dict[str, Any]:
+    """The guest can be stopped, and can have the flavor.
+
+    :returns: the live differences, with what the caller says to them.
+    """
+    guest.require_movable(wanted.entry, wanted.domain, wanted.host)
+    answer = wanted.request.get("live_differences") or None
+    live = {"answer": answer, "found": guest.require_as_defined(wanted.name, wanted.domain, answer)}
+    guest.require_growth(wanted.name, wanted.domain, wanted.old, wanted.new, wanted.request["allow_downsize"], wanted.keeps_disk)
+    guest.require_limits(wanted.name, wanted.domain, wanted.tuning)
+    return live
+
+
+def _disks(wanted: _Wanted, moving: bool) -> flavor_disks.Changes:
+    return flavor_disks.changes(wanted.name, wanted.domain, wanted.new, moving=moving) if wanted.resizing else flavor_disks.NONE
+
+
+def _place(wanted: _Wanted, scheduler: dict[str, Any]) -> _Placed:
+    """:raises Refusal: `no_valid_host`, and for disks that cannot be as the flavor wants them where the guest is to run."""
+    fleet, request, host = wanted.fleet, wanted.request, wanted.host
+    disks = {moving: _disks(wanted, moving) for moving in (True, False)}
     hints = server_groups.hints_of(fleet, request.get("scheduler_hints"))
-    group = server_groups.group_of(fleet, request.get("server_groups"), entry, hints)
-    asked = {
-        "instance": {"name": entry["name"], "uuid": entry["uuid"], "host": host, "availability_zone": None, "flavor": old},
-        "flavor": new,
+    group = server_groups.group_of(fleet, request.get("server_groups"), wanted.entry, hints)
+    asked = _asked(wanted, disks[True], group, hints)
+    placement = {**select_destinations(list(fleet.hosts.values()), asked, scheduler), "request": asked}
+    if placement["selected"] is None:
+        down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
+        message = f"No host can take {wanted.name} with {describe(wanted.new)}; nothing was changed.\n{placement['message']}{_ways_out(placement)}{down}"
+        raise Refusal("no_valid_host", message, placement=placement)
+    candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
+    in_place = candidates[0] == host
+    flavor_disks.require_no_snapshots(wanted.name, wanted.domain, disks[not in_place])
+    if in_place:
+        guest.require_no_encryption(wanted.name, wanted.domain)
+    return _Placed(placement, [host] if in_place else [name for name in candidates if name != host], in_place, group, disks[not in_place])
+
+
+def _asked(wanted: _Wanted, disks: flavor_disks.Changes, group: dict[str, Any] | None, hints: dict[str, Any]) -> dict[str, Any]:
+    """The question that the scheduler answers."""
+    request, source = wanted.request, wanted.fleet.hosts[wanted.host]
+    return {
+        "instance": {"name": wanted.name, "uuid": wanted.entry["uuid"], "host": wanted.host, "availability_zone": None, "flavor": wanted.old},
+        "flavor": wanted.new,
         "project_id": request.get("project_id"),
-        "image": {"id": request.get("image_id"), "properties": _image_properties(domain)},
+        "image": {"id": request.get("image_id"), "properties": _image_properties(wanted.domain)},
         "server_group": {key: value for key, value in (group or {}).items() if key != "name"},
         "scheduler_hints": hints,
         "requirements": {
-            **_needs(domain, new if resizing else None, root_size, disks[True]),
-            **storage.needs(domain, fleet.hosts[host], disks[True]),
-            "named": names,
+            **needs.for_scheduler(wanted.domain, wanted.new if wanted.resizing else None, wanted.root_size, disks),
+            **storage.needs(wanted.domain, source, disks),
+            "named": mapping.named(wanted.domain, source),
         },
         "availability_zone": request["availability_zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
-        "allow_resize_to_same_host": bool(resizing and request["allow_resize_to_same_host"]),
+        "allow_resize_to_same_host": bool(wanted.resizing and request["allow_resize_to_same_host"]),
     }
-    placement = {**select_destinations(list(fleet.hosts.values()), asked, scheduler), "request": asked}
-    if placement["selected"] is None:
-        down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
-        message = f"No host can take {entry['name']} with {describe(new)}; nothing was changed.\n{placement['message']}{_ways_out(placement)}{down}"
-        raise Refusal("no_valid_host", message, placement=placement)
-    candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
-    in_place = candidates[0] == host
-    changed = disks[not in_place]
-    flavor_disks.require_no_snapshots(entry["name"], domain, changed)
-    if in_place:
-        guest.require_no_encryption(entry["name"], domain)
-    others = [name for name in candidates if name != host]
-    chosen = [host] if in_place else others
-    mappings = {name: mapping.translated(names, fleet.hosts[name]) for name in chosen}
-    outside = [] if in_place else references.answers(domain, mappings[others[0]])
-    travelling = {**domain, "disks": [disk for disk in domain["disks"] if disk["target"] not in changed.left_behind]}
-    copied = {} if in_place else {name: precopy.decide(ahead, travelling, (fleet.hosts[name].get("copy_rates") or {}).get(host)) for name in others}
-    record = {**_record(entry, domain, host, old, new, root_size, changed), "tuning": tuning, "availability_zone": request["availability_zone"]}
-    record["live_differences"] = live
-    requirements = {name: {**_requirements(domain, mappings[name]), "dedicated": dedicated, "server_group": group} for name in chosen}
-    _require_possible(host, record, requirements)
-    zone = fleet.hosts[candidates[0]].get("availability_zone") or Options.build(scheduler).default_availability_zone
-    what = f"{'resize' if resizing else 'migrate'} {entry['name']} from {describe(old)} on {host} to {describe(new)} on {candidates[0]}"
+
+
+def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any, scheduler: dict[str, Any]) -> dict[str, Any]:
+    """The plan, every value of which both ends can be told."""
+    domain, host, hosts = wanted.domain, wanted.host, wanted.fleet.hosts
+    names = mapping.named(domain, hosts[host])
+    mappings = {name: mapping.translated(names, hosts[name]) for name in placed.hosts}
+    outside = [] if placed.in_place else references.answers(domain, mappings[placed.hosts[0]])
+    copied = {} if placed.in_place else _copied_ahead(wanted, placed, ahead)
+    noted = {
+        **record.begun(wanted.entry, domain, host, wanted.old, wanted.new, wanted.root_size, placed.disks),
+        "tuning": wanted.tuning,
+        "availability_zone": wanted.request["availability_zone"],
+        "live_differences": live,
+    }
+    more = {"dedicated": wanted.dedicated, "server_group": placed.group}
+    requirements = {name: {**needs.of_destination(domain, mappings[name]), **more} for name in placed.hosts}
+    _require_possible(host, noted, requirements)
     return {
-        "action": "in_place" if in_place else "move",
-        "message": f"Plan: {what}" + (", in place." if in_place else f", zone {zone}, {_ahead(copied[others[0]])}.") + _without_meaning(request) + _told(live),
+        "action": "in_place" if placed.in_place else "move",
+        "message": _message(wanted, placed, copied, live, scheduler),
         "source": host,
-        "candidates": chosen,
-        "storage": {name: storage.place(domain, fleet.hosts[host], fleet.hosts[name], mappings[name], changed) for name in chosen},
+        "candidates": placed.hosts,
+        "storage": {name: storage.place(domain, hosts[host], hosts[name], mappings[name], placed.disks) for name in placed.hosts},
         "mappings": mappings,
         "precopy": copied,
         "live_differences": live,
         "references": outside,
         "references_text": references.lines(outside),
-        "placement": placement,
-        "ratios": _ratios(fleet, candidates, scheduler),
-        "record": record,
+        "placement": placed.placement,
+        "ratios": _ratios(wanted.fleet, [host] if placed.in_place else placed.hosts, scheduler),
+        "record": noted,
         "requirements": requirements,
-        "diff": _diff(host, old, candidates[0], new),
-        "grow_filesystem": grow_filesystem,
+        "diff": _diff(host, wanted.old, placed.hosts[0], wanted.new),
+        "grow_filesystem": wanted.grow_filesystem,
     }
+
+
+def _copied_ahead(wanted: _Wanted, placed: _Placed, ahead: Any) -> dict[str, Any]:
+    """Whether each destination gets the disks in rounds, while the guest runs."""
+    travelling = {**wanted.domain, "disks": [disk for disk in wanted.domain["disks"] if disk["target"] not in placed.disks.left_behind]}
+    rates = {name: wanted.fleet.hosts[name].get("copy_rates") or {} for name in placed.hosts}
+    return {name: precopy.decide(ahead, travelling, rates[name].get(wanted.host)) for name in placed.hosts}
+
+
+def _message(wanted: _Wanted, placed: _Placed, copied: dict[str, Any], live: dict[str, Any], scheduler: dict[str, Any]) -> str:
+    verb, destination = "resize" if wanted.resizing else "migrate", placed.hosts[0]
+    what = f"{verb} {wanted.name} from {describe(wanted.old)} on {wanted.host} to {describe(wanted.new)} on {destination}"
+    zone = wanted.fleet.hosts[destination].get("availability_zone") or Options.build(scheduler).default_availability_zone
+    where = ", in place." if placed.in_place else f", zone {zone}, {_ahead(copied[destination])}."
+    return f"Plan: {what}{where}{_without_meaning(wanted.request)}{_told(live)}"
 
 
 def _ways_out(placement: dict[str, Any]) -> str:
@@ -184,7 +286,7 @@ def _told(live: dict[str, Any]) -> str:
     return f" Live differences ({'; '.join(live['found'])}): {becomes[live['answer']]}." if live["found"] else ""
 
 
-def _without_meaning(request: dict[str, Any]) -> str:
+def _without_meaning(request: Mapping[str, Any]) -> str:
     """What is written of the flavor for somebody else, named once."""
     ignored = request.get("ignored_flavor_keys")
     return f" {', '.join(ignored)} of {flavor_field(request['flavor'])} {'has' if len(ignored) == 1 else 'have'} no meaning here." if ignored else ""
@@ -206,39 +308,22 @@ def _impossible(host: str, name: str, reason: str, **details: Any) -> Refusal:
     return Refusal("handed_value", f"{host} tells of {name!r} what cannot be; nothing was changed. {reason}", **details)
 
 
-def flavor_field(flavor: dict[str, Any]) -> str:
-    """What messages call a flavor."""
-    return f"kvmfleet_flavors.{flavor.get('name')}"
-
-
-def describe(flavor: dict[str, Any]) -> str:
-    """`flavor large (2 vCPUs, 512 MiB, 3 GiB, 1 GiB ephemeral, 64 MiB swap)`; of the last two what there is."""
-    more = "".join(f", {flavor[role]} {unit} {role}" for role, unit in (("ephemeral", "GiB"), ("swap", "MiB")) if flavor[role])
-    name = f"flavor {flavor['name']} " if flavor.get("name") else ""
-    return f"{name}({flavor['vcpus']} vCPU{'s' if flavor['vcpus'] != 1 else ''}, {flavor['ram']} MiB, {flavor['disk']} GiB{more})"
-
-
 def _ahead(decision: dict[str, Any]) -> str:
     return f"{'with' if decision['wanted'] else 'without'} pre-copy, since {decision['reason']}"
 
 
-def _waiting(fleet: Fleet, entry: dict[str, Any], host: str, request: dict[str, Any]) -> str | None:
+def _waiting(wanted: _Wanted) -> str | None:
     """Why there is nothing to do, if an earlier run did it and it waits for confirm.
 
     :raises Refusal: `unconfirmed_migration` for another request meanwhile.
     """
-    record = next(iter(fleet.open_migrations(entry["uuid"])), None)
-    if record is None:
+    earlier = next(iter(wanted.fleet.open_migrations(wanted.entry["uuid"])), None)
+    if earlier is None:
         return None
-    what = f"Instance {entry['name']} was moved from {record['source_host']} to {host} by migration {record['uuid']}, which waits for confirm or revert"
-    if request["flavor"] is None and record["migration_type"] == "migration" and request["target_host"] in (None, host):
+    what = f"Instance {wanted.name} was moved from {earlier['source_host']} to {wanted.host} by migration {earlier['uuid']}, which waits for confirm or revert"
+    if not wanted.resizing and earlier["migration_type"] == "migration" and wanted.request["target_host"] in (None, wanted.host):
         return f"{what}; nothing to do."
-    raise Refusal("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=record["uuid"])
-
-
-def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    same_specs = extra_specs.changes_guest(old["extra_specs"]) == extra_specs.changes_guest(new["extra_specs"])
-    return same_specs and all(old[key] == new[key] for key in ("vcpus", "ram", "disk", "ephemeral", "swap"))
+    raise Refusal("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=earlier["uuid"])
 
 
 def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:
@@ -266,114 +351,10 @@ def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
     return {"hw_architecture": domain["arch"], "img_hv_type": domain["virt_type"], "hw_vm_mode": "hvm"}
 
 
-def _record(
-    entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], root_size: int, disks: flavor_disks.Changes
-) -> dict[str, Any]:
-    """What both journals hold of the operation."""
-    return {
-        "instance_uuid": entry["uuid"],
-        "instance_name": entry["name"],
-        "migration_type": "migration" if new is old else "resize",
-        "source_host": host,
-        "old_flavor": old,
-        "new_flavor": new,
-        "xml_digest": domain["xml_digest"],
-        "agent_expected": bool(domain["agent"]["connected"]),
-        "disks": [_disk(disk, root_size, disks) for disk in storage.files(domain)],
-        "new_disks": list(disks.new),
-        "dropped_disks": disks.dropped,
-        "left_out": [disk["target"] for disk in domain["disks"] if disk.get("left_out")],
-        "flavor_disks": disks.known,
-        "nvram": domain["firmware"].get("nvram"),
-        "tpm": domain.get("tpm") is not None,
-        "console_logs": domain.get("console_logs") or [],
-        "owners": domain.get("owners") or {},
-        "directories": domain.get("directories") or {},
-        "secrets": [{key: value for key, value in secret.items() if key != "missing"} for secret in domain.get("secrets") or ()],
-    }
-
-
-def _disk(disk: dict[str, Any], root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
-    """:param root_size: bytes that the root disk is to have at least."""
-    chain, left_behind = disk["chain"], disk["target"] in changes.left_behind
-    writable = disk["device"] == "disk" and not disk["readonly"]
-    bases = _bases(chain) if writable and not left_behind else []
-    grow_to = root_size if disk["root"] and root_size > disk["virtual_size"] else changes.grown.get(disk["target"])
-    return {
-        "target": disk["target"],
-        "kind": "disk" if writable else "media",
-        "pool": disk.get("pool"),
-        "volume": disk.get("volume"),
-        "path": disk["path"],
-        "format": disk["format"],
-        "chain": [[layer["path"], layer["format"], layer["virtual_size"]] for layer in chain],
-        "allocated_bytes": disk["allocated_bytes"],
-        "virtual_size": disk["virtual_size"],
-        "encrypted": bool(disk.get("encrypted")),
-        "base": bases[-1] if bases else None,
-        "bases": bases,
-        "grow_to": grow_to,
-        **({"left_behind": True} if left_behind else {}),
-    }
-
-
-def _bases(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every layer that the guest only reads is a base image: the lowest first, since each `backing` is what the next one stands on."""
-    found: list[dict[str, Any]] = []
-    for layer in reversed(chain[1:]):
-        below = {key: value for key, value in found[-1].items() if key != "backing"} if found else None
-        found.append({**layer["identity"], "path": layer["path"], "backing": below})
-    return found
-
-
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
     states = FleetState.read([fleet.hosts[name] for name in candidates], Options.build(scheduler))
     return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
-
-
-def _requirements(domain: dict[str, Any], translation: mapping.Names) -> dict[str, Any]:
-    """What a destination must have, as it calls it itself, checked there under the lock of the claim."""
-    kinds = {"network": "networks", "bridge": "bridges"}
-    interfaces = [{**nic, "source": mapping.of(translation, kinds.get(nic["type"], ""), nic["source"])} for nic in domain["interfaces"]]
-    return {
-        "arch": domain["arch"],
-        "virt_type": domain["virt_type"],
-        "machine": domain["machine"],
-        "emulator": mapping.of(translation, "emulators", domain["emulator"]),
-        "networks": sorted({nic["source"] for nic in interfaces if nic["type"] == "network" and nic["source"]}),
-        "bridges": sorted({nic["source"] for nic in interfaces if nic["type"] == "bridge" and nic["source"]}),
-        "mtus": [{key: nic[key] for key in ("type", "source", "mtu")} for nic in interfaces if nic["source"] and nic.get("mtu")],
-        "macs": sorted({nic["mac"] for nic in interfaces if nic["mac"]}),
-        "exclusive": domain.get("exclusive") or {},
-        "loader": mapping.of(translation, "firmware", domain["firmware"].get("loader")),
-        "nvram_template": mapping.of(translation, "firmware", domain["firmware"].get("nvram_template")),
-        "host_cpus": domain.get("host_cpus"),
-        "pinned_cpus": domain.get("pinned_cpus"),
-        "huge_pages": domain.get("huge_pages"),
-        "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
-    }
-
-
-def _needs(domain: dict[str, Any], flavor: dict[str, Any] | None, root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
-    """The requirements as far as the facts of a host can answer them, for the scheduler."""
-    disks = [disk for disk in storage.files(domain) if disk["target"] not in changes.left_behind]
-    firmware, cpu = domain["firmware"], domain.get("cpu")
-    bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in _disk(disk, 0, changes)["bases"]}
-    root = guest.root_disk(domain)
-    growth = max(0, root_size - root["virtual_size"]) if root_size and root["path"] else 0
-    return {
-        **{key: value for key, value in _requirements(domain, {}).items() if key not in _FOR_THE_CLAIM},
-        "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,
-        "secure_boot": domain.get("secure_boot"),
-        "tpm": domain.get("tpm"),
-        "cpu": cpu if cpu and cpu.get("mode") else None,
-        "cpu_shares": domain.get("cpu_shares"),
-        "nwfilters": sorted({reference["name"] for reference in domain.get("references") or () if reference["kind"] == "nwfilter"}),
-        "overlay_bytes": sum(disk["allocated_bytes"] for disk in disks),
-        "growth_bytes": growth + (flavor_disks.bytes_to_come(domain, flavor) if flavor else 0),
-        "bases": [{"sha256": sha256, "size_bytes": size} for sha256, size in bases.items()],
-    }
 
 
 def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, migration
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, record as _record
 
 MIB, GIB = 1024**2, 1024**3
 OFF = {"timeout": 1, "retry_interval": 1, "on_timeout": "fail"}
@@ -71,7 +71,7 @@ class Host:
         changes = flavor_disks.changes("web01", facts, new, moving=role != "in_place")
         entry = {"uuid": facts["uuid"], "name": facts["name"]}
         self.operations += 1
-        plan = migration._record(entry, facts, "kvm1", facts["flavor"], new, True, changes)
+        plan = _record.begun(entry, facts, "kvm1", facts["flavor"], new, True, changes)
         operation = {"uuid": f"00000000-0000-0000-0000-00000000000{self.operations}", "role": role, "destination_host": "kvm1", "owner": "o", "probes": {}}
         record = self.journal.begin({**plan, "tuning": None, "availability_zone": None, **operation, "image_directories": [str(self.images)]})
         return _new_files.make(self.journal, record) if role == "in_place" else record

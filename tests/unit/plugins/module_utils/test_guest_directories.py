@@ -20,7 +20,12 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state impor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains, storage as _storage
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, sealing as _sealing, withdrawing as _withdrawing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    admission as _admission,
+    placing as _placing,
+    sealing as _sealing,
+    withdrawing as _withdrawing,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
     directories as _directories,
@@ -30,7 +35,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import part_path
-from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed, Recorder, dying
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
@@ -248,7 +252,7 @@ def test_a_directory_that_does_not_let_qemu_through_is_refused_and_gone_again(de
     """As a claim is given back that was made already."""
     record = destination.admit(destination.record("web/vda", directories={f"{destination.images}/web": {**NOBODY, "mode": 0o700}}))
     with pytest.raises(KvmfleetError, match=f"the directory {destination.images}/web belongs to nobody:nogroup 0700") as caught:
-        claim.make_new_files(destination.conn, destination.journal, {"migration_uuid": record["uuid"], "owner": "o", "role": "destination"})
+        _placing.make(destination.conn, destination.journal, {"migration_uuid": record["uuid"], "owner": "o", "role": "destination"})
     assert codes(caught.value) == ["qemu_cannot_open"]
     assert (destination.tree(), destination.journal.get("m-1")["status"]) == ([], "error")
 

@@ -40,6 +40,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_di
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     admission as _admission,
+    placing as _placing,
     receiving as _receiving,
     sealing as _sealing,
     shaping as _shaping,
@@ -48,7 +49,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, places as _places
-from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
 LIES = 200 if os.environ.get("KVMFLEET_FUZZ") == "full" else 60
@@ -143,7 +143,7 @@ class Fleet:
             "requested_by": {},
             "reason": None,
         }
-        record = claim.new_record(self.conn, params)
+        record = _placing.new_record(self.conn, params)
         ratios = {"cpu": 1000, "ram": 1000, "disk": 1000}
         options = {"images_path": str(self.images), "reserved": Reserved(), "ratios": ratios, "secret_proofs": {}, "key": None}
         _admission.admit(self.conn, self.journal, record, requirements=requirements, **options)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, withdrawing as _withdrawing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, placing as _placing, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
@@ -203,6 +203,6 @@ class TestClaim:
         journal.update(record)
         state.write("claims", "m-1", {})
         with pytest.raises(KvmfleetError, match="mkswap"):
-            claim.make_new_files(None, journal, {"migration_uuid": "m-1", "owner": "o", "role": role})
+            _placing.make(None, journal, {"migration_uuid": "m-1", "owner": "o", "role": role})
         assert journal.get("m-1")["status"] == status
         assert (state.read("claims", "m-1") is None, os.listdir(images) == []) == (status == "error", status == "error")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing, withdrawing as _withdrawing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import placing as _placing, sealing as _sealing, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import places as _places, shared_storage as _shared_storage
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import exports
-from ansible_collections.kvmfleet.compute.plugins.modules import claim, migration
+from ansible_collections.kvmfleet.compute.plugins.modules import migration
 
 
 def test_a_directory_is_known_by_what_the_other_host_wrote_there(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_a_disk_there_stays_the_file_that_it_is(tmp_path: Path, probes: dict[str
     base = {"path": str(tmp_path / "base.qcow2")}
     for one in (disk(tmp_path), disk(tmp_path, base=base), disk(tmp_path, kind="media")):
         Path(one["path"]).touch()
-        assert claim.here(None, one, one["path"], asked(tmp_path, probes)) == {**one, "shared": True}
-    assert claim.here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path, {})).get("shared") is None
+        assert _placing._here(None, one, one["path"], asked(tmp_path, probes)) == {**one, "shared": True}
+    assert _placing._here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path, {})).get("shared") is None
 
 
 def asked(directory: Path, probes: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def asked(directory: Path, probes: dict[str, dict[str, str]]) -> dict[str, Any]:
 
 def test_a_host_that_may_not_open_it_says_so_before_the_guest_stops(tmp_path: Path, probes: dict[str, dict[str, str]]) -> None:
     Path(disk(tmp_path)["path"]).touch()
-    found = claim.here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path / "other", probes))
+    found = _placing._here(None, disk(tmp_path), disk(tmp_path)["path"], asked(tmp_path / "other", probes))
     record = {"instance_uuid": str(uuid.uuid4()), "disks": [found], "image_directories": [str(tmp_path / "other")]}
     assert "shared" not in found
     assert [code for code, _reason in _places.reasons_here(record)] == ["image_outside_directories"]
@@ -85,7 +85,7 @@ def test_a_host_that_may_not_open_it_says_so_before_the_guest_stops(tmp_path: Pa
 @pytest.mark.parametrize(("more", "code"), [({"grow_to": 2**30}, "shared_growth"), ({"bases": [{"path": "/elsewhere/base.qcow2"}]}, "base_not_shared")])
 def test_what_would_have_to_be_changed_in_it_is_refused(tmp_path: Path, probes: dict[str, dict[str, str]], more: dict[str, Any], code: str) -> None:
     with pytest.raises(KvmfleetError) as caught:
-        claim.here(None, disk(tmp_path, **more), disk(tmp_path)["path"], asked(tmp_path, probes))
+        _placing._here(None, disk(tmp_path, **more), disk(tmp_path)["path"], asked(tmp_path, probes))
     assert caught.value.code == code
 
 
