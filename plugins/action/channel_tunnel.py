@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import tunnel
 
 
@@ -49,7 +50,7 @@ class ActionModule(ActionBase):
                 tunnel.lead_in(directory, command, host, arguments["port"], run)
                 return {"directory": directory}
             return {"directory": directory, "port": tunnel.lead_out(directory, command, host, run)}
-        except tunnel.TunnelError as exc:
+        except KvmfleetError as exc:
             tunnel.close(directory)
             raise AnsibleError(f"There is no way through ssh to {host}: {exc}. The host must allow the forwarding of ports (AllowTcpForwarding).") from exc
 

@@ -60,9 +60,9 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx import objects
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.kinds import plain
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 
 def _awx_objects(site: Mapping[str, Any], described: str, playbooks: Mapping[str, str], specs: Mapping[str, str]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _awx_objects(site: Mapping[str, Any], described: str, playbooks: Mapping[str
         made = objects.everything(
             objects.Site(**plain(site)), yaml.safe_load(str(described)), {name: yaml.safe_load(str(text)) for name, text in playbooks.items()}, parsed
         )
-    except (ValidationError, objects.RefusedByAwx) as error:
+    except KvmfleetError as error:
         raise AnsibleFilterError(str(error)) from error
     return wrap_var(made)  # messages of notifications are templates of AWX, not of Ansible
 

@@ -47,15 +47,15 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import status
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 
 def fleet_status(hosts: list[dict[str, Any]]) -> str:
     """See DOCUMENTATION."""
     try:
         return status.fleet_status(hosts)
-    except Refusal as refusal:
+    except KvmfleetError as refusal:
         raise AnsibleFilterError(refusal.message) from refusal
 
 

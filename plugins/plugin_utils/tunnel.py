@@ -24,6 +24,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+
 ENDS = ("source", "destination")
 LOOPBACK = "127.0.0.1"
 PREFIX = "kvmfleet-tunnel-"
@@ -35,10 +37,6 @@ _PORT = re.compile(r"Allocated port (\d+) for remote forward")
 # The first value of an option counts, so these come before what Ansible says of the host. What travels is encrypted already and does not shrink.
 _OPTIONS = ("ControlMaster=no", "ControlPath=none", "BatchMode=yes", "ExitOnForwardFailure=yes", "Compression=no", "LogLevel=INFO", "ForwardAgent=no")
 _ALIVE = ("ServerAliveInterval=15", "ServerAliveCountMax=4")
-
-
-class TunnelError(Exception):
-    """An end that did not come to be, with what ssh said."""
 
 
 def new_directory() -> str:
@@ -107,12 +105,12 @@ def _start(directory: str, end: str, ssh: list[str], run: int, ready: Callable[[
         with contextlib.suppress(FileNotFoundError), open(_log(directory, end), encoding="utf-8", errors="replace") as stream:
             log = stream.read()
         if ended:
-            raise TunnelError((log.strip().splitlines() or ["ssh ended without a word"])[-1])
+            raise KvmfleetError("no_tunnel", (log.strip().splitlines() or ["ssh ended without a word"])[-1])
         if ready(log):
             return log
         time.sleep(_POLL)
     process.terminate()
-    raise TunnelError(f"ssh was not ready within {_TIMEOUT:g} s")
+    raise KvmfleetError("no_tunnel", f"ssh was not ready within {_TIMEOUT:g} s")
 
 
 def _with_options(ssh: list[str]) -> list[str]:

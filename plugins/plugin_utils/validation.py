@@ -15,6 +15,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+
 # Beyond this the product of a capacity and a ratio is no longer exact, so the boundary of a filter would be wrong.
 LARGEST = 2**53
 
@@ -27,11 +29,11 @@ _TEXT = frozenset({str})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-class ValidationError(ValueError):
-    """A value that cannot be accepted: `field: expected ..., got ...`."""
+class ValidationError(KvmfleetError):
+    """A value that cannot be accepted, `invalid_value`: `field: expected ..., got ...`."""
 
     def __init__(self, field: str, value: object, expected: str) -> None:
-        super().__init__(f"{field}: expected {expected}, got {_shown(value)}")
+        super().__init__("invalid_value", f"{field}: expected {expected}, got {_shown(value)}", field=field)
         self.field = field
         self.value = value
         self.expected = expected

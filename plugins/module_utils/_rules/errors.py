@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one exception that every expected failure raises; `_module.run` turns it into `fail_json`."""
+"""The one exception that every expected failure raises, on the hosts and on the controller.
+
+`_module.run` turns it into `fail_json`, `planning.answer` into a result of a filter.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,10 @@ class KvmfleetError(Exception):
         self.code = code
         self.message = message
         self.details = details
+
+    def as_dict(self) -> dict[str, Any]:
+        """What an artifact or the result of a filter tells of it."""
+        return {"code": self.code, "message": self.message, "details": self.details}
 
 
 def shown(text: str, limit: int = 200) -> str:

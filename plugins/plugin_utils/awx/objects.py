@@ -10,15 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx import messages, rules
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx.playbooks import asked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx.questions import survey
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
-
-
-class RefusedByAwx(ValueError):
-    """Objects that AWX refuses, or takes and then trips over: a sentence for each."""
-
 
 _SINCE = "DTSTART:20260101T000000Z"
 
@@ -57,7 +53,7 @@ def everything(site: Site, described: Mapping[str, Any], playbooks: Mapping[str,
 
     :param described: the parsed `objects.yml`; :param playbooks: the parsed playbooks that it names; :param specs: parsed argument specifications, by role.
     :raises ValidationError: the site names something that is not described.
-    :raises RefusedByAwx: AWX would refuse an object, or trip over it.
+    :raises KvmfleetError: `refused_by_awx`, with a line for each object that AWX would refuse, or trip over.
     """
     templates = {name: _template(site, name, template, described, playbooks, specs) for name, template in described["templates"].items()}
     workflows = {name: _workflow(site, name, workflow, templates) for name, workflow in described["workflows"].items()}
@@ -78,7 +74,7 @@ def everything(site: Site, described: Mapping[str, Any], playbooks: Mapping[str,
                 raise ValidationError.not_one_of(f"{option}.{name}", name, list(known))
     problems = rules.broken(objects, [f"{playbook}.yml" for playbook in (*playbooks, *described["of_the_project"])])
     if problems:
-        raise RefusedByAwx("\n".join(problems))
+        raise KvmfleetError("refused_by_awx", "\n".join(problems))
     return objects
 
 

@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 
 def answer(decide: Callable[[], dict[str, Any]], **nothing: Any) -> dict[str, Any]:
@@ -21,8 +20,6 @@ def answer(decide: Callable[[], dict[str, Any]], **nothing: Any) -> dict[str, An
     """
     try:
         result = {"error": None, **decide()}
-    except Refusal as exc:
+    except KvmfleetError as exc:
         result = {"error": exc.as_dict(), **nothing}
-    except ValidationError as exc:
-        result = {"error": {"code": "invalid_value", "message": str(exc), "details": {"field": exc.field}}, **nothing}
     return json.loads(json.dumps(result))

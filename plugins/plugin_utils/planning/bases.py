@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 _SIBLINGS = 2
 
@@ -20,11 +20,11 @@ def base_sources(hosts: list[dict[str, Any]], bases: list[dict[str, Any]], sourc
 
     :param hosts: see `Fleet`; :param store: its URL, if the fleet has one.
     :returns: `base`, `kind` (sibling, store, source), `host` and `url` (of both, the one that the kind has; the other is None).
-    :raises Refusal: `unknown_host`.
+    :raises KvmfleetError: `unknown_host`.
     """
     fleet = Fleet(hosts)
     if destination not in fleet.hosts:
-        raise Refusal("unknown_host", f"There are no facts of the host {destination!r}.", host=destination)
+        raise KvmfleetError("unknown_host", f"There are no facts of the host {destination!r}.", host=destination)
     found = []
     for base in bases:
         siblings = _siblings(fleet, base["sha256"], source, destination)

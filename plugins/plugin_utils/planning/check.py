@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import freshness, migration
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.locate import locate
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.run import Run
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 _NAMED = 5
 """So many names or hosts are told of a group, then how many more there are."""
@@ -43,10 +42,10 @@ def check(
     :param request: as for `locate`, without an instance; :param only: the one host that is told of; :param tunnel: `kvmfleet_migration_tunnel`.
     :returns: `hosts`, each with `host`, `answers`, `ready`, `summary`, `problems`, `to_do`, `hints`, `guests` (each with `instance`, `destination`, or the
         `code` and the `reason` why it cannot be moved), and `problems` of the fleet.
-    :raises Refusal: `unknown_host`, `no_compute_hosts`.
+    :raises KvmfleetError: `unknown_host`, `no_compute_hosts`.
     """
     if only and only not in names:
-        raise Refusal("unknown_host", f"target_host: {only} is not in group compute of the inventory ({', '.join(names)}).")
+        raise KvmfleetError("unknown_host", f"target_host: {only} is not in group compute of the inventory ({', '.join(names)}).")
     fleet = Fleet(freshness.marked([*_asked(names, facts, run)], run))
     found = {host["host"]: host for host in looked}
     hosts = [_host(name, fleet.hosts[name], found.get(name) or {}) for name in names]
@@ -95,7 +94,7 @@ def _clock(state: Mapping[str, Any]) -> list[str]:
 def _of_the_fleet(fleet: Fleet) -> list[dict[str, str]]:
     try:
         fleet.require_parties()
-    except Refusal as refusal:
+    except KvmfleetError as refusal:
         return [{"code": refusal.code, "reason": _line(refusal.message)}]
     return []
 
@@ -116,22 +115,20 @@ def _guest(
         return {**told, "code": problems[0]["code"], "reason": "of what is wrong with the whole inventory, as said at the end"}
     try:
         if not host["ready"]:
-            raise Refusal(NOT_READY, f"{host['host']} itself is not ready")
+            raise KvmfleetError(NOT_READY, f"{host['host']} itself is not ready")
         asked = {**request, "instance": guest["uuid"], "target_host": None, "ignore_hosts": sorted(unready)}
         located = locate(fleet, asked)
         if located["host"] is None:
-            raise Refusal("interrupted_operation", "an operation on it was interrupted: run kvmfleet.compute.recover first")
+            raise KvmfleetError("interrupted_operation", "an operation on it was interrupted: run kvmfleet.compute.recover first")
         plan = migration.plan_in(fleet, _identified(host["host"], guest["domain"]), located["request"], dict(scheduler))
-    except Refusal as refusal:
+    except KvmfleetError as refusal:
         return {**told, "code": refusal.code, "reason": _reason(refusal, host["host"], unready)}
-    except ValidationError as error:
-        return {**told, "code": "invalid_value", "reason": _line(str(error))}
     if plan["action"] != "move":
         return {**told, "code": "unconfirmed_migration", "reason": _line(plan["message"])}
     return {**told, "destination": plan["candidates"][0]}
 
 
-def _reason(refusal: Refusal, source: str, unready: Collection[str]) -> str:
+def _reason(refusal: KvmfleetError, source: str, unready: Collection[str]) -> str:
     """The refusal in one line, each part with its code where it has several."""
     if refusal.code == "not_movable":
         return "; ".join(f"{_line(part['reason'])} [{part['code']}]" for part in refusal.details["refusals"])

@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import cpu_topology
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.guest_numa import guest_cells, page_kib
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer
 
@@ -64,12 +64,12 @@ def tuning(field: str, flavor: Mapping[str, Any]) -> dict[str, Any]:
     :returns: `dedicated`, whether it gets CPUs to itself (see `dedicated_cells`); `topology` (`sockets`, `cores`, `threads`) or None; `numa`
         (`nodes`, and `cells` with `cpus` and `memory` in MiB, None for an even split) or None; `hugepages` (a size in KiB, `default` for the
         host's own) or None; `cputune`, `memtune` (KiB), `iotune` and `bandwidth` (`inbound`, `outbound`) by libvirt's names.
-    :raises Refusal: `unsupported_extra_specs`; ValidationError for a value that is none.
+    :raises KvmfleetError: `unsupported_extra_specs`; ValidationError for a value that is none.
     """
     path, specs = f"{field}.extra_specs", changes_guest(flavor["extra_specs"])
     refused = [f"{key} ({reason})" for key, text in sorted(specs.items()) if (reason := _why_not(path, key, text))]
     if refused:
-        raise Refusal(
+        raise KvmfleetError(
             "unsupported_extra_specs",
             f"{path}: this release does not apply {'; '.join(refused)}. It applies {', '.join(SUPPORTED)}.",
             extra_specs=sorted(key for key, text in specs.items() if _why_not(path, key, text)),

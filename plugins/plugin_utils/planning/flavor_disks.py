@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 MIB, GIB = 1024**2, 1024**3
 
@@ -51,7 +51,7 @@ def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, mov
     """What a resize to the flavor `new` does about the ephemeral and the swap disk of a guest.
 
     :param name: of the guest; :param domain: the module domain_info's answer; :param moving: to another host, to which no swap is copied.
-    :raises Refusal: `downsize`, `no_directory`, `no_free_target`.
+    :raises KvmfleetError: `downsize`, `no_directory`, `no_free_target`.
     """
     ephemeral, swap = (_disk_of(domain, role) for role in _SIZES)
     grown = _growth(name, ephemeral, new)
@@ -73,13 +73,13 @@ def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, mov
 def require_no_snapshots(name: str, domain: Mapping[str, Any], decided: Changes) -> None:
     """A snapshot is of all disks of the guest: without one of them libvirt could not go back to it.
 
-    :raises Refusal: `disk_has_snapshots`.
+    :raises KvmfleetError: `disk_has_snapshots`.
     """
     left = [disk for disk in domain["disks"] if disk["target"] in decided.left_behind]
     held = {snapshot["name"] for snapshot in domain.get("snapshots") or ()} if left else set()
     held.update(snapshot for disk in left for layer in disk["chain"][:1] for snapshot in layer.get("snapshots") or ())
     if held:
-        raise Refusal(
+        raise KvmfleetError(
             "disk_has_snapshots",
             f"flavor.swap: {name} would go on without its swap disk {left[0]['target']} as it is, but its snapshots ({', '.join(sorted(held))}) need that. "
             "Delete them first (virsh snapshot-delete).",
@@ -106,7 +106,7 @@ def _growth(name: str, ephemeral: Mapping[str, Any] | None, new: Mapping[str, An
         return {}
     have, need = ephemeral["virtual_size"], new["ephemeral"] * GIB
     if need < have:
-        raise Refusal(
+        raise KvmfleetError(
             "downsize",
             f"flavor.ephemeral: {new['ephemeral']} GiB is less than the {have} bytes ({have / GIB:.2f} GiB) that the ephemeral disk {ephemeral['target']} of "
             f"{name} has; a disk never shrinks.",
@@ -120,7 +120,7 @@ def _growth(name: str, ephemeral: Mapping[str, Any] | None, new: Mapping[str, An
 def _made(name: str, domain: Mapping[str, Any], role: str, new: Mapping[str, Any], target: str) -> dict[str, Any]:
     root = next(disk for disk in domain["disks"] if disk["root"])
     if not root["path"]:
-        raise Refusal(
+        raise KvmfleetError(
             "no_directory",
             f"flavor.{role}: {new[role]} {_SIZES[role][1]}; the disk would be made beside the root disk {root['target']} of {name}, which lies in no directory "
             f"of a host. Attach a disk by hand and name it ({role}_disk), or take a flavor without.",
@@ -150,7 +150,7 @@ def _next_target(name: str, domain: Mapping[str, Any], targets: Iterator[str], r
     target = next(targets, None)
     if target is None:
         root = next(disk for disk in domain["disks"] if disk["root"])
-        raise Refusal(
+        raise KvmfleetError(
             "no_free_target",
             f"flavor.{role}: {new[role]} {_SIZES[role][1]}; {name} has no target left for another disk on the bus of its root disk {root['target']} "
             f"({root.get('bus')}). Give it one on another bus by hand and name it ({role}_disk).",

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name, flavor as validate_flavor
 
 
 def resolve_flavor(flavors: Any, name: Any) -> dict[str, Any]:
     """The flavor called `name` out of the fleet variable `kvmfleet_flavors`, normalised.
 
-    :raises Refusal: `unknown_flavor`; ValidationError for what is no flavor.
+    :raises KvmfleetError: `unknown_flavor`; ValidationError for what is no flavor.
     """
     check_name("flavor", name)
     if not isinstance(flavors, Mapping) or not flavors:
         raise ValidationError("kvmfleet_flavors", flavors, "a mapping of flavor names to vcpus, ram (MiB) and, optionally, disk (GiB)")
     if name not in flavors:
-        raise Refusal("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
+        raise KvmfleetError("unknown_flavor", f"There is no flavor {name!r} in kvmfleet_flavors; known: {', '.join(sorted(map(str, flavors)))}.", flavor=name)
     flavor = validate_flavor(f"kvmfleet_flavors.{name}", flavors[name])
     return {**flavor, "name": str(name)}
 

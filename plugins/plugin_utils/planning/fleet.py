@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.facts import checked
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 NO_FLEET = "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."
 
@@ -27,7 +27,7 @@ class Fleet:
         for state in hosts:
             self.hosts[str(state["host"])] = checked(state)
         if not self.hosts:
-            raise Refusal("no_compute_hosts", NO_FLEET)
+            raise KvmfleetError("no_compute_hosts", NO_FLEET)
 
     @property
     def down(self) -> dict[str, str]:
@@ -36,11 +36,11 @@ class Fleet:
     def locate(self, instance: str) -> tuple[str, dict[str, Any]]:
         """The one host that defines the instance (by name or uuid) and its entry there.
 
-        :raises Refusal: `unknown_instance`, `instance_on_several_hosts`.
+        :raises KvmfleetError: `unknown_instance`, `instance_on_several_hosts`.
         """
         found = self._definitions(instance)
         if not found:
-            raise Refusal("unknown_instance", f"No host defines the instance {instance!r}: {self._searched()}", instance=instance)
+            raise KvmfleetError("unknown_instance", f"No host defines the instance {instance!r}: {self._searched()}", instance=instance)
         name, uuid = found[0][1]["name"], found[0][1]["uuid"]
         twins = {host: entry for key in (name, uuid) for host, entry in self._definitions(key)}
         if len(twins) > 1:
@@ -53,7 +53,7 @@ class Fleet:
                 if old
                 else "Only you can know which copy is right: undefine the other one (virsh undefine --keep-nvram) and run this again."
             )
-            raise Refusal(
+            raise KvmfleetError(
                 "instance_on_several_hosts",
                 f"The instance {instance!r} is defined on {len(twins)} hosts: {where}. {advice}",
                 instance=instance,
@@ -80,7 +80,7 @@ class Fleet:
     def require_parties(self) -> None:
         """Every host that an open operation is with is one of the fleet: else this may be a part of it, and what is chosen among its hosts not the best.
 
-        :raises Refusal: `hosts_missing`.
+        :raises KvmfleetError: `hosts_missing`.
         """
         missing: dict[str, list[str]] = {}
         for record in self.all_open_migrations():
@@ -89,7 +89,7 @@ class Fleet:
                     missing.setdefault(str(name), []).append(f"migration {record['uuid']} of {record['instance_name']} on {record['host']}")
         if missing:
             named = "; ".join(f"{name} ({', '.join(operations)})" for name, operations in sorted(missing.items()))
-            raise Refusal(
+            raise KvmfleetError(
                 "hosts_missing",
                 f"Open operations are with hosts that are not in group compute of this inventory: {named}. Nothing was changed. Put them back, or, if one is "
                 "gone for good, run kvmfleet.compute.recover with its name as lost_host. A slice of a job or a second inventory sees a part of the fleet only.",

@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a guest must be to be moved or to get a flavor, by the facts of its host alone; each function raises a Refusal if it is not."""
+"""What a guest must be to be moved or to get a flavor, by the facts of its host alone; each function raises a KvmfleetError if it is not."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.guest_states import WAYS_OUT
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.interfaces import LIMITED_INTERFACES
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 GIB = 1024**3
 _MOVABLE_STATES = ("running", "shutoff")
@@ -26,12 +26,12 @@ def root_disk(domain: dict[str, Any]) -> dict[str, Any] | None:
 def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -> None:
     """It is defined for good, runs or is off, and its host found no reason against it.
 
-    :raises Refusal: `transient_domain`, `unsupported_state`, `not_movable`, `no_root_disk`.
+    :raises KvmfleetError: `not_persistent`, `unsupported_state`, `not_movable`, `no_root_disk`.
     """
     if not domain["persistent"]:
-        raise Refusal("transient_domain", f"Instance {entry['name']} on {host} is transient (it has no stored definition); define it first (virsh define).")
+        raise KvmfleetError("not_persistent", f"Instance {entry['name']} on {host} is transient (it has no stored definition); define it first (virsh define).")
     if domain["state"] not in _MOVABLE_STATES:
-        raise Refusal(
+        raise KvmfleetError(
             "unsupported_state",
             f"Instance {entry['name']} on {host} is {domain['state']}; it must be running or shut off. "
             + WAYS_OUT.get(domain["state"], "Start or stop it first."),
@@ -40,34 +40,34 @@ def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) ->
         )
     if domain["refusals"]:
         reasons = "; ".join(f"{refusal['reason']} [{refusal['code']}]" for refusal in domain["refusals"])
-        raise Refusal("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
+        raise KvmfleetError("not_movable", f"Instance {entry['name']} on {host} cannot be moved: {reasons}", refusals=domain["refusals"])
     if root_disk(domain) is None:
-        raise Refusal("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
+        raise KvmfleetError("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
 
 
 def require_as_defined(name: str, domain: dict[str, Any], answer: str | None) -> list[str]:
     """What a running guest has and its definition does not say, in words, where the caller has said what becomes of it.
 
     :param answer: `keep`, `drop`, or None.
-    :raises Refusal: `live_differences`.
+    :raises KvmfleetError: `live_differences`.
     """
     found = [difference["text"] for difference in domain.get("live_differences") or ()]
     if found and not answer:
-        raise Refusal("live_differences", f"{_differences.refusal(name, found)} Nothing was changed.", differences=found)
+        raise KvmfleetError("live_differences", f"{_differences.refusal(name, found)} Nothing was changed.", differences=found)
     return found
 
 
 def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool, keeps_disk: bool) -> None:
     """A guest only grows: its disk always, unless it keeps that, vCPUs and memory unless the caller allows less.
 
-    :raises Refusal: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
+    :raises KvmfleetError: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
     """
     root = root_disk(domain)
     sized = new is not old and not keeps_disk
     if sized and root.get("network"):
         _require_size_in_network(name, root, new)
     elif sized and new["disk"] * GIB < root["virtual_size"]:
-        raise Refusal(
+        raise KvmfleetError(
             "downsize",
             f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
             f"{name} has; a disk never shrinks. Set keep_disk (in roles: resize_keep_disk) to leave the disk as it is, or give the flavor disk: 0.",
@@ -77,7 +77,7 @@ def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: 
         )
     for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
         if new[field] < old[field] and not allow_downsize:
-            raise Refusal(
+            raise KvmfleetError(
                 "downsize",
                 f"flavor.{field}: {new[field]} {unit} is less than the {old[field]} {unit} that {name} has; guests only grow. "
                 "Set allow_downsize (in roles: resize_allow_downsize) to permit fewer vCPUs or less memory.",
@@ -91,7 +91,7 @@ def require_no_encryption(name: str, domain: dict[str, Any]) -> None:
     """A resize in place lays files over those of the disks, which would hold in the clear what the guest writes."""
     encrypted = [disk["target"] for disk in storage.files(domain) if disk.get("encrypted") and disk["device"] == "disk" and not disk["readonly"]]
     if encrypted:
-        raise Refusal(
+        raise KvmfleetError(
             "encrypted_in_place",
             f"A resize in place would write over the encrypted disks {', '.join(encrypted)} of {name} without encryption. Resize to another host: set "
             "allow_resize_to_same_host to false (in roles: resize_allow_resize_to_same_host), or name a target_host.",
@@ -104,7 +104,7 @@ def require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | N
     unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
     if unlimited:
         shown = ", ".join(f"{nic['mac']} ({nic['type']})" for nic in unlimited)
-        raise Refusal(
+        raise KvmfleetError(
             "unsupported_extra_specs",
             f"quota:vif_*: libvirt limits the bandwidth of interfaces of the types {', '.join(LIMITED_INTERFACES)} only, and {name} has {shown}.",
             have=[nic["type"] for nic in unlimited],
@@ -116,13 +116,13 @@ def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any
     """A disk in network storage is never resized: the flavor must have the size that it has there."""
     size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
     if size is None:
-        raise Refusal(
+        raise KvmfleetError(
             "disk_size_unknown",
             f"flavor.disk: {what}, and its size shows only while the guest runs. Start it first, or set keep_disk (in roles: resize_keep_disk).",
             field="disk",
         )
     if -(-size // GIB) != new["disk"]:
-        raise Refusal(
+        raise KvmfleetError(
             "network_disk_size",
             f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
             "the storage first, or set keep_disk (in roles: resize_keep_disk) to leave the disk as it is.",

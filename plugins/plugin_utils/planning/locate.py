@@ -19,7 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 def locate(fleet: Fleet, request: Mapping[str, Any]) -> dict[str, Any]:
     """`host` (None where an interrupted operation has to be ended first), `request` as planning takes it, and the open `migrations` of the instance.
 
-    :raises Refusal: those of `check_request`, `resolve_flavor` and `Fleet.locate`; ValidationError for what is no name.
+    :raises KvmfleetError: those of `check_request`, `resolve_flavor` and `Fleet.locate`; ValidationError for what is no name.
     """
     checked = check_request(dict(request), list(fleet.hosts))
     resizing, flavors = "flavor" in checked, checked.pop("flavors", None)

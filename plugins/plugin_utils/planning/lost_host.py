@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 Answer = tuple[str, str]
 Record = dict[str, Any]
@@ -23,17 +23,17 @@ Record = dict[str, Any]
 def require_lost(fleet: Fleet, name: str) -> None:
     """Refuse a host that answers, or that nobody knows: what is done without it cannot be undone.
 
-    :raises Refusal: `host_answers`, `unknown_host`.
+    :raises KvmfleetError: `host_answers`, `unknown_host`.
     """
     state = fleet.hosts.get(name)
     if state is None:
         records = [*fleet.all_open_migrations(), *fleet.forced_migrations()]
         if name not in {host for record in records for host in (record["source_host"], record["destination_host"])}:
-            raise Refusal("unknown_host", f"lost_host: {name!r} is not in inventory group compute, and no open operation names it.", host=name)
+            raise KvmfleetError("unknown_host", f"lost_host: {name!r} is not in inventory group compute, and no open operation names it.", host=name)
     elif state.get("up"):
-        raise Refusal("host_answers", f"{name} answers, so it is not lost. Nothing was changed; repeat without lost_host.", host=name)
+        raise KvmfleetError("host_answers", f"{name} answers, so it is not lost. Nothing was changed; repeat without lost_host.", host=name)
     elif state.get("reachable"):
-        raise Refusal(
+        raise KvmfleetError(
             "host_answers",
             f"{name} answers, though not about its guests ({fleet.down[name]}): they may run there, so it is not lost. Nothing was changed; mend it and repeat "
             "without lost_host, or switch it off.",
@@ -42,9 +42,9 @@ def require_lost(fleet: Fleet, name: str) -> None:
 
 
 def require_party(decision: dict[str, Any], lost_host: str) -> None:
-    """:raises Refusal: `not_a_party`."""
+    """:raises KvmfleetError: `not_a_party`."""
     if lost_host not in (decision["source"], decision["destination"]):
-        raise Refusal(
+        raise KvmfleetError(
             "not_a_party",
             f"{lost_host} has no part in migration {decision['migration_uuid']} of {decision['instance_name']} "
             f"({decision['source']} -> {decision['destination'] or 'undecided'}). Nothing was changed.",

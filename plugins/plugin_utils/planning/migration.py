@@ -30,7 +30,6 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
 )
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import describe, flavor_field, same
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
@@ -111,7 +110,7 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
         for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
-    :raises Refusal: the request cannot be carried out.
+    :raises KvmfleetError: the request cannot be carried out.
     """
     ahead = precopy.check(request.get("precopy"))
     wanted = _wanted(fleet, domain, request)
@@ -125,7 +124,7 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
 def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> _Wanted:
     host, entry = fleet.locate(request["instance"])
     if domain is None:
-        raise Refusal("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
+        raise KvmfleetError("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
     try:
         facts.check_guest(domain)
     except ValidationError as exc:
@@ -181,7 +180,7 @@ def _disks(wanted: _Wanted, moving: bool) -> flavor_disks.Changes:
 
 
 def _place(wanted: _Wanted, scheduler: dict[str, Any]) -> _Placed:
-    """:raises Refusal: `no_valid_host`, and for disks that cannot be as the flavor wants them where the guest is to run."""
+    """:raises KvmfleetError: `no_valid_host`, and for disks that cannot be as the flavor wants them where the guest is to run."""
     fleet, request, host = wanted.fleet, wanted.request, wanted.host
     disks = {moving: _disks(wanted, moving) for moving in (True, False)}
     hints = server_groups.hints_of(fleet, request.get("scheduler_hints"))
@@ -191,7 +190,7 @@ def _place(wanted: _Wanted, scheduler: dict[str, Any]) -> _Placed:
     if placement["selected"] is None:
         down = "".join(f"\n{name} was not asked: {reason}" for name, reason in sorted(fleet.down.items()))
         message = f"No host can take {wanted.name} with {describe(wanted.new)}; nothing was changed.\n{placement['message']}{_ways_out(placement)}{down}"
-        raise Refusal("no_valid_host", message, placement=placement)
+        raise KvmfleetError("no_valid_host", message, placement=placement)
     candidates = [placement["selected"]] + ([] if request["target_host"] else placement["alternates"])
     in_place = candidates[0] == host
     flavor_disks.require_no_snapshots(wanted.name, wanted.domain, disks[not in_place])
@@ -295,7 +294,7 @@ def _without_meaning(request: Mapping[str, Any]) -> str:
 def _require_possible(host: str, record: dict[str, Any], requirements: dict[str, dict[str, Any]]) -> None:
     """What the host tells of its guest has the form that a destination will ask for as well.
 
-    :raises Refusal: `handed_value`.
+    :raises KvmfleetError: `handed_value`.
     """
     try:
         for needed in requirements.values():
@@ -304,8 +303,8 @@ def _require_possible(host: str, record: dict[str, Any], requirements: dict[str,
         raise _impossible(host, record["instance_name"], exc.message, **exc.details) from exc
 
 
-def _impossible(host: str, name: str, reason: str, **details: Any) -> Refusal:
-    return Refusal("handed_value", f"{host} tells of {name!r} what cannot be; nothing was changed. {reason}", **details)
+def _impossible(host: str, name: str, reason: str, **details: Any) -> KvmfleetError:
+    return KvmfleetError("handed_value", f"{host} tells of {name!r} what cannot be; nothing was changed. {reason}", **details)
 
 
 def _ahead(decision: dict[str, Any]) -> str:
@@ -315,7 +314,7 @@ def _ahead(decision: dict[str, Any]) -> str:
 def _waiting(wanted: _Wanted) -> str | None:
     """Why there is nothing to do, if an earlier run did it and it waits for confirm.
 
-    :raises Refusal: `unconfirmed_migration` for another request meanwhile.
+    :raises KvmfleetError: `unconfirmed_migration` for another request meanwhile.
     """
     earlier = next(iter(wanted.fleet.open_migrations(wanted.entry["uuid"])), None)
     if earlier is None:
@@ -323,7 +322,7 @@ def _waiting(wanted: _Wanted) -> str | None:
     what = f"Instance {wanted.name} was moved from {earlier['source_host']} to {wanted.host} by migration {earlier['uuid']}, which waits for confirm or revert"
     if not wanted.resizing and earlier["migration_type"] == "migration" and wanted.request["target_host"] in (None, wanted.host):
         return f"{what}; nothing to do."
-    raise Refusal("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=earlier["uuid"])
+    raise KvmfleetError("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=earlier["uuid"])
 
 
 def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import progress
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number
 
 MODES = ("auto", "always", "never")
@@ -40,7 +40,7 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
     :param options: what `check` returned; :param domain: the module domain_info's answer.
     :param measured: bytes a second of the latest copy between the two hosts, where one is known.
     :returns: `wanted` and `reason`.
-    :raises Refusal: `precopy_impossible`, where it must be.
+    :raises KvmfleetError: `precopy_impossible`, where it must be.
     """
     if options["mode"] == "never":
         return _answer(False, "it is not wanted (precopy: never)")
@@ -49,7 +49,7 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
     unable = _unable(domain)
     if options["mode"] == "always":
         if unable:
-            raise Refusal("precopy_impossible", f"precopy: always cannot be done for {domain['name']}: {unable}. Say auto or never.")
+            raise KvmfleetError("precopy_impossible", f"precopy: always cannot be done for {domain['name']}: {unable}. Say auto or never.")
         return _answer(True, "it is wanted (precopy: always)")
     if unable:
         return _answer(False, unable)

@@ -13,12 +13,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.statuses import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, lost_host as lost
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.history import by
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 VERBS = ("recover", "confirm", "revert")
 _NO_MIGRATION = str(uuid.UUID(int=0))  # what a run that had nothing to do hands on
@@ -42,7 +42,7 @@ def decide(
         `settled` (finished at both ends), `stray` (the host that holds a claim whose answer was lost, so that the operation went on with another
         destination; else None), `lost_host` (the host without which it is acted, else None), `survivor` and `settled_as` (the host that ended
         it, or began to, without the other one, which answers again, and the status that it ended with there; else None).
-    :raises Refusal: confirm or revert of something that is not finished, or of an unknown instance; a lost host that answers or has no part in it.
+    :raises KvmfleetError: confirm or revert of something that is not finished, or of an unknown instance; a lost host that answers or has no part in it.
     """
     fleet = Fleet(hosts)
     if lost_host is not None:
@@ -64,7 +64,7 @@ def decide(
     decisions = [decision for key, records in operations.items() for decision in _decide_operation(fleet, verb, records, ended.get(key, []), lost_host)]
     strangers = list(filter(meant, fleet.strangers()))
     if strangers and not decisions and verb != "recover":
-        raise Refusal("not_a_party", f"{_unheard(strangers[0])} Nothing was changed.", host=strangers[0]["host"])
+        raise KvmfleetError("not_a_party", f"{_unheard(strangers[0])} Nothing was changed.", host=strangers[0]["host"])
     decisions += [_of_a_stranger(fleet, record) for record in strangers if verb == "recover"]
     if not decisions and verb != "recover" and migration_uuid not in (None, _NO_MIGRATION) and fleet.down:
         raise _unknown(fleet, verb, migration_uuid)
@@ -74,10 +74,10 @@ def decide(
     return sorted(decisions, key=lambda decision: decision["worked_on"] is not None)
 
 
-def _unknown(fleet: Fleet, verb: str, migration_uuid: str) -> Refusal:
+def _unknown(fleet: Fleet, verb: str, migration_uuid: str) -> KvmfleetError:
     """What was asked for by its UUID is not seen, and a host that may have it does not answer: to have nothing to do would be a guess."""
     down = ", ".join(f"{name} ({reason})" for name, reason in sorted(fleet.down.items()))
-    return Refusal(
+    return KvmfleetError(
         "host_unreachable",
         f"Migration {migration_uuid} cannot be {_PAST[verb]}: no host that answers has an open record of it, and {down} cannot be asked. Nothing was changed; "
         "repeat when all hosts answer.",
@@ -130,7 +130,7 @@ def _refused(verb: str, decision: dict[str, Any]) -> list[dict[str, Any]]:
     """A decision to wait, or the refusal of what a person has asked for meanwhile."""
     if verb == "recover":
         return [decision]
-    raise Refusal(
+    raise KvmfleetError(
         "not_finished",
         f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {decision['reason']}.",
         migration_uuid=decision["migration_uuid"],
@@ -193,7 +193,7 @@ def _decide(fleet: Fleet, verb: str, group: dict[str, dict[str, Any]], ended: li
             action, reason = verb, f"it is finished and {verb} was asked for" + (f" without {lost_host}, which is lost" if decision["lost_host"] else "")
         elif action != verb and (action, verb, bool(ended)) != ("discard", "revert", True):
             with_it = f" with lost_host={lost_host}" if decision["lost_host"] else ""
-            raise Refusal(
+            raise KvmfleetError(
                 "not_finished",
                 f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}: {reason}. "
                 f"Run kvmfleet.compute.recover for it first{with_it}.",
@@ -210,11 +210,11 @@ def _require_answers(fleet: Fleet, decision: dict[str, Any], verb: str) -> None:
     what = f"Migration {decision['migration_uuid']} of {decision['instance_name']} cannot be {_PAST[verb]}"
     needed = decision["destination" if verb == "confirm" else "source"]
     if decision["lost_host"] == needed:
-        raise Refusal("copy_lost", f"{what} without {needed}: the copy there is the one that would be left. Nothing was changed.", hosts=[needed])
+        raise KvmfleetError("copy_lost", f"{what} without {needed}: the copy there is the one that would be left. Nothing was changed.", hosts=[needed])
     down = [name for name in (decision["source"], decision["destination"]) if name in fleet.down and name != decision["lost_host"]]
     if down:
         hint = "" if needed in down else f", or with lost_host={down[0]} if that is gone for good"
-        raise Refusal(
+        raise KvmfleetError(
             "host_unreachable",
             f"{what}: {down[0]} is unreachable ({fleet.down[down[0]]}). Nothing was changed; repeat when it is back{hint}.",
             hosts=down,

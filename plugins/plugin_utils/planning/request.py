@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_domain_name, check_name, sequence
 
 _NAMES = ("instance", "availability_zone", "target_host")
@@ -18,7 +18,7 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
     """Normalise a request: an empty string (an AWX survey question left blank) counts as not given.
 
     :param request: `instance` (required), `availability_zone`, `target_host`, `ignore_hosts`.
-    :raises Refusal: `unknown_host`; ValidationError for what is no name.
+    :raises KvmfleetError: `unknown_host`; ValidationError for what is no name.
     """
     checked = {key: None if value == "" else value for key, value in request.items()}
     for field in _NAMES:
@@ -31,7 +31,8 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
     for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked["ignore_hosts"])):
         for name in names:
             if name is not None and name not in inventory_hosts:
-                raise Refusal("unknown_host", f"{field}: {name!r} is not in inventory group compute; known: {', '.join(sorted(inventory_hosts)) or 'none'}.")
+                known = ", ".join(sorted(inventory_hosts)) or "none"
+                raise KvmfleetError("unknown_host", f"{field}: {name!r} is not in inventory group compute; known: {known}.")
     return {key: str(value) if key in _NAMES and value is not None else value for key, value in checked.items()}
 
 

@@ -13,8 +13,8 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, known_mapping, mapping, strings
 
 HARD_POLICIES = ("affinity", "anti-affinity")
@@ -30,17 +30,17 @@ def group_of(fleet: Fleet, groups: object, entry: Mapping[str, Any], hints: Mapp
     :param groups: `kvmfleet_server_groups`; :param entry: `name` and `uuid` of the instance; :param hints: the hint `group` names a group that the
         instance joins.
     :returns: `name`, `policy`, `max_server_per_host` and `members`, the UUIDs of all of them that some host of the fleet has, may get or may get back.
-    :raises Refusal: `unknown_server_group`, `several_server_groups`; ValidationError for what is no group.
+    :raises KvmfleetError: `unknown_server_group`, `several_server_groups`; ValidationError for what is no group.
     """
     known = {str(name): _checked(f"kvmfleet_server_groups.{name}", group) for name, group in mapping("kvmfleet_server_groups", groups).items()}
     wanted = hints.get(_GROUP)
     if wanted and wanted not in known:
-        raise Refusal(
+        raise KvmfleetError(
             "unknown_server_group", f"scheduler_hints.group: {wanted!r} is not in kvmfleet_server_groups; known: {', '.join(sorted(known)) or 'none'}."
         )
     own = [name for name, group in known.items() if name == wanted or _is_member(group["members"], entry["name"], entry["uuid"])]
     if len(own) > 1:
-        raise Refusal(
+        raise KvmfleetError(
             "several_server_groups",
             f"{entry['name']} is a member of {len(own)} server groups, {', '.join(own)}. A guest has one: narrow the members of the others in "
             "kvmfleet_server_groups.",
@@ -56,7 +56,7 @@ def group_of(fleet: Fleet, groups: object, entry: Mapping[str, Any], hints: Mapp
 def hints_of(fleet: Fleet, hints: object) -> dict[str, Any]:
     """The hints with the names of guests replaced by their UUIDs.
 
-    :raises Refusal: `unknown_instance` for a name that no host of the fleet knows.
+    :raises KvmfleetError: `unknown_instance` for a name that no host of the fleet knows.
     """
     given = {str(key): value for key, value in mapping("scheduler_hints", hints).items()}
     for key in _OF_GUESTS:
@@ -100,5 +100,5 @@ def _guests(fleet: Fleet) -> set[tuple[str, str]]:
 def _uuid(fleet: Fleet, field: str, wanted: str) -> str:
     uuid = next((uuid for name, uuid in sorted(_guests(fleet)) if wanted in (name, uuid)), None)
     if uuid is None:
-        raise Refusal("unknown_instance", f"{field}: no host of the fleet has an instance {wanted!r}.", instance=wanted)
+        raise KvmfleetError("unknown_instance", f"{field}: no host of the fleet has an instance {wanted!r}.", instance=wanted)
     return uuid

@@ -23,7 +23,7 @@ def fleet_status(hosts: list[dict[str, Any]]) -> str:
     """Two tables: hosts, and open migrations. Leases and ages are judged by the clock of the host that noted them.
 
     :param hosts: see `Fleet`.
-    :raises Refusal: there are no hosts.
+    :raises KvmfleetError: there are no hosts.
     """
     fleet = Fleet(hosts)
     capacity = aligned([_HOST_COLUMNS, *(_host_row(fleet, name, state) for name, state in fleet.hosts.items())])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import NO_FLEET
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 _UNTAGGED = frozenset({"untagged"})
 
@@ -42,15 +42,15 @@ def is_meant(asked: Asked) -> bool:
 def require_whole(asked: Asked) -> None:
     """Refuse a run that is meant and leaves something out.
 
-    :raises Refusal: `no_compute_hosts`, `narrowed_run`.
+    :raises KvmfleetError: `no_compute_hosts`, `narrowed_run`.
     """
     fleet = sorted(asked.fleet or ())
     if not fleet and asked.fleet is not None:
-        raise Refusal("no_compute_hosts", NO_FLEET)
+        raise KvmfleetError("no_compute_hosts", NO_FLEET)
     if not _tasks_run(asked):
         given = (("tags", "" if "all" in asked.tags else ", ".join(sorted(asked.tags))), ("skipped tags", ", ".join(sorted(asked.skip_tags))))
         told = [f"{name} ({tags})" for name, tags in given if tags]
-        raise Refusal(
+        raise KvmfleetError(
             "narrowed_run",
             f"The {' and '.join(told)} of this run leave out what it is for. Nothing was done. No part of this playbook can run alone: run it without tags. "
             "What would be done is shown by plan and by --check; what was interrupted is ended by recover.",
@@ -59,7 +59,7 @@ def require_whole(asked: Asked) -> None:
         )
     left_out = [] if asked.limit is None else [name for name in ("localhost", *fleet) if name not in asked.left]
     if left_out:
-        raise Refusal(
+        raise KvmfleetError(
             "narrowed_run",
             f"The limit {asked.limit!r} of this run leaves out {_some(left_out)}. Nothing was done. Run it without --limit: a host is chosen by target_host, "
             "hosts are narrowed by zone and ignore_hosts.",
@@ -67,7 +67,7 @@ def require_whole(asked: Asked) -> None:
             left_out=left_out,
         )
     if asked.expected is not None and len(fleet) < asked.expected:
-        raise Refusal(
+        raise KvmfleetError(
             "narrowed_run",
             f"The group compute has {len(fleet)} hosts in this run ({_some(fleet)}), and kvmfleet_hosts_expected is {asked.expected}. "
             "Nothing was done. A slice of a job sees a part of the fleet: let its template have one slice (job_slice_count 1). If a host has gone for good, "

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx import objects, rules
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx.playbooks import asked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import kinds, read
@@ -202,7 +203,7 @@ def test_a_word_is_required_where_one_of_the_roles_requires_it() -> None:
 def broken(change: Callable[[dict[str, Any]], Any], **site: Any) -> str:
     described = copy.deepcopy(DESCRIBED)
     change(described)
-    with pytest.raises(objects.RefusedByAwx) as error:
+    with pytest.raises(KvmfleetError) as error:
         made(described, **site)
     return str(error.value)
 

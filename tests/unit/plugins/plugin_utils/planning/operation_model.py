@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import UNCOPIED
 from ansible_collections.kvmfleet.compute.plugins.modules import destination_copy, source_copy
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.operation_hands import (
     CLONE,
     FILES,
@@ -408,7 +408,7 @@ def decision(world: World, verb: str, cut: frozenset[str], lost: str = "") -> di
         hosts.append({"host": name, "up": True, "domains": [domain] if host.defined else [], **records})
     try:
         return next(iter(decide(hosts, verb, migration_uuid="m", lost_host=HOSTS.get(lost))), None)
-    except Refusal:
+    except KvmfleetError:
         return None
 
 

@@ -66,7 +66,7 @@ def test_all_is_well() -> None:
     ("changes", "code", "said"),
     [
         ({"state": "paused"}, "unsupported_state", "resume it (virsh resume)"),
-        ({"persistent": False}, "transient_domain", "virsh define"),
+        ({"persistent": False}, "not_persistent", "virsh define"),
         ({"refusals": [{"code": "disk_in_use_by", "reason": "/a is used by guest b."}]}, "not_movable", "/a is used by guest b. [disk_in_use_by]"),
         ({"live_differences": [{"text": "disk vdb is plugged in"}]}, "live_differences", "disk vdb is plugged in"),
         ({"flavor": {"name": None, "vcpus": 1, "ram": 999999, "disk": 1}}, "no_valid_host", "no other host would take it: kvm2: needs 999999 MB"),

@@ -12,8 +12,8 @@ import re
 import pytest
 from hypothesis import given, strategies as st
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.extra_specs import SUPPORTED, changes_guest, dedicated_cells, tuning
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 NOTHING = {"dedicated": False, "topology": None, "numa": None, "hugepages": None, "cputune": {}, "memtune": {}, "iotune": {}, "bandwidth": {}}
@@ -74,7 +74,7 @@ def test_supported(specs, expected):
     ],
 )
 def test_what_would_change_the_guest_and_is_not_applied_is_refused_by_name(specs, named):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(KvmfleetError) as caught:
         read(quota_cpu_shares="5", **specs)
     assert caught.value.code == "unsupported_extra_specs"
     assert f"f.extra_specs: this release does not apply {named}" in caught.value.message
@@ -83,7 +83,7 @@ def test_what_would_change_the_guest_and_is_not_applied_is_refused_by_name(specs
 
 
 def test_an_image_property_among_extra_specs_is_refused_too():
-    with pytest.raises(Refusal, match="hw_disk_bus"):
+    with pytest.raises(KvmfleetError, match="hw_disk_bus"):
         tuning("f", {"vcpus": 1, "ram": 1, "extra_specs": {"hw_disk_bus": "scsi"}})
 
 
@@ -147,5 +147,5 @@ VALUES = st.sampled_from(("", "0", "-1", "1", "2", "4", "1024", "3072", "0-1", "
 
 @given(st.dictionaries(KEYS, VALUES | st.text(max_size=6), max_size=6))
 def test_whatever_is_written_is_answered(specs):
-    with contextlib.suppress(Refusal, ValidationError):
+    with contextlib.suppress(KvmfleetError, ValidationError):
         assert tuning("f", {"vcpus": 4, "ram": 4096, "extra_specs": specs}).keys() == NOTHING.keys()

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.bases import base_sources
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import VERBS, decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.status import fleet_status
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planning.test_lost_host import record
 
@@ -77,7 +77,7 @@ def test_a_host_whose_facts_cannot_be_read_does_not_answer(damage: dict[str, Any
 def test_it_is_not_taken_for_lost() -> None:
     hosts = fleet()
     hosts[2]["migrations"][0]["status"] = "unheard of"
-    with pytest.raises(Refusal, match="its facts cannot be read"):
+    with pytest.raises(KvmfleetError, match="its facts cannot be read"):
         decide(hosts, "recover", lost_host="kvm3")
 
 
@@ -98,7 +98,7 @@ def test_mutated_facts(seed: int) -> None:
             container, key = chance.choice([place for place in places(hosts) if place[1] != "host" and place[0] is not hosts])
             container[key] = copy.deepcopy(chance.choice(GARBAGE))
         for verb in VERBS:
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(KvmfleetError):
                 down = Fleet(hosts).down
                 for decision in decide(hosts, verb):
                     if decision["source"] in down and decision["destination"] in down:

@@ -13,8 +13,8 @@ from hypothesis import given, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_migration import plan_migration
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 from .test_migration import DOMAIN, FLAVORS, GIB, domain, fleet
 
@@ -126,7 +126,7 @@ class TestChanges:
 
     @pytest.mark.parametrize(("have", "want"), [(2, 1), (1, 0), (1.5, 1)])
     def test_an_ephemeral_disk_never_shrinks(self, have, want):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(KvmfleetError) as caught:
             changes((have, 0), (want, 0))
         assert (caught.value.code, caught.value.details) == ("downsize", {"field": "ephemeral", "need": int(have * GIB), "have": want * GIB})
         assert "that the ephemeral disk vdb of web1 has; a disk never shrinks." in str(caught.value)
@@ -135,13 +135,13 @@ class TestChanges:
         found = guest()
         found["disks"][0].update(path=None, network={"protocol": "rbd"})
         assert flavor_disks.changes("web1", found, flavor(), moving=True).new == ()
-        with pytest.raises(Refusal, match="flavor.swap: 64 MiB; the disk would be made beside the root disk vda of web1, which lies in no directory"):
+        with pytest.raises(KvmfleetError, match="flavor.swap: 64 MiB; the disk would be made beside the root disk vda of web1, which lies in no directory"):
             flavor_disks.changes("web1", found, flavor(swap=64), moving=True)
 
     def test_a_bus_may_be_full(self):
         full = {**guest(), "free_targets": ["hdd"]}
         full["disks"][0]["bus"] = "ide"
-        with pytest.raises(Refusal, match=r"flavor.swap: 64 MiB; web1 has no target left for another disk on the bus of its root disk vda \(ide\)"):
+        with pytest.raises(KvmfleetError, match=r"flavor.swap: 64 MiB; web1 has no target left for another disk on the bus of its root disk vda \(ide\)"):
             flavor_disks.changes("web1", full, flavor(1, 64), moving=True)
 
     @given(
@@ -154,7 +154,7 @@ class TestChanges:
         for ephemeral, swap, moving in wants:
             kept = next((one["path"] for one in now["disks"] if one["role"] == "ephemeral"), None)
             if ephemeral * GIB < sum(one["virtual_size"] for one in now["disks"] if one["role"] == "ephemeral"):
-                with pytest.raises(Refusal):
+                with pytest.raises(KvmfleetError):
                     flavor_disks.changes("web1", now, flavor(ephemeral, swap), moving=moving)
                 continue
             found = flavor_disks.changes("web1", now, flavor(ephemeral, swap), moving=moving)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.decide_migrations import decide_migrations
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.status import fleet_status
 
 STEPS = {"post-migrating": "defined", "pre-migrating": "admitted"}
@@ -45,7 +45,7 @@ def outcome(hosts: list[dict[str, Any]], verb: str, **meant: Any) -> str:
     """The action, or the code of the refusal."""
     try:
         (decision,) = decide(hosts, verb, **meant)
-    except Refusal as refusal:
+    except KvmfleetError as refusal:
         return refusal.code
     return decision["action"]
 
@@ -114,9 +114,9 @@ def test_a_lost_host_may_have_left_the_inventory() -> None:
 
 def test_a_refusal_names_the_word_where_it_would_help() -> None:
     hosts = [lost("kvm1"), host("kvm2", record("destination", "finished"), state="running")]
-    with pytest.raises(Refusal, match="or with lost_host=kvm1 if that is gone for good"):
+    with pytest.raises(KvmfleetError, match="or with lost_host=kvm1 if that is gone for good"):
         decide(hosts, "confirm", "web1")
-    with pytest.raises(Refusal, match="repeat when it is back.$"):
+    with pytest.raises(KvmfleetError, match="repeat when it is back.$"):
         decide(hosts, "revert", "web1")
 
 

@@ -369,7 +369,7 @@ class TestRefusals:
         assert way_out in error["message"]
 
     def test_transient(self):
-        assert refused(guest=domain(persistent=False))["code"] == "transient_domain"
+        assert refused(guest=domain(persistent=False))["code"] == "not_persistent"
 
     def test_what_the_host_refuses(self):
         error = refused(guest=domain(refusals=[{"code": "unsupported_hostdev", "reason": "a PCI device"}]))

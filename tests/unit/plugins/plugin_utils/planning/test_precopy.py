@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.precopy import check, decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 MIB = 2**20
@@ -49,7 +49,7 @@ def test_the_decision_and_its_reason(options, wanted, said):
 
 
 def test_what_must_be_and_cannot_is_refused():
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(KvmfleetError) as caught:
         answer("always", domain(source_type="block"))
     assert caught.value.code == "precopy_impossible"
     assert answer("always", domain(source_type="block", readonly=True))["wanted"]

@@ -12,9 +12,9 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.filter.locate_instance import locate_instance
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, TRANSITIONS
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 UUID = "i-1"
 
@@ -214,32 +214,32 @@ class TestConfirmAndRevert:
         assert decide([host("kvm1", state="running"), host("kvm2")], verb, "web1") == []
 
     def test_unknown_instance(self, verb):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(KvmfleetError) as caught:
             decide([host("kvm1"), host("kvm2")], verb, "web1")
         assert caught.value.code == "unknown_instance"
 
     def test_not_finished(self, verb):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(KvmfleetError) as caught:
             decide([host("kvm1", S["sealed"]), host("kvm2", D["receiving"])], verb, "web1")
         assert caught.value.code == "not_finished"
         assert "kvmfleet.compute.recover" in caught.value.message
 
     def test_source_unreachable(self, verb):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(KvmfleetError) as caught:
             decide([host("kvm1", up=False), host("kvm2", D["finished"], state="running")], verb, "web1")
         assert caught.value.code == "host_unreachable"
         assert "no route to host" in caught.value.message
 
 
 def test_a_confirm_cannot_become_a_revert():
-    with pytest.raises(Refusal):
+    with pytest.raises(KvmfleetError):
         decide([host("kvm1", S["finished"]), host("kvm2", D["confirming"], state="running")], "revert", "web1")
 
 
 @pytest.mark.parametrize("verb", ["confirm", "revert"])
 def test_an_operation_that_a_host_may_have_which_does_not_answer_is_not_taken_for_closed(verb: str) -> None:
     """Resized in place on a host that reboots: an approval or a denial of that must not end as if all was well."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(KvmfleetError) as caught:
         decide([host("kvm1", up=False), host("kvm2")], verb, instance="web1", migration_uuid="m-1")
     assert (caught.value.code, caught.value.details["hosts"]) == ("host_unreachable", ["kvm1"])
     assert "kvm1 (no route to host) cannot be asked" in caught.value.message
@@ -259,7 +259,7 @@ def test_a_record_whose_host_is_no_party_is_not_acted_on() -> None:
     assert decisions[:1] == heard
     assert [(decision["action"], decision["source"], decision["destination"]) for decision in decisions[1:]] == [("wait", "kvm9", None)]
     assert "A renamed host, or two inventories" in decisions[1]["reason"]
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(KvmfleetError) as caught:
         decide([host("kvm9", STRANGE)], "confirm", instance="web1", migration_uuid="m-1")
     assert caught.value.code == "not_a_party"
 
@@ -272,7 +272,7 @@ def test_two_hosts_that_say_to_be_the_source_are_looked_at_by_a_person() -> None
     assert decision["action"] == "wait"
     assert "kvm1 and kvm9 each say that they are its source" in decision["reason"]
     for verb in ("confirm", "revert"):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(KvmfleetError) as caught:
             decide(hosts, verb, instance="web1")
         assert caught.value.code == "not_finished"
 
@@ -349,7 +349,7 @@ def test_no_guest_waits_for_the_copy_of_another_one():
 def test_an_open_operation_with_a_host_that_the_inventory_lacks_is_noticed_before_anything_is_placed():
     """The inventory may be a part of the fleet, such as a slice of a job."""
     seen, other = host("kvm1", S["finished"]), host("kvm3")
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(KvmfleetError) as caught:
         Fleet([seen, other]).require_parties()
     assert (caught.value.code, caught.value.details) == ("hosts_missing", {"hosts": ["kvm2"]})
     assert "kvm2 (migration m-1 of web1 on kvm1)" in caught.value.message

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.recovery import decide
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
 
 UUID = "6f1c2f6e-6f0e-4f0e-8b5c-0a7f4c1f6a51"
 
@@ -72,5 +72,5 @@ def test_an_interrupted_revert_is_completed_after_the_source_has_closed_its_reco
 @pytest.mark.parametrize("down", ["kvm1", "kvm2"])
 def test_nothing_is_settled_while_a_host_is_away(verb: str, down: str) -> None:
     hosts = {"kvm1": record("source", "finished", "kvm2"), "kvm2": record("destination", "finished", "kvm2"), down: None}
-    with pytest.raises(Refusal, match=f"{down} is unreachable .no route.. Nothing was changed"):
+    with pytest.raises(KvmfleetError, match=f"{down} is unreachable .no route.. Nothing was changed"):
         decide(fleet(**hosts), verb)

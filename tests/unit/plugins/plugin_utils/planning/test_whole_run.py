@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from ansible.playbook.taggable import Taggable
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.refusal import Refusal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.whole_run import Asked, is_meant, require_whole
 
 FLEET = ("kvm1", "kvm2")
 EVERYBODY = ("localhost", *FLEET)
 
 
-def refused(**asked: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def refused(**asked: Any) -> KvmfleetError:
+    with pytest.raises(KvmfleetError) as caught:
         require_whole(Asked(**{"fleet": FLEET, **asked}))
     return caught.value
 
@@ -93,7 +93,7 @@ def test_tags_mean_what_ansible_takes_them_for() -> None:
         runs = Task(own).evaluate_tags(set(given), set(skipped), {})
         try:
             require_whole(Asked(fleet=FLEET, tags=given, skip_tags=skipped, own_tags=own))
-        except Refusal:
+        except KvmfleetError:
             assert not runs, (own, given, skipped)
         else:
             assert runs, (own, given, skipped)
