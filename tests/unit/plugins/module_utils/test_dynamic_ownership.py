@@ -36,10 +36,12 @@ COLLECTIONS = str(Path(next(iter(collection.__path__))).parents[2])
 PROGRAM = r"""
 import json, os, subprocess, sys, threading, uuid
 import libvirt
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _in_place, _incoming, _libvirt, _precopy, _qemu_access, _qemu_img, _qemu_user
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain_facts import domain_facts
-from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import Journal
-from ansible_collections.kvmfleet.compute.plugins.module_utils._state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
+from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
+from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, precopy as _precopy
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_access as _qemu_access, qemu_img as _qemu_img, qemu_user as _qemu_user
 
 root = sys.argv[1]
 libvirt.registerErrorHandler(lambda context, error: None, None)
@@ -77,7 +79,7 @@ def guest(name, role):
     return domain, facts, journal.begin({
         "uuid": str(uuid.uuid4()), "owner": "o", "role": role, "instance_uuid": domain.UUIDString(), "instance_name": name, "migration_type": "resize",
         "source_host": "kvm1", "destination_host": "kvm1", "availability_zone": None, "old_flavor": flavor, "new_flavor": flavor,
-        "xml_digest": _libvirt.xml_digest(domain), "agent_expected": False, "disks": [disk], "nvram": None, "image_directories": [images], "tuning": None,
+        "xml_digest": _definitions.xml_digest(domain), "agent_expected": False, "disks": [disk], "nvram": None, "image_directories": [images], "tuning": None,
         "owners": facts["owners"], "new_disks": [], "dropped_disks": [], "flavor_disks": {},
     })
 

@@ -18,7 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
-from ansible_collections.kvmfleet.compute.plugins.modules import claim
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import placing as _placing
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk
 
@@ -125,7 +125,7 @@ def test_a_medium_in_two_drives_comes_for_each_under_a_name_of_its_own() -> None
     media = [disk("/images/x.iso", target, kind="media", format="raw") for target in ("sda", "sdb", "sdc")]
     volume = disk("/images/x.iso", "sdd", kind="media", format="raw", pool="vms", volume="x.iso")
     disks = [disk("/images/web"), *media, volume, disk("/images/web", "vdb"), disk("/images/x.iso", "sde", kind="media", shared=True)]
-    found = claim.apart(disks, {"migration_uuid": "m-1"})
+    found = _placing._apart(disks, {"migration_uuid": "m-1"})
     assert [(one["path"], one["volume"]) for one in found] == [
         ("/images/web", None),
         ("/images/x.iso", None),

@@ -20,7 +20,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.modules import claim
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.durability import Killed
 
 MIB = 1024**2
@@ -192,7 +191,7 @@ class TestClaim:
     )
     def test_they_lie_beside_the_root_disk_as_it_lies_here(self, root: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
         planned = {"target": "vdb", "path": "/images/web-swap.qcow2", "pool": "there", "volume": "x", "size": 1}
-        found = claim.beside_here(planned, root)
+        found = _placing._beside_here(planned, root)
         assert (found["path"], found["pool"], found["volume"]) == expected
         assert (found["target"], found["size"]) == ("vdb", 1)
 
