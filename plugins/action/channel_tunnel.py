@@ -12,7 +12,6 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import tunnel
 
 
@@ -50,7 +49,7 @@ class ActionModule(ActionBase):
                 tunnel.lead_in(directory, command, host, arguments["port"], run)
                 return {"directory": directory}
             return {"directory": directory, "port": tunnel.lead_out(directory, command, host, run)}
-        except KvmfleetError as exc:
+        except ConnectionError as exc:
             tunnel.close(directory)
             raise AnsibleError(f"There is no way through ssh to {host}: {exc}. The host must allow the forwarding of ports (AllowTcpForwarding).") from exc
 

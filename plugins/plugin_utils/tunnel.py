@@ -24,8 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-
 ENDS = ("source", "destination")
 LOOPBACK = "127.0.0.1"
 PREFIX = "kvmfleet-tunnel-"
@@ -105,12 +103,12 @@ def _start(directory: str, end: str, ssh: list[str], run: int, ready: Callable[[
         with contextlib.suppress(FileNotFoundError), open(_log(directory, end), encoding="utf-8", errors="replace") as stream:
             log = stream.read()
         if ended:
-            raise KvmfleetError("no_tunnel", (log.strip().splitlines() or ["ssh ended without a word"])[-1])
+            raise ConnectionError((log.strip().splitlines() or ["ssh ended without a word"])[-1])
         if ready(log):
             return log
         time.sleep(_POLL)
     process.terminate()
-    raise KvmfleetError("no_tunnel", f"ssh was not ready within {_TIMEOUT:g} s")
+    raise ConnectionError(f"ssh was not ready within {_TIMEOUT:g} s")
 
 
 def _with_options(ssh: list[str]) -> list[str]:
