@@ -95,7 +95,8 @@ def admit(
             record = journal.update(journal.begin(dict(record, made_directories=directories)), step="admitted", pins=pins, looks=looks)
             _leftovers.adopt(state, record)
         else:
-            record = journal.update(journal.get(record["uuid"]), looks=looks, **({"pins": pins} if pins else {}))
+            more: dict[str, Any] = {"pins": pins} if pins else {}
+            record = journal.update(journal.get(record["uuid"]), looks=looks, **more)
         cpus = {*(pins or ()), *_bound_now(conn, record)}
         size, things = sum(disk["allocated_bytes"] for disk in record["disks"]), _exclusive.wanted(requirements)
         return _claims.write(state, record, record["role"], record["new_flavor"], size, cpus, things)

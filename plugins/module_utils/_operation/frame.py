@@ -59,8 +59,9 @@ def run(
                 result = actions[params["state"]](params, conn, journal, record)
             except _watchdog.RunGoneError:
                 left = journal.get(params["migration_uuid"])
-                if left["status"] in _UNFINISHED and params["state"] in (taken_back or {}):
-                    taken_back[params["state"]](params, conn, journal, left)
+                take_back = (taken_back or {}).get(params["state"])
+                if take_back is not None and left["status"] in _UNFINISHED:
+                    take_back(params, conn, journal, left)
                 raise
         if journal.get(params["migration_uuid"])["status"] in CLOSED:
             with contextlib.suppress(KvmfleetError, OSError):  # the operation has ended, whatever else lies in the journal

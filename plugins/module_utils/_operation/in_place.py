@@ -48,7 +48,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
     resumed = record["step"] not in ("begun", "stopping", "stopped", "layering")
     if record["step"] in ("begun", "stopping"):
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
-    domain = None if record["step"] == "defining" else _defining.require_defined(conn, record)
+    domain: Any = None if record["step"] == "defining" else _defining.require_defined(conn, record)
     if record["step"] == "stopped":
         private = {"domain_xml": _definitions.inactive_xml(domain), "tpm": _tpm.read(record["instance_uuid"]) if record.get("tpm") else {}}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))

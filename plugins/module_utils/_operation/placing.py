@@ -103,7 +103,7 @@ def _here(conn: Any, disk: dict[str, Any], path: str | None, params: dict[str, A
 
 def _apart(disks: Sequence[dict[str, Any]], params: dict[str, Any]) -> list[dict[str, Any]]:
     """The same disks, of which a medium that is in several drives comes for each, under a name of its own."""
-    found = []
+    found: list[dict[str, Any]] = []
     for number, disk in enumerate(disks):
         if disk["kind"] == "media" and not disk.get("shared") and disk["path"] in {other["path"] for other in found}:
             stem, extension = os.path.splitext(disk["path"])

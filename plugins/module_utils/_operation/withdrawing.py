@@ -115,7 +115,8 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
 def _published(record: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The files that this operation gave their names here and that still bear them: those of the guest alone, and media, which others may use."""
     media = {disk["path"] for disk in record["disks"] if disk["kind"] != "disk"}
-    own, others = [], []
+    own: list[str] = []
+    others: list[str] = []
     for path, inode in record.get("inodes", {}).items():
         with _paths.if_there():
             if os.lstat(path).st_ino == inode:
@@ -129,7 +130,9 @@ def _require_uncovered(conn: Any, record: dict[str, Any], own: Iterable[str]) ->
     :raises KvmfleetError: `disk_covered`.
     """
     domain = _domains.find_domain(conn, record["instance_uuid"])
-    for disk in writable(record) if domain is not None else ():
+    if domain is None:
+        return
+    for disk in writable(record):
         for xml in (_definitions.inactive_xml(domain, secure=False), _definitions.live_xml(domain)):
             place = _disk_use.place(conn, xml, disk["target"])
             if disk["path"] in own and place is not None and os.path.realpath(place) != os.path.realpath(disk["path"]):

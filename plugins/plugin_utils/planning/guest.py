@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
@@ -23,7 +24,7 @@ def root_disk(domain: dict[str, Any]) -> dict[str, Any] | None:
     return next((disk for disk in domain["disks"] if disk["root"]), None)
 
 
-def require_movable(entry: dict[str, Any], domain: dict[str, Any], host: str) -> None:
+def require_movable(entry: Mapping[str, Any], domain: dict[str, Any], host: str) -> None:
     """It is defined for good, runs or is off, and its host found no reason against it.
 
     :raises KvmfleetError: `not_persistent`, `unsupported_state`, `not_movable`, `no_root_disk`.

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, storage
 
 
 def begun(
-    entry: dict[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], root_size: int, disks: flavor_disks.Changes
+    entry: Mapping[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], root_size: int, disks: flavor_disks.Changes
 ) -> dict[str, Any]:
     """What both journals hold of the operation."""
     return {
@@ -38,7 +39,7 @@ def begun(
     }
 
 
-def disk_of(disk: dict[str, Any], root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
+def disk_of(disk: Mapping[str, Any], root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
     """A disk of it.
 
     :param root_size: bytes that the root disk is to have at least.
