@@ -103,7 +103,7 @@ def test_a_guest_that_was_started_when_its_module_died_is_where_it_was_started(l
     """Killed while it watches the guest come up; the guest goes off before recover comes."""
     playing = fleet.start("resize", **{**MOVE, "migrate_settle_time": 60})
     journal = lab["kvm2"]
-    eventually(lambda: '"step": "started"' in journal.sh("cat /var/lib/kvmfleet/migrations/*.json", check=False), "the guest is started", timeout=180)
+    eventually(lambda: "started" in [record["step"] for record in journal.records()], "the guest is started", timeout=180)
     playing.kill()
     journal.sh("kill -KILL $(ps -eo pid=,args= | awk '/destination_copy/ && !/awk/ { print $1 }')", check=False)
     subject.guest.wait().shut_down()
