@@ -72,7 +72,7 @@ def receive(
     if record["step"] == "defining":
         if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
-        domain = _defining.define(conn, _shaping.arriving(record))
+        domain = _defining.define(conn, arriving(record))
         _snapshots.redefine(domain, record["private"].get("snapshots", []))
         _domains.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
@@ -103,7 +103,7 @@ def _fetch(
             "tpm": manifest["tpm"],
         }
         # Before anything is copied, and again where it is defined.
-        _shaping.arriving(dict(record, private=private))
+        arriving(dict(record, private=private))
         record = _secrets.receive(conn, journal, record, manifest["secrets"])
         record = _pull(journal, record, client, manifest, verify, timings)
     _merge_layers(record)
@@ -142,7 +142,7 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
 
     def taken(definition: str) -> None:
-        _defining.try_out(conn, _shaping.arriving(dict(record, private={"domain_xml": definition})), record["uuid"])
+        _defining.try_out(conn, arriving(dict(record, private={"domain_xml": definition})), record["uuid"])
 
     try:
         taken(document["domain_xml"])
@@ -363,3 +363,13 @@ def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bas
     formats = {paths.get(base["path"], base["path"]): base["format"] for disk in record["disks"] for base in disk["bases"]}
     _handed_definition.require_snapshots(found, record, {**formats, **{disk["path"]: disk["format"] for disk in record["disks"]}})
     return found
+
+
+def arriving(record: dict[str, Any]) -> str:
+    """The definition that the guest is to have here; nothing is defined here but what has come through this judgement.
+
+    :raises KvmfleetError: `definition_refused`.
+    """
+    root = _shaping.adapted(record)
+    _handed_definition.require(root, record)
+    return _edit.to_string(root)

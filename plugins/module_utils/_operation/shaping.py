@@ -10,22 +10,11 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
-from .._guest import handed_definition as _handed_definition
 from .._rules import file_names as _file_names
 
 
-def arriving(record: dict[str, Any]) -> str:
-    """The definition of a guest that comes from another host; nothing is defined here but what has come through this judgement.
-
-    :raises KvmfleetError: `definition_refused`.
-    """
-    root = adapted(record)
-    _handed_definition.require(root, record)
-    return _edit.to_string(root)
-
-
 def adapted(record: dict[str, Any]) -> ET.Element:
-    """What the source gave, with the paths and names that things have here, and the new flavor."""
+    """What the source gave, with the paths and names that things have here, and the new flavor; judged by `_operation.receiving.arriving`."""
     root = _definition.parse(record["private"]["domain_xml"])
     for disk in record["disks"]:
         if disk["target"] in _definition.BOOT_FILES:

@@ -23,7 +23,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import d
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     in_place as _in_place,
     sealing as _sealing,
-    shaping as _shaping,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import new_files as _new_files, qemu_img as _qemu_img
@@ -232,6 +231,6 @@ class TestMoved:
         handed = _sealing.hand_over(host.qemu, host.journal, record, OFF)
         disks = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["disks"] if not disk.get("left_behind")]
         new = [{**disk, "path": f"/there/{os.path.basename(disk['path'])}"} for disk in record["new_disks"]]
-        text = _shaping.arriving({**record, "disks": disks, "new_disks": new, "private": {"domain_xml": handed["manifest"]["domain_xml"]}})
+        text = _receiving.arriving({**record, "disks": disks, "new_disks": new, "private": {"domain_xml": handed["manifest"]["domain_xml"]}})
         found = {disk.target: disk.path for disk in _definition.disks(_definition.parse(text)) if disk.device == "disk"}
         assert found == {"vda": "/there/web01.qcow2", "vdb": "/there/web01-ephemeral0.qcow2", "vdc": "/there/web01-swap-2.qcow2"}

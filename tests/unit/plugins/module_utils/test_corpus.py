@@ -32,6 +32,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
+    receiving as _receiving,
     sealing as _sealing,
     shaping as _shaping,
 )
@@ -448,7 +449,7 @@ def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: 
         assert expected.compare(after) == ""
         refused_there = (REFUSED.get(name, set()) | REFUSED_HERE.get(name, set())) - PATHS_ASKED_FOR
         with pytest.raises(KvmfleetError, match="does not take its definition") if refused_there else contextlib.nullcontext():
-            assert _shaping.arriving(record) == adapted
+            assert _receiving.arriving(record) == adapted
 
 
 @pytest.mark.parametrize("name", [name for name in CORPUS if name not in {*REFUSED, *REFUSED_HERE, *NO_RESIZE} and (name, False) not in NO_EDIT])

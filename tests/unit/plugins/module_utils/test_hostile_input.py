@@ -25,7 +25,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import de
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining, facts as _facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import records as _records
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, shaping as _shaping
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import image_header as _image_header, incoming as _incoming, qemu_img as _qemu_img
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
@@ -215,7 +215,7 @@ def test_mutated_definitions_through_facts_and_receive(qemu: libvirt.virConnect,
             told = plan(root.findtext("name"), root.findtext("uuid"), disks, nvram=root.findtext("os/nvram"))
             record = {**told, "uuid": "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd", "private": {"domain_xml": text}}
             watching = True
-            adapted = ours(lambda record=record: _shaping.arriving(record))
+            adapted = ours(lambda record=record: _receiving.arriving(record))
             if adapted is not None:
                 tried += 1
                 ours(lambda adapted=adapted, record=record: _defining.try_out(qemu, adapted, record["uuid"]))

@@ -43,7 +43,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
     placing as _placing,
     receiving as _receiving,
     sealing as _sealing,
-    shaping as _shaping,
     withdrawing as _withdrawing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import handed_plan as _handed_plan, value_kinds as _value_kinds, values as _values
@@ -419,7 +418,7 @@ def test_every_definition_that_is_not_that_of_the_plan_is_refused(fleet: Fleet, 
 
     def told(text: str) -> str:
         _documents.document(DEFINITION, {"domain_xml": text, "portable_xml": None}, _documents.DEFINITION)
-        return _shaping.arriving(dict(record, private={"domain_xml": text}))
+        return _receiving.arriving(dict(record, private={"domain_xml": text}))
 
     code = None
     try:

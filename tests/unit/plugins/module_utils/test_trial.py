@@ -26,7 +26,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import c
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import domains as _domains
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, shaping as _shaping, withdrawing as _withdrawing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, withdrawing as _withdrawing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.handed import disk, plan
 
@@ -126,7 +126,7 @@ def test_a_definition_that_comes_late_is_found_before_the_guest_is_started_elsew
 ) -> None:
     """The module that asked for it was ended since libvirtd hung, and libvirtd goes on in the moment in which the operation is undone."""
     record = journal.update(journal.get(UUID), status="migrating", step="defining", private={"domain_xml": definitions["virt_install"]})
-    definition = _definition.parse(_shaping.arriving(record))
+    definition = _definition.parse(_receiving.arriving(record))
     definition.find("uuid").text = GUEST
     late = threading.Timer(0.7, qemu.defineXML, [ET.tostring(definition, encoding="unicode")])
     late.start()
