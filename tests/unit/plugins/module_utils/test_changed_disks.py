@@ -22,6 +22,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_di
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import (
     in_place as _in_place,
+    receiving as _receiving,
     sealing as _sealing,
 )
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
