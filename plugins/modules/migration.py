@@ -230,6 +230,8 @@ def share(module, journal):
                     f"{directory} is seen by the destination, but this host does not see what the destination writes there; nothing was changed.",
                     path=directory,
                 )
+        if module.check_mode:
+            return {"changed": True, "migration": summary(dict(record, disks=disks))}
         # Nobody needs them any more, and the guest is about to stop.
         _shared_storage.remove({"probes": seen})
         _shared_storage.remove(record)
