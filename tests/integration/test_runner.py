@@ -121,8 +121,7 @@ def test_a_fetched_base_and_each_round_ahead_say_how_far_they_are(lab: Lab, jobs
     lab["kvm2"].sh("rm -rf /var/lib/libvirt/images/_base")
     guest = guests.create("web", "kvm1")
     data = guest.write(48)
-    jobs.vars.update(migrate_progress_interval=1, migrate_bandwidth_limit="8M", migrate_precopy="always")
-    run = ran(jobs, "resize", **RESIZE)
+    run = ran(jobs, "resize", **RESIZE, migrate_progress_interval=1, migrate_bandwidth_limit="8M", migrate_precopy="always")
     assert run.migration["precopy"]["rounds"] >= 1
     said = [match[1] for match in map(PROGRESS.search, run.output.splitlines()) if match]
     assert len([line for line in said if line.startswith("base image")]) >= 2, said

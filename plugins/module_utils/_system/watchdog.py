@@ -39,7 +39,7 @@ _END_TIMEOUT = 5.0
 _FRAME = re.compile(r'File "([^"]*?)([^"/]+)\.py", line \d+ in (\S+)')
 _BINDING = ("libvirt", "libvirt_qemu")
 _OWN = "/plugins/mod"  # modules and module_utils
-_ENTRY = "_module._answer"  # what lies above it is the same for all modules
+_ENTRY = "_module."  # what lies above it is the same for all modules
 _SIGNAL = signal.SIGUSR2
 _GONE = signal.SIGUSR1
 _HANGUP = signal.SIGHUP
@@ -225,8 +225,8 @@ def _hanging(child: int, told: Any, limit: float) -> KvmfleetError:
     programs = [_processes.command_line(pid) for pid in _processes.below(child)[1:]]
     frames = _frames(child, told)
     ended = _kill(child)
-    own = [f"{name}.{function}" for directory, name, function in reversed(frames) if _OWN in f"/{directory}"]
-    own = own[own.index(_ENTRY) + 1 :] if _ENTRY in own else own
+    own = [_step(directory, name, function) for directory, name, function in reversed(frames) if _OWN in f"/{directory}"]
+    own = own[1 + max((number for number, step in enumerate(own) if step.startswith(_ENTRY)), default=-1) :]
     call = next((function for _directory, name, function in frames[:1] if name in _BINDING), None)
     details = {"seconds": limit, "step": own, "programs": programs, "kernel": place, "state": letter, "pid": child, "ended": ended}
     if call is not None:
@@ -245,6 +245,12 @@ def _hanging(child: int, told: Any, limit: float) -> KvmfleetError:
         else f"Process {child} cannot be ended before the kernel lets it go: until then it holds the lock of the operation, which nobody can take over."
     )
     return KvmfleetError("host_hangs", f"The host hangs: {what}{step}. {rest} {advice}", **details)
+
+
+def _step(directory: str, name: str, function: str) -> str:
+    """As `_storage.qemu_img.chain`, with the room that a file of ours lies in."""
+    room = directory.rstrip("/").rpartition("/")[2]
+    return f"{room}.{name}.{function}" if room.startswith("_") else f"{name}.{function}"
 
 
 def _frames(child: int, told: Any) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return _run(given)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 2
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import in_place as _in_place, receiving as _receiving
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import receiving as _receiving, shaping as _shaping
 
-WAYS = pytest.mark.parametrize("definition", [_receiving._definition, _in_place._definition], ids=["moved", "in place"])
+WAYS = pytest.mark.parametrize("definition", [_receiving.arriving, _shaping.layered], ids=["moved", "in place"])
 SPECS = {"quota:cpu_shares": "512"}
 
 

@@ -79,7 +79,8 @@ def test_a_libvirtd_that_says_nothing_ends_the_module(silent_libvirtd: str, tmp_
     assert (result["failed"], result["error_code"]) == (True, "host_hangs")
     assert time.monotonic() - began < 12  # with a Python that starts on a busy machine
     assert result["msg"].startswith(f"{os.uname().nodename}: The host hangs: libvirtd has not answered open() for 1 s, at step ")
-    assert result["details"]["step"][-1] == "_libvirt.connect"
+    assert result["details"]["step"][-1] == "_libvirt.connection.connect"
+    assert not [step for step in result["details"]["step"] if step.startswith("_module.")]
     assert is_dead(result["details"]["pid"])
 
 
@@ -200,7 +201,7 @@ def test_the_work_dies_with_the_module(tmp_path: Path) -> None:
 RUN = """
 import sys, time
 sys.path[:0] = {path}
-from ansible_collections.kvmfleet.compute.plugins.module_utils import _watchdog
+from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
 def say(word):
     with open({told!r}, "a") as stream:
         print(word, file=stream)
