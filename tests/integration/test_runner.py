@@ -127,6 +127,7 @@ def test_a_fetched_base_and_each_round_ahead_say_how_far_they_are(lab: Lab, jobs
     assert len([line for line in said if line.startswith("base image")]) >= 2, said
     assert len([line for line in said if not line.startswith("base image")]) >= 2, said
     assert (guest.hosts, guest.look().data) == (["kvm2"], data)
+    run_job(jobs, "confirm", **run.stats)
 
 
 def of_awx(**variables: Any) -> dict[str, Any]:
