@@ -30,6 +30,8 @@ try:
 except ImportError:
     libvirt_qemu = None
 
+__all__ = ("HAS_LIBVIRT", "LibvirtError", "libvirt", "libvirt_qemu", "lookup", "supported", "unless", "unless_gone")  # the binding is for the room
+
 T = TypeVar("T")
 
 
