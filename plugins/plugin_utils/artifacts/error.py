@@ -88,8 +88,10 @@ def lines(told: Mapping[str, Any]) -> list[str]:
 
 
 def first(told: Mapping[str, Any]) -> str:
-    """Its first line, with what became of the guest."""
-    line = told["message"].splitlines()[0]
+    """Its first line, with what became of the guest; one that only announces others has the first of these too."""
+    line, *rest = told["message"].splitlines()
+    if line.endswith(":") and rest:
+        line = f"{line} {rest[0].strip()}"
     return " ".join([line if line.endswith(".") else f"{line}.", *_guest(told, line)])
 
 

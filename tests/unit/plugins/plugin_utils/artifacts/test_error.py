@@ -155,3 +155,8 @@ def test_what_a_key_calls_secret_is_hidden(name: str) -> None:
     assert "hunter2" not in json.dumps(told)
     assert told["details"]["deep"] == [{name: {"value": "(hidden)", "size": 3}}]
     assert error.error({"msg": "x", "error_code": "x", "details": {"secret_proofs": {"u": "hunter2"}}})["details"] == {"secret_proofs": {"u": "(hidden)"}}
+
+
+def test_a_line_that_announces_others_is_said_with_the_first_of_them() -> None:
+    told = error.error({}, refusal={"code": "host_not_ready", "message": "kvm1 is not ready:\nlibvirtd does not answer.\nthere is no nbdkit."}, no_guest=True)
+    assert error.first(told) == "kvm1 is not ready: libvirtd does not answer."
