@@ -117,9 +117,9 @@ def test_the_source_looks_for_what_the_destination_wrote(tmp_path: Path, state: 
     record = journal.update(record, disks=[disk(tmp_path)])
     params = {"migration_uuid": "m", "owner": "o", "shared": ["vda"], "probes": theirs}
     with pytest.raises(KvmfleetError) as caught:
-        migration.share(SimpleNamespace(params=params), journal)
+        migration.share(SimpleNamespace(check_mode=False, params=params), journal)
     assert caught.value.code == "storage_not_shared"
     _shared_storage.write(theirs)
-    assert migration.share(SimpleNamespace(params=params), journal)["changed"]
+    assert migration.share(SimpleNamespace(check_mode=False, params=params), journal)["changed"]
     assert journal.get("m")["disks"] == [{**record["disks"][0], "shared": True}]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
