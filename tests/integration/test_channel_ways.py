@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.bases import DEFAULT_NAME
 from lab.fleet import existing_lab
 from support.faults import QUICK, Subject, eventually, impatient, in_mid_copy, one_paragraph
 from support.fleet import Fleet
 from support.guest import Guests
-from support.lab import STATE, Host, Lab
+from support.lab import IMAGES, STATE, Host, Lab
 
 MIB = 2**20
 MOVE = {"instance": "web", "target_host": "kvm2", **QUICK}
@@ -91,6 +92,8 @@ def tunnels(lab: Lab) -> str:
 @pytest.mark.usefixtures("only_ssh")
 def test_where_only_ssh_is_open_the_copy_travels_through_it(lab: Lab, guests: Guests, fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     """The base too. The result, the journal and a line say so; the tunnel is there for the copy and gone after it."""
+    lab["kvm2"].sh(f"rm -rf {IMAGES}/_base")
+    lab.call("base", "remove", DEFAULT_NAME, "--host", "kvm2", check=False)  # others may have put it there
     guest = guests.create("web", "kvm1")
     subject = Subject(lab, guest, guest.write(32))
     playing = fleet.start("migrate", migrate_bandwidth_limit="8M", **MOVE)
@@ -102,6 +105,7 @@ def test_where_only_ssh_is_open_the_copy_travels_through_it(lab: Lab, guests: Gu
     assert "127.0.0.1" in meanwhile
     assert tunnels(lab) == ""
     assert run.migration["tunnel"]
+    assert run.migration["base_bytes"] > 0
     assert lab["kvm1"].records()[-1]["tunnel"]
     assert "travels through ssh and the controller, since kvm2 cannot reach" in run.said
     assert subject.runs_once_with_its_data() == "kvm2"
