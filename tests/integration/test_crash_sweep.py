@@ -21,6 +21,7 @@ OUTCOMES = (
     "web is as before on kvm",
     "The operation (is|was) finished",
     "The operation could NOT be undone yet, run kvmfleet.compute.recover",
+    "The operation could NOT be undone yet: kvm. does not answer .+ run kvmfleet.compute.recover then",
     "The operation .+ on web is still open",
     "web: .+ is unreachable",
 )
@@ -100,7 +101,7 @@ def _struck(sweep: CrashSweep, task: Task, strike: Callable[[], None]) -> None:
     """The run is struck in the middle of the task. If that fails it, it says what has become of the guest or of the operation."""
     run = play_and_strike(sweep.fleet, task, strike, sweep.scenario.verb, **sweep.scenario.extra)
     if run.rc:
-        assert any(re.search(outcome, run.error) for outcome in OUTCOMES), run.output
+        assert any(re.search(outcome, run.error, re.DOTALL) for outcome in OUTCOMES), run.output
 
 
 def _controller(sweep: CrashSweep, task: Task) -> None:
