@@ -27,7 +27,6 @@ from .._storage.disk_use import DiskUses
 from .._storage.incoming import travelling, writable
 from .._system import whole_file as _whole_file
 
-FREEZABLE_STEPS = ("begun", "precopying")
 _LITTLE = 4 * 1024 * 1024  # bytes that are not worth another round, however slow the link
 _CONVERGING = 0.8  # a layer this much smaller than the one before is worth a round of its own
 

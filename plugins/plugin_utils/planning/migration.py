@@ -85,6 +85,11 @@ class _Placed:
     group: dict[str, Any] | None
     disks: flavor_disks.Changes
 
+    @property
+    def named(self) -> mapping.Names:
+        """What the guest refers to, as the scheduler was asked."""
+        return self.placement["request"]["requirements"]["named"]
+
 
 def plan_migration(
     hosts: list[dict[str, Any]],
@@ -224,8 +229,7 @@ def _asked(wanted: _Wanted, disks: flavor_disks.Changes, group: dict[str, Any] |
 def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any, scheduler: dict[str, Any]) -> dict[str, Any]:
     """The plan, every value of which both ends can be told."""
     domain, host, hosts = wanted.domain, wanted.host, wanted.fleet.hosts
-    names = mapping.named(domain, hosts[host])
-    mappings = {name: mapping.translated(names, hosts[name]) for name in placed.hosts}
+    mappings = {name: mapping.translated(placed.named, hosts[name]) for name in placed.hosts}
     outside = [] if placed.in_place else references.answers(domain, mappings[placed.hosts[0]])
     copied = {} if placed.in_place else _copied_ahead(wanted, placed, ahead)
     noted = {

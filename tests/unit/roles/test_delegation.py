@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+
 ROOT = Path(__file__).parents[3]
 TASKS = ROOT / "roles/migrate/tasks"
 ENTRY_POINTS = sorted(yaml.safe_load((ROOT / "roles/migrate/meta/argument_specs.yml").read_text())["argument_specs"])
@@ -21,13 +23,6 @@ FIRST = "check_facts.yml"
 SETTING = "own_variables.yml"
 # Runs on each host, which it delegates to itself; who delegates it to another one is an entry point that begins with FIRST.
 OF_ITS_OWN_HOST = "gather"
-
-
-def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
-    for task in document or []:
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from tasks_in(task.get(part))
 
 
 def tasks_of(path: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
@@ -24,13 +25,6 @@ FIRST = {"kvmfleet.compute.begin", "kvmfleet.compute.gather"}
 GUARD = "kvmfleet.compute.in_whole_run(hostvars | default({})) }}"
 FAIL = ("ansible.builtin.fail", "ansible.builtin.assert")
 MADE_BY_FILTER = {"kvmfleet_migration", "kvmfleet_migrations", "kvmfleet_plan", "kvmfleet_error"}
-
-
-def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
-    for task in document or []:
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from tasks_in(task.get(part))
 
 
 def name_of(path: Path) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+
 TASKS = Path(__file__).parents[3] / "roles/migrate/tasks"
 FORGET = "forget.yml"
 SETS = "ansible.builtin.set_fact"
@@ -28,13 +30,6 @@ LASTS = {
 }
 # Where a guest, or an operation of the journals, begins; and the end of the name of the task that forgets there.
 BEGINNINGS = {"main.yml": "its move", "settle_one.yml": "is settled"}
-
-
-def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
-    for task in document or []:
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from tasks_in(task.get(part))
 
 
 def reached_from(name: str, seen: set[str]) -> Iterator[dict[str, Any]]:

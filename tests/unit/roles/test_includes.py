@@ -9,21 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+
 ROLES = Path(__file__).parents[3] / "roles"
 FILES = sorted(ROLES.glob("*/tasks/*.yml"))
 STATIC, DYNAMIC = "ansible.builtin.import_tasks", "ansible.builtin.include_tasks"
-
-
-def tasks(listed: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for task in listed:
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from tasks(task.get(part) or [])
 
 
 def hidden(path: Path, given: dict[str, str], way: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -33,7 +27,7 @@ def hidden(path: Path, given: dict[str, str], way: tuple[Path, ...] = ()) -> Ite
     """
     if path in way:
         return
-    for task in tasks(yaml.safe_load(path.read_text()) or []):
+    for task in tasks_in(yaml.safe_load(path.read_text())):
         kind = next((kind for kind in (STATIC, DYNAMIC) if kind in task), None)
         if kind is None:
             continue

@@ -7,22 +7,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+
 ROLES = Path(__file__).parents[3] / "roles"
 FILES = sorted(ROLES.glob("*/tasks/*.yml"))
-
-
-def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
-    for task in document or []:
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from tasks_in(task.get(part))
 
 
 def set_in(path: Path) -> set[str]:

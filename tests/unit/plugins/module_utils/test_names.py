@@ -30,7 +30,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import i
 from ansible_collections.kvmfleet.compute.plugins.module_utils._system import paths as _paths
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
 
-PLUGINS = Path(_file_names.__file__).parents[1]
 UUID = "8f1c9f54-6c1a-4a55-a5d5-b1a4f6f1f3a7"
 OFF = {"timeout": 0, "retry_interval": 1, "on_timeout": "fail", "modes": ["acpi"]}
 FITTING = 255 - _file_names.LONGEST

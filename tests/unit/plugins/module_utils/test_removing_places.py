@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.module_utils.sources import sources
 
-PLUGINS = Path(__file__).parents[4] / "plugins"
 CHANNEL = "in the directory of a channel, which no guest knows"
 ROOMS = {
     "_storage.files": "asks who uses a file",
