@@ -138,7 +138,7 @@ def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     flavor = request["flavor"]
     keeps_disk = flavor is not None and (not flavor["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
     new = old if flavor is None else {**flavor, "disk": old["disk"]} if keeps_disk else flavor
-    grown = guest.root_disk(domain) if flavor is not None and boolean("grow_filesystem", request.get("grow_filesystem"), False) else None
+    grown = guest.root_disk(domain) if boolean("grow_filesystem", request.get("grow_filesystem"), False) and flavor is not None else None
     return _Wanted(
         fleet=fleet,
         request=request,
