@@ -17,15 +17,8 @@ from support.guest import Guests
 from support.jobs import Jobs, programs
 from support.lab import Lab
 
-pytest_plugins = ["support.parts"]
+pytest_plugins = ["support.parts", "support.retry"]
 PAIR = ("kvm1", "kvm2")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show in full why a test had to be run a second time: it may be the lab, or a fault that shows only now and then."""
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.section(f"failed at first: {report.nodeid}")
-        terminalreporter.write_line(report.longreprtext)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from lab import fleet
+from lab.faults import Watch
 from lab.locking import exclusive
 from lab.settings import STATE_FILE
 from support.faults import eventually
@@ -39,3 +41,17 @@ def test_a_lab_that_is_taken_down_meanwhile_starts_no_host(lab: Lab, tmp_path: P
     _output, errors = start.communicate(timeout=60)
     assert (start.returncode, errors) == (1, f"lab: there is no lab in {directory}: run `script/lab up`\n")
     assert not directory.exists()
+
+
+def test_only_a_daemon_that_dies_of_itself_is_a_fault_of_the_lab(lab: Lab) -> None:
+    """One that is told to stop is none; one that is killed by another is all that can be made to happen."""
+    watch = Watch(fleet.all_hosts(fleet.existing_lab()), time.time())
+    try:
+        lab.call("host", "stop-service", "kvm3", "virtlogd")
+        assert watch.faults() == []
+        lab.call("host", "start-service", "kvm3", "virtlogd")
+        lab["kvm3"].sh("kill -KILL $(cat /run/virtlogd.pid)")
+        eventually(lambda: watch.faults() == ["virtlogd of kvm3 died of itself"], "it is noticed")
+    finally:
+        watch.close()
+        lab.call("host", "start-service", "kvm3", "virtlogd")

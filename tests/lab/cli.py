@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import bases, fleet, generation, guest, inventory
-from .errors import LabError
+from .errors import LabError, LabFault
 from .image import ensure_debian_image
 from .settings import cache_directory
 
 SELFTEST = Path(__file__).parent / "selftest"
+FAULT = "lab: fault of the lab: "
+"""How the message begins where the lab itself has failed."""
 
 
 def main() -> int:
@@ -29,6 +31,9 @@ def main() -> int:
         return 1
     try:
         return arguments.function(arguments) or 0
+    except LabFault as fault:
+        print(f"{FAULT}{fault}", file=sys.stderr)
+        return 1
     except (LabError, OSError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 from lab import fleet
-from lab.errors import LabError
+from lab.cli import FAULT
+from lab.errors import LabError, LabFault
 
 SCRIPT = Path(__file__).parents[3] / "script" / "lab"
 STATE = "/var/lib/kvmfleet"
@@ -147,6 +148,8 @@ class Lab:
     def call(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run `script/lab`."""
         result = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False)
+        if result.returncode and result.stderr.startswith(FAULT):
+            raise LabFault(result.stderr.removeprefix(FAULT))
         if check and result.returncode:
             raise AssertionError(f"script/lab {' '.join(arguments)}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
         return result

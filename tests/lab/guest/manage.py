@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import bases
-from ..errors import LabError
+from ..errors import LabError, LabFault
 from ..fleet import all_hosts, host_named, in_parallel
 from ..host import Host
 from ..settings import Lab, fleet_flavors
@@ -94,13 +93,12 @@ def execute(lab: Lab, name: str, argv: Sequence[str], host: str | None, timeout:
 
 
 def wait(lab: Lab, name: str, host: str | None, timeout: float) -> None:
-    """Wait until the agent of a running guest answers; one whose emulation stands still is reset once."""
+    """Wait until the agent of a running guest answers; `LabFault` where its emulation stands still."""
     place = _host_running(lab, name, host)
     deadline, standstill = time.monotonic() + timeout, Standstill(place, name)
     while not agent.answers(place, name):
         if not lab.kvm and standstill.noticed():
-            print(f"lab: guest {name} on {place.name} stands still and is reset; {_condition(place, name)}", file=sys.stderr)
-            place.virsh("reset", name)
+            raise LabFault(f"guest {name} on {place.name} stands still; {_condition(place, name)}")
         if time.monotonic() > deadline:
             raise LabError(f"the agent of guest {name} on {place.name} does not answer within {timeout:.0f} s; {_condition(place, name)}")
         time.sleep(0.2)

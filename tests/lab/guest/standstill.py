@@ -23,18 +23,17 @@ _INTERVAL = 2.0
 
 
 class Standstill:
-    """Tells once that a guest gets no further."""
+    """Tells that a guest gets no further."""
 
     def __init__(self, host: Host, guest: str) -> None:
         self._host, self._guest = host, guest
         self._looked = self._since = time.monotonic()
         self._busy = self._busy_at_access = 0.0
         self._accesses = -1
-        self._told = False
 
     def noticed(self) -> bool:
         now = time.monotonic()
-        if self._told or now - self._looked < _INTERVAL:
+        if now - self._looked < _INTERVAL:
             return False
         self._looked = now
         stats = self._host.virsh("domstats", self._guest, "--vcpu", "--block", check=False).stdout
@@ -46,5 +45,4 @@ class Standstill:
             self._busy, self._since = busy, now
         if accesses != self._accesses:
             self._accesses, self._busy_at_access = accesses, running
-        self._told = now - self._since > SECONDS or running - self._busy_at_access > IN_CIRCLES
-        return self._told
+        return now - self._since > SECONDS or running - self._busy_at_access > IN_CIRCLES

@@ -37,6 +37,12 @@ def stop_script(name: str) -> str:
     return f'if {_running(service)}; then kill "$pid"; for _ in $(seq 100); do [ -e "/proc/$pid" ] || exit 0; sleep 0.1; done; exit 1; fi'
 
 
+def died_script(name: str) -> str:
+    """Shell code that says something if a service is gone without having been told to stop: it left its process id."""
+    service = _service(name)
+    return f"[ ! -e {service.pid_file} ] || {_running(service)} || echo died"
+
+
 def _running(service: Service) -> str:
     return f'{{ pid=$(cat {service.pid_file} 2>/dev/null) && [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f {service.command[0]})" ]; }}'
 
