@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.inventory_name import tell_host_its_name
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.liveness import keep_asking
 
 
@@ -22,6 +23,7 @@ class ActionModule(ActionBase):
         self._supports_async = True
         self._supports_check_mode = True
         result = super().run(tmp, task_vars)
+        tell_host_its_name(self._task, task_vars or {})
         keep_asking(self._connection, self._task.args)
         result.update(self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val)))
         return result

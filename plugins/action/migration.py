@@ -24,6 +24,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.inventory_name import tell_host_its_name
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.liveness import keep_asking
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
 
@@ -43,6 +44,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         self._supports_async = True
         result = super().run(tmp, task_vars)
+        tell_host_its_name(self._task, task_vars or {})
         keep_asking(self._connection, self._task.args)
         result.update(self._run_module(task_vars or {}))
         return result
@@ -55,8 +57,7 @@ class ActionModule(ActionBase):
             # One clock for what several hosts answer, which nobody sets.
             return {**answer, "received_at": time.monotonic()}
         except AnsibleConnectionFailure as exc:
-            host = self._task.delegate_to or task_vars.get("inventory_hostname")
-            return {"failed": True, "error_code": "host_unreachable", "msg": f"{host} is unreachable: {exc.message}"}
+            return {"failed": True, "error_code": "host_unreachable", "msg": f"{self._task.args['host']} is unreachable: {exc.message}"}
 
     def _takes_long(self) -> bool:
         """Whether the module may have to wait for another run."""
@@ -122,7 +123,7 @@ class ActionModule(ActionBase):
                 continue  # the module's own connection says what is wrong with the host
             if line and time.monotonic() >= due:
                 due = time.monotonic() + interval
-                _say(f"{self._task.delegate_to or 'destination'}: {line}")
+                _say(f"{self._task.args['host']}: {line}")
 
 
 def _say(line: str) -> None:

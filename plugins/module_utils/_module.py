@@ -20,6 +20,7 @@ from ._options import require_directories
 from ._rules.errors import KvmfleetError
 from ._system import watchdog as _watchdog
 
+HOST_ARGS: dict[str, Any] = {"host": {"type": "str"}}
 STATE_ARGS: dict[str, Any] = {"state_path": {"type": "path", "default": DEFAULT_STATE_PATH}}
 LIBVIRT_ARGS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
 WATCHDOG_ARGS: dict[str, Any] = {"hang_timeout": {"type": "float", "default": _watchdog.DEFAULT_LIMIT}}
@@ -30,17 +31,19 @@ _INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 def run(main: Callable[[AnsibleModule], dict[str, Any]], argument_spec: dict[str, Any], *, needs_libvirt: bool = True, **kwargs: Any) -> None:
     """Run `main(module)` and exit with the dict it returns, or fail with `msg`, `error_code` and `details`, at the latest when it hangs.
 
+    A message begins with what the inventory calls the host. The action plugins say that; the machine's own name is for whoever calls a module without one.
+
     :param needs_libvirt: start again under an interpreter that has the libvirt binding when this one has not.
     :param kwargs: further arguments of AnsibleModule; check mode is supported unless they say otherwise.
     """
-    module = AnsibleModule(argument_spec={**argument_spec, **WATCHDOG_ARGS}, **{"supports_check_mode": True, **kwargs})
+    module = AnsibleModule(argument_spec={**HOST_ARGS, **WATCHDOG_ARGS, **argument_spec}, **{"supports_check_mode": True, **kwargs})
     if needs_libvirt and not _binding.HAS_LIBVIRT:
         _respawn()
     try:
         require_directories(module.params)
         result = _watchdog.run(lambda: told_as_ours(lambda: main(module)), module.params["hang_timeout"], lambda: _is_deserted(module.params))
     except KvmfleetError as exc:
-        module.fail_json(msg=f"{platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)
+        module.fail_json(msg=f"{module.params['host'] or platform.node()}: {exc.message}", error_code=exc.code, details=exc.details)
     module.exit_json(**result)
 
 

@@ -38,9 +38,6 @@ options:
     type: list
     elements: path
     default: [/var/lib/libvirt/images]
-  host:
-    description: Inventory name of this host, for its RV(answer).
-    type: str
   digests:
     description: SHA-256 digests of images that other hosts have. What this host uses of them is returned as RV(answer).
     type: list
@@ -84,6 +81,7 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
+  - kvmfleet.compute.host
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
@@ -296,7 +294,6 @@ def main():
             keep_bytes={"type": "bytes"},
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
-            host={"type": "str"},
             digests={"type": "list", "elements": "str", "default": []},
             elsewhere={
                 "type": "list",

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
+  - kvmfleet.compute.host
   - kvmfleet.compute.attributes.info_module
 options:
   hosts:

@@ -115,6 +115,15 @@ SLOW = [
 ]
 
 
+REFUSED = """
+- hosts: HOST
+  gather_facts: false
+  become: true
+  tasks:
+    - kvmfleet.compute.migration_info: {state_path: /}
+"""
+
+
 def test_each_inventory_is_tried() -> None:
     assert {case.name for case in (*QUICK, *SLOW)} == {path.name for path in INVENTORIES.iterdir()}
 
@@ -128,6 +137,9 @@ def test_an_inventory_as_teams_write_it_passes_plan_resize_and_confirm(
     with case.setting(team):
         plan = team.play("plan", "-v", instance="web", flavor="medium", resize_allow_resize_to_same_host=False).ok()
         assert f"on {case.source} to flavor medium" in plan.said
+        asked = tmp_path / "refused.yml"
+        asked.write_text(REFUSED.replace("HOST", case.destination))
+        assert f"{case.destination}: state_path: expected" in team.play(asked, "-v").output  # what calls itself kvm2
         resize = team.resize("web", "medium", "-v").ok()
         assert (resize.migration["source"], resize.migration["destination"]) == (case.source, case.destination)
         assert resize.migration["tunnel"] == case.tunnel

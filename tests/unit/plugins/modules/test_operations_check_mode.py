@@ -48,6 +48,7 @@ def plan(images: Path) -> dict[str, Any]:
     return {**parties, "disks": [disk], "nvram": None, "old_flavor": FLAVOR, "new_flavor": FLAVOR}
 
 
+@pytest.mark.invariant(13)
 @pytest.mark.parametrize(("name", "state"), states())
 def test_no_state_is_reached_in_check_mode(tmp_path: Path, name: str, state: str) -> None:
     images, (module, role) = tmp_path / "images", MODULES[name]
