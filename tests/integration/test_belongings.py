@@ -39,6 +39,7 @@ def with_tpm(lab: Lab, guests: Guests) -> tuple[Subject, tpm.Sealed]:
     return Subject(lab, guest.wait(), guest.write()), tpm.Sealed(guest)
 
 
+@pytest.mark.invariant(10)
 def test_all_that_belongs_to_a_guest_travels(lab: Lab, fleet: Fleet, with_tpm: tuple[Subject, tpm.Sealed]) -> None:
     """What its TPM has sealed, a snapshot and the log of its console, with a run that died before, and a flavor with extra specs."""
     subject, sealed = with_tpm

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fleet import Fleet, Run
 from support.guest import Guests
 from support.lab import Lab
 
 
+@pytest.mark.invariant(13)
 def test_check_mode(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """Resize with its diff, in place and to another host; then, once it was really done, confirm and revert."""
     guest = guests.create("web", "kvm1", start=False)

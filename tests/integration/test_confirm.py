@@ -12,6 +12,7 @@ from support.guest import Guests
 from support.lab import Lab
 
 
+@pytest.mark.invariant(2)
 @pytest.mark.slow
 def test_a_guest_that_died_at_its_destination_is_not_confirmed_but_may_be_reverted(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """It ran before the resize, so it runs after the revert, with the old flavor and the data of that time."""

@@ -148,6 +148,7 @@ def sweep(lab: Lab, guests: Guests, fleet: Fleet, scenario: Scenario) -> Iterato
     lab.call("base", "remove", DEFAULT_NAME, "--host", "kvm2", check=False)
 
 
+@pytest.mark.invariant(1, 4)
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("scenario", "dies", "first"), SWEEPS.values(), ids=SWEEPS)

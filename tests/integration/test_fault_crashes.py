@@ -40,6 +40,7 @@ def settled(subject: Subject, fleet: Fleet) -> str:
     return host
 
 
+@pytest.mark.invariant(4)
 @pytest.mark.parametrize("again", ["recover", pytest.param("resize", marks=pytest.mark.slow)])
 def test_a_controller_dies_between_two_tasks_of_a_resize(subject: Subject, fleet: Fleet, again: str) -> None:
     """Recover ends it one way or the other; the same playbook run again ends in moved."""

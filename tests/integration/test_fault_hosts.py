@@ -122,6 +122,7 @@ def serving(host: Host) -> str:
     return host.sh(f"ps -eo comm= | grep -x nbdkit; ls {STATE}/exports", check=False)
 
 
+@pytest.mark.invariant(12)
 def test_the_door_closes_behind_a_dead_controller(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """The channel is open, nobody comes: it ends by itself, its key is gone, and the next run opens another."""
     assert play_to_death(fleet, "Move | Stop, prove off and seal the guest", "resize", **{**RESIZE, "migrate_channel_idle_timeout": 8})
@@ -183,6 +184,7 @@ def test_a_copy_whose_run_died_goes_on_in_the_next_one(lab: Lab, fleet: Fleet, s
     goes_on(lab, fleet, subject)
 
 
+@pytest.mark.invariant(3)
 def test_the_disk_fills_up_in_mid_copy(lab: Lab, fleet: Fleet, subject: Subject, own_filesystem: None) -> None:
     """Someone else takes the space that was free when the claim was made. Once there is room again, the next run goes on."""
     subject = Subject(lab, subject.guest, subject.guest.write(3 * MIB))

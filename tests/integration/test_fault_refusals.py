@@ -204,6 +204,7 @@ def _on_other_inventory(fleet: Fleet, inventory: Path) -> Run:
         fleet.inventory = original
 
 
+@pytest.mark.invariant(6)
 def test_guests_that_cannot_be_moved(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Each stays exactly as it is: definition, state and files."""
     host = lab["kvm1"]

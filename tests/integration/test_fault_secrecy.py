@@ -9,12 +9,14 @@ import json
 import re
 import subprocess
 
+import pytest
 from support.faults import QUICK, Subject, in_mid_copy, slow_link
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import STATE, Lab
 
 
+@pytest.mark.invariant(12)
 def test_the_key_is_nowhere_to_be_seen(lab: Lab, guests: Guests, fleet: Fleet) -> None:
     """Not in processes, in -vvv output, in facts or in journals; without it, with another, or from another host the export is closed."""
     guest = guests.create("web", "kvm1")

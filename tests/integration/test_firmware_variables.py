@@ -40,6 +40,7 @@ def subject(lab: Lab, guests: Guests) -> Subject:
     return subject
 
 
+@pytest.mark.invariant(10)
 @pytest.mark.parametrize("host", ["kvm2", pytest.param("kvm1", marks=pytest.mark.slow, id="in place")])
 def test_variables_that_the_guest_wrote(fleet: Fleet, subject: Subject, host: str) -> None:
     """They are there after a resize, and for good after confirm."""

@@ -81,6 +81,7 @@ def test_a_source_that_hangs_at_the_switch(lab: Lab, fleet: Fleet, subject: Subj
     subject.is_untouched(boot_id)
 
 
+@pytest.mark.invariant(1)
 @pytest.mark.slow
 def test_both_hosts_hang_at_the_switch(lab: Lab, fleet: Fleet, subject: Subject) -> None:
     """Nobody knows anything: the run says where the guest can be, and never that it is as before."""

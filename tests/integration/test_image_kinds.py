@@ -67,6 +67,7 @@ def many_disks(lab: Lab, guests: Guests) -> Iterator[Guest]:
         host.sh(f"rm -rf {BASES} {' '.join(map(image, KINDS))}")
 
 
+@pytest.mark.invariant(6)
 def test_every_kind_of_image_moves(lab: Lab, fleet: Fleet, many_disks: Guest) -> None:
     """Several disks at once: flat, raw with holes, on raw, compressed and layered bases, small and large clusters, old and new versions; there and back."""
     source, destination = lab["kvm1"], lab["kvm2"]

@@ -184,6 +184,7 @@ def test_an_image_store_that_is_a_directory(move: Move) -> None:
     move.back()
 
 
+@pytest.mark.invariant(5)
 def test_wrong_content_is_passed_over(move: Move) -> None:
     """Neither a host that errs about what it has, nor a store that has been tampered with, nor one that lacks it keeps the guest from moving."""
     lab = move.lab

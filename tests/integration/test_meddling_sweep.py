@@ -277,6 +277,7 @@ def _count(request: pytest.FixtureRequest, *what: str) -> None:
 _impossible: set[tuple[Scenario, int, str]] = set()  # no host defines the guest in that phase, or it is off
 
 
+@pytest.mark.invariant(2)
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("scenario", "hand"), [(scenario, hand) for scenario in SCENARIOS for hand in HANDS if _meet(scenario, hand)])

@@ -57,6 +57,7 @@ def test_a_backup_begins_while_the_disks_are_copied_ahead(lab: Lab, fleet: Fleet
     subject.as_before()
 
 
+@pytest.mark.invariant(2)
 def test_a_template_with_linked_clones_stays(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """Whether its clones run or not, in a drain as in a move; once none is left, it moves."""
     template, host = guests.create("web", "kvm1", start=False), lab["kvm1"]

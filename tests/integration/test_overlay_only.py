@@ -27,6 +27,7 @@ def golden(lab: Lab) -> Iterator[str]:
         lab.call("base", "remove", BASE, "--host", host, check=False)
 
 
+@pytest.mark.invariant(8)
 def test_a_base_is_sent_once_and_an_overlay_costs_its_own_size(lab: Lab, fleet: Fleet, guests: Guests, golden: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One guest brings the base to the store and leaves the false one alone, and the next sends nothing but what it wrote."""
     source, destination = lab["kvm1"], lab["kvm2"]

@@ -16,6 +16,7 @@ from support.lab import Lab
 pytestmark = pytest.mark.whole_fleet
 
 
+@pytest.mark.invariant(11)
 def test_a_plan_says_where_to_and_why_not_elsewhere(lab: Lab, fleet: Fleet, guests: Guests, tmp_path: Path) -> None:
     """A resize that is possible, a migration, and a resize that is not."""
     guests.create("web", "kvm1", start=False)

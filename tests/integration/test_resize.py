@@ -13,6 +13,7 @@ from support.lab import Lab
 pytestmark = pytest.mark.whole_fleet
 
 
+@pytest.mark.invariant(9)
 def test_resize_to_another_host_back_and_there_for_good(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """vCPUs, memory and disk grow, the rest stays; the source is sealed until revert reopens it or confirm removes it. No fact is read as a variable."""
     (fleet.directory / "ansible.cfg").write_text("[defaults]\ninject_facts_as_vars = False\n")

@@ -37,6 +37,7 @@ def on_poweroff(host: Host) -> str:
     return host.sh("virsh dumpxml web | sed -n 's/.*<on_poweroff>\\(.*\\)<.*/\\1/p'").strip()
 
 
+@pytest.mark.invariant(3)
 @pytest.mark.parametrize(
     ("where", "again"),
     [pytest.param({}, True, id="to another host"), pytest.param({"target_host": "kvm1"}, False, id="in place", marks=pytest.mark.slow)],

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fleet import Fleet
 from support.guest import Guests
 from support.lab import Lab
@@ -12,6 +13,7 @@ from support.lab import Lab
 NVRAM = "/var/lib/libvirt/qemu/nvram"
 
 
+@pytest.mark.invariant(10)
 def test_a_stopped_guest_stays_stopped(lab: Lab, fleet: Fleet, guests: Guests) -> None:
     """Through resize, revert and confirm on another host; confirm leaves nothing at the source."""
     guest = guests.create("web", "kvm1", "--firmware", "uefi", start=False)

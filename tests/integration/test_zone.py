@@ -41,6 +41,7 @@ def test_without_room_in_its_zone_a_guest_is_refused_and_goes_on_running(roomy_s
     assert (guest.hosts, lab["kvm1"].files(), lab["kvm1"].records()) == (["kvm1"], files, records)
 
 
+@pytest.mark.invariant(7)
 def test_a_guest_made_without_a_zone_stays_in_that_of_its_host(roomy_south: Fleet, guests: Guests) -> None:
     """It moves to the other zone for `any` or that zone's name, and then stays there."""
     fleet = roomy_south

@@ -426,6 +426,7 @@ def side(host: str, flavor: dict[str, Any]) -> dict[str, Any]:
     return {"host": host, "flavor": flavor["name"], "vcpus": flavor["vcpus"], "ram_mib": flavor["ram"], "disk_gib": flavor["disk"]}
 
 
+@pytest.mark.invariant(10)
 @pytest.mark.parametrize("name", CORPUS)
 def test_only_what_the_flavor_says_has_changed(qemu: libvirt.virConnect, guest: Callable[[str], Guest], images: Path, name: str) -> None:
     found = guest(name)
@@ -468,6 +469,7 @@ def test_in_place_only_the_layers_are_new_besides(qemu: libvirt.virConnect, gues
     assert expected.compare(after) == ""
 
 
+@pytest.mark.invariant(10)
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_revert_is_the_identity(qemu: libvirt.virConnect, guest: Callable[[str], Guest], state: StateDir, images: Path, name: str) -> None:
     found = guest(name)

@@ -147,6 +147,7 @@ def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, ke
         assert "No such file" in peer.digest("vda", 0)["error"]
 
 
+@pytest.mark.invariant(12)
 def test_only_what_is_offered_and_only_with_the_key(tmp_path, server, key, transport):
     (tmp_path / "secret").write_text("secret")
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
@@ -167,6 +168,7 @@ def test_closing_ends_the_export(server, key, transport):
     assert not server.close()
 
 
+@pytest.mark.invariant(12)
 def test_a_deserted_export_ends_by_itself(server, key, transport):
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=0.5, transport=transport)
     assert gone(port)

@@ -33,6 +33,7 @@ def made(swtpm: Path) -> Path:
     return directory
 
 
+@pytest.mark.invariant(10)
 def test_it_is_what_it_was(swtpm: Path) -> None:
     directory = made(swtpm)
     files = _tpm.read(UUID)

@@ -107,6 +107,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(state: StateDir, base: 
     assert state.read_all("digests") == []
 
 
+@pytest.mark.invariant(5)
 def test_a_base_of_the_same_name_and_size_with_other_content_is_refused(state: StateDir, base: Path) -> None:
     expected = _identity.identity(state, str(base), "raw", [str(base.parent)])
     _identity.require(state, str(base), expected, [str(base.parent)])

@@ -110,6 +110,7 @@ def test_a_data_file_is_refused_before_qemu_img_sees_the_image(images: Path, qem
     assert code_of(lambda: _qemu_img.info(f"{images}/disk.qcow2", "qcow2")) == "image_has_data_file"
 
 
+@pytest.mark.invariant(6)
 def test_a_guest_that_writes_a_header_into_its_raw_disk_gains_nothing(images: Path, qemu_img: QemuImg) -> None:
     qemu_img("create -q -f qcow2 -u -b /etc/shadow -F raw disk.raw 1M")
     (layer,) = _qemu_img.chain(f"{images}/disk.raw", "raw", [str(images)])
@@ -132,6 +133,7 @@ def test_endless_chains_are_refused(images: Path, qemu_img: QemuImg) -> None:
     assert code_of(lambda: _qemu_img.chain(f"{images}/layer{_qemu_img.MAX_DEPTH}", "qcow2", [str(images)])) == "chain_too_deep"
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("path", ["disk.qcow2", "/nowhere/disk.qcow2", "/etc/../etc/shadow"])
 def test_images_elsewhere_are_not_opened(images: Path, path: str) -> None:
     assert code_of(lambda: _qemu_img.chain(path, "raw", [str(images)])) == "image_outside_directories"
@@ -158,6 +160,7 @@ def test_images_grow_and_never_shrink(overlay: Path) -> None:
     assert _qemu_img.info(str(overlay), "qcow2").virtual_size == 16 * MIB
 
 
+@pytest.mark.invariant(8)
 def test_rebasing_touches_the_header_only(overlay: Path, images: Path) -> None:
     shutil.move(images / "base.raw", images / "moved.raw")
     _qemu_img.rebase_unsafe(str(overlay), "qcow2", f"{images}/moved.raw", "raw")
@@ -199,6 +202,7 @@ def test_overlays_are_private_and_replace_nothing(overlay: Path, images: Path) -
     assert not (images / "orphan.qcow2").exists()
 
 
+@pytest.mark.invariant(8)
 def test_a_commit_reaches_its_base_and_not_the_shared_image_below(overlay: Path, images: Path) -> None:
     shared = (images / "base.raw").read_bytes()
     _qemu_img.create_overlay(f"{images}/layer.qcow2", str(overlay), "qcow2", 16 * MIB)

@@ -299,6 +299,7 @@ def of_two_gib(guest):
 class TestAFlavorWithoutADisk:
     """The root disk stays as it is: with disk 0 as Nova means it for guests that boot from a volume, or since the caller says so."""
 
+    @pytest.mark.invariant(9)
     @pytest.mark.parametrize(("disk", "keep"), [(0, False), (0, True), (1, True), (9, True)])
     @pytest.mark.parametrize("size", [2 * 2**30, 2 * 2**30 - 2**20])
     def test_it_changes_vcpus_and_memory_alone(self, disk, keep, size):
@@ -321,6 +322,7 @@ class TestAFlavorWithoutADisk:
 
 
 class TestRefusals:
+    @pytest.mark.invariant(9)
     @pytest.mark.parametrize(
         ("flavor", "field"),
         [({"vcpus": 1, "ram": 512, "disk": 9}, "vcpus"), ({"vcpus": 2, "ram": 255, "disk": 9}, "ram"), ({"vcpus": 2, "ram": 512, "disk": 1}, "disk")],
@@ -340,6 +342,7 @@ class TestRefusals:
         shrunk = {**smaller, "disk": 1}
         assert plan_migration(fleet(), guest, request_with(shrunk, allow_downsize=True), None)["error"]["details"]["field"] == "disk"
 
+    @pytest.mark.invariant(11)
     def test_no_host_fits_and_every_host_is_named_with_numbers(self):
         error = refused("huge")
         assert error["code"] == "no_valid_host"

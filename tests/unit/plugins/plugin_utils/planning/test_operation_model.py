@@ -30,6 +30,7 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planni
 TASKS = Path(__file__).resolve().parents[5] / "roles" / "migrate" / "tasks"
 
 
+@pytest.mark.invariant(1, 4)
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
 @pytest.mark.parametrize(("was_running", "calls"), [(True, MOVE), (False, MOVE), (True, PRECOPY)])
 def test_no_interleaving_loses_or_doubles_the_guest(was_running, calls, verb):
@@ -39,6 +40,7 @@ def test_no_interleaving_loses_or_doubles_the_guest(was_running, calls, verb):
     assert {("finished", "finished"), ("error", "error"), (expected, expected)} <= ends
 
 
+@pytest.mark.invariant(1)
 @pytest.mark.parametrize("lost", ["source", "destination"])
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
 @pytest.mark.parametrize(("was_running", "calls"), [(True, MOVE), (False, MOVE), (True, PRECOPY)])
@@ -53,6 +55,7 @@ def test_a_lost_host_that_comes_back_never_doubles_the_guest(was_running, calls,
     assert ended >= expected
 
 
+@pytest.mark.invariant(2)
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
 @pytest.mark.parametrize("was_running", [True, False])
 @pytest.mark.parametrize(("acts", "faults"), [(2, 0), (1, 1)])
@@ -67,6 +70,7 @@ def test_whatever_the_guest_and_others_do_nothing_that_it_wrote_is_discarded(was
         assert {"starting", "started", "finished"} <= steps
 
 
+@pytest.mark.invariant(3)
 @pytest.mark.parametrize("verb", ["recover", "revert"])
 @pytest.mark.parametrize("calls", [MOVE, PRECOPY])
 def test_a_guest_that_shuts_down_whenever_it_likes_runs_in_the_end(calls, verb):
@@ -80,6 +84,7 @@ def test_a_guest_without_its_agent_is_confirmed_only_where_somebody_says_so(with
     assert any(world.source.record and world.source.record.status == "confirmed" for world in explore(start)) is without_agent
 
 
+@pytest.mark.invariant(2)
 @pytest.mark.parametrize("verb", ["recover", "confirm", "revert"])
 @pytest.mark.parametrize("hand", HANDS)
 def test_whatever_others_do_to_its_files_nobody_loses_anything(hand, verb):

@@ -25,6 +25,7 @@ def codes(result):
     return {name: [reason["code"] for reason in reasons] for name, reasons in result["rejected"].items()}
 
 
+@pytest.mark.invariant(7)
 def test_an_instance_without_zone_stays_in_the_zone_of_its_host_though_the_roomiest_is_elsewhere():
     asked = request("kvm1", allow_resize_to_same_host=False)
     assert select_destinations(FLEET, asked)["selected"] == "kvm2"
