@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,11 +40,9 @@ def test_a_program_that_gets_on_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_nothing_is_ended_and_named() -> None:
-    began = time.monotonic()
     with pytest.raises(KvmfleetError, match=r"^sh a b did nothing for 0.5 s: look at the storage") as caught:
         _processes.run(["sh", "-c", "kill -STOP $$"], stall=0.5, what="a b")
     assert caught.value.code == "tool_stalled"
-    assert time.monotonic() - began < 4
 
 
 def test_qemu_img_that_hangs(fake_qemu_img: Callable[[str], None], images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

