@@ -34,11 +34,12 @@ from .._storage import (
 )
 from .._storage.disk_use import DiskUses
 from . import (
-    console_logs as _console_logs,
     live_differences as _live_differences,
     secrets as _secrets,
     snapshots as _snapshots,
 )
+from .belongings import registry as _belongings
+from .belongings.belonging import Guest
 from .disks import boot_file, disk_facts
 from .fitness import refusals
 
@@ -82,23 +83,24 @@ def domain_facts(
     known = partial(disk_facts, conn, state=state, directories=image_directories, active=active, digests=digests)
     disks = _with_roles(domain, root, [known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}))
     secrets = _secrets.facts(conn, root)
+    guest = Guest(domain, root, live if active else root)
     facts = {
         **_state_of(domain),
         **_machine_of(domain, root, live if active else root),
         **_needs_of(root, planned, dedicated),
+        **_belongings.facts(guest),
         "flavor": _flavor_of(root, disks),
         "disks": disks,
         "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
         "boot_files": [known(boot_file(name, path)) for name, path in _definition.boot_files(root).items()],
         "interfaces": list(_interfaces(conn, root)),
-        "console_logs": _console_logs.facts(root),
         "secrets": secrets,
         "references": [asdict(_staying(reference, secrets)) for reference in _referring.references(root)],
         "agent": _agent(live),
         "xml_digest": _definitions.xml_digest(domain),
         "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
     }
-    reasons = [*unfit, *unkept, *refusals(domain, uses or DiskUses(conn, state), facts, root, live, image_directories)]
+    reasons = [*unfit, *unkept, *refusals(guest, uses or DiskUses(conn, state), facts, live, image_directories)]
     names = _files_by_name(facts)
     process = _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
     return {
@@ -189,7 +191,8 @@ def _files(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequ
     for name, path in names.items():
         if path not in in_pools:
             yield path, _value_kinds.variables_below(directories) if name == "nvram" else directories
-    yield from ((log["path"], _value_kinds.logs_below(directories)) for log in facts["console_logs"])
+    for kind in _belongings.ALL:
+        yield from kind.files(facts, directories)
 
 
 def _with_live(live: ET.Element, root: ET.Element) -> tuple[ET.Element, list[tuple[str, str]]]:

@@ -26,28 +26,31 @@ from .._storage import (
 from .._storage.disk_use import DETACH, DiskUses
 from .._system import paths as _paths, walking as _walking, whole_file as _whole_file
 from . import (
-    console_logs as _console_logs,
     handed_definition as _handed_definition,
     live_differences as _live_differences,
     power as _power,
     secrets as _secrets,
     snapshots as _snapshots,
 )
+from .belongings import registry as _belongings
+from .belongings.belonging import Guest
 from .disks import BOOT_FILE
 
 
-def refusals(domain: Any, uses: DiskUses, facts: dict[str, Any], root: ET.Element, live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:
+def refusals(guest: Guest, uses: DiskUses, facts: dict[str, Any], live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Code and sentence of each.
 
-    :param facts: of `_guest.facts`; :param root: the definition, :param live: what runs.
+    :param facts: of `_guest.facts`; :param live: what runs.
     :param directories: those of the host's images.
     """
-    yield from _of_guest(domain, facts, root, live, directories)
+    domain = guest.domain
+    yield from _of_guest(domain, facts, guest.root, live, directories)
     yield from _of_files(facts, directories)
     for job in _blocks.block_jobs(domain):
         yield "block_job_active", f"A block job works on a disk of the guest ({job}): let it end, or abort it."
     yield from _used_by_others(uses, facts)
-    yield from _console_logs.refusals(facts["console_logs"], directories)
+    for kind in _belongings.ALL:
+        yield from kind.refusals(guest, facts, directories)
     yield from _snapshots.refusals(domain, {layer["path"] for disk in facts["disks"] for layer in disk.get("chain", ())})
 
 
@@ -106,7 +109,8 @@ def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[st
 
 def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A name that an operation cannot append anything to: the destination asks its own filesystems again."""
-    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"], *(log["path"] for log in facts["console_logs"])]
+    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"]]
+    paths += _belongings.paths(facts)
     for name in map(_paths.too_long, dict.fromkeys(filter(None, paths))):
         if name is not None:
             yield "name_too_long", f"{name}."

@@ -21,7 +21,8 @@ from .._domain import definition as _definition, references as _references, refe
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
 from .._storage import places as _places
-from . import console_logs as _console_logs, secrets as _secrets, snapshots as _snapshots
+from . import secrets as _secrets, snapshots as _snapshots
+from .belongings import registry as _belongings
 
 VIRT_TYPES = ("kvm", "qemu")
 _ONCE = {
@@ -108,8 +109,8 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
     ):
         if path is not None and (not is_public(path, mode) or _places.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
             yield f"its {what} is {shown(path)}, which is no file of root's here, beside those of guests, that everybody may use and nobody else write"
-    logs = {log["path"] for log in record.get("console_logs") or ()}
-    yield from (f"it writes the log {shown(log['path'])}, which is none of the plan" for log in _console_logs.facts(root) if log["path"] not in logs)
+    for kind in _belongings.ALL:
+        yield from kind.strange(root, record)
     known = {value for secret in record.get("secrets") or () for value in (secret["uuid"], secret["usage"]) if value}
     for secret in _secrets.named_by(root):
         if not {secret["uuid"], secret["usage"]} & known:

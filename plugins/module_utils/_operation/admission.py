@@ -16,6 +16,7 @@ from typing import Any
 
 from .._domain import definition as _definition
 from .._guest import secrets as _secrets, tpm as _tpm
+from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks, taken as _taken
 from .._host.state import Reserved, host_state, usage
 from .._journal import claims as _claims
@@ -278,7 +279,7 @@ def _access_reasons(unopenable: Sequence[tuple[str, _qemu_access.Obstacle]]) -> 
 
 def _name_reasons(record: dict[str, Any], directories: Sequence[str]) -> list[dict[str, Any]]:
     """Whether the filesystems here take the names that the operation gives to files and directories beside those of the guest."""
-    paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + [log["path"] for log in record.get("console_logs", ())]
+    paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + _belongings.paths(record)
     found = filter(None, map(_paths.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
     return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._guest.belongings import registry as _belongings
 from .._journal.records import Journal
 from .._libvirt import domains as _domains
 from .._rules import file_names as _file_names, handed_plan as _handed_plan
@@ -41,7 +42,7 @@ def new_record(conn: Any, params: dict[str, Any]) -> dict[str, Any]:
         disks = _apart([_here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks], params)
         new = [_beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
     files = [*((disk["path"], one["path"]) for disk in disks for one in plan["disks"] if one["target"] == disk["target"])]
-    files += [(path, path) for path in (plan["nvram"], *(log["path"] for log in plan.get("console_logs", ()))) if path]
+    files += [(path, path) for path in (plan["nvram"], *_belongings.paths(plan)) if path]
     return dict(
         plan,
         directories=_directories.called_here(plan.get("directories", {}), files),

@@ -16,7 +16,6 @@ from .._channel.protocol import DEFINITION, MANIFEST
 from .._channel.pull import Client
 from .._domain import definition as _definition, edit as _edit
 from .._guest import (
-    console_logs as _console_logs,
     defining as _defining,
     handed_definition as _handed_definition,
     proof as _proof,
@@ -24,6 +23,7 @@ from .._guest import (
     snapshots as _snapshots,
     tpm as _tpm,
 )
+from .._guest.belongings import registry as _belongings
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._libvirt import domains as _domains
@@ -43,6 +43,9 @@ from .._storage import (
 from .._storage.incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from .._system import whole_file as _whole_file
 from . import shaping as _shaping, starting as _starting
+
+SEALED = {**_documents.SEALED, **_belongings.forms()}
+"""What the manifest of a sealed guest may hold."""
 
 
 def receive(
@@ -93,7 +96,7 @@ def _fetch(
     _places.require_here(record)
     record = _directories.make(journal, journal.update(record, status="migrating", step="receiving"))
     with Client(journal.state, record["uuid"], **channel) as client:
-        manifest = _documents.document(MANIFEST, client.document(MANIFEST), _documents.SEALED)
+        manifest = _documents.document(MANIFEST, client.document(MANIFEST), SEALED)
         _require_own(manifest, record, exports(record))
         _documents.require_sizes(record, manifest)
         _documents.require_state(record, manifest["tpm"])
@@ -105,13 +108,14 @@ def _fetch(
         # Before anything is copied, and again where it is defined.
         arriving(dict(record, private=private))
         record = _secrets.receive(conn, journal, record, manifest["secrets"])
+        for kind in _belongings.ALL:
+            record = kind.receive(journal, record, manifest[kind.name]) if kind.form is not None else record
         record = _pull(journal, record, client, manifest, verify, timings)
     _merge_layers(record)
     _require_variables(record)
     for disk in record["disks"]:
         record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
     record = publish(journal, record, exports(record).values(), step="publishing")
-    record = _console_logs.receive(journal, record, manifest["console_logs"])
     copied = sum(manifest["files"].values())
     return journal.update(
         record,

@@ -16,7 +16,6 @@ from typing import Any
 from .._channel.content_digest import data_bytes
 from .._domain import definition as _definition
 from .._guest import (
-    console_logs as _console_logs,
     defining as _defining,
     firmware as _firmware,
     keeping as _keeping,
@@ -27,6 +26,7 @@ from .._guest import (
     snapshots as _snapshots,
     tpm as _tpm,
 )
+from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings
 from .._journal import claims as _claims
 from .._journal.records import Journal
@@ -64,7 +64,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "snapshots": _snapshots.moved(record["private"].get("snapshots", []), os.path.realpath),
         "tpm": record["private"].get("tpm", {}),
         "secrets": secrets,
-        "console_logs": _console_logs.read(record),
+        **_belongings.offered(record),
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "round": record.get("layers", 0),

@@ -13,12 +13,12 @@ from typing import Any
 from .._channel.pull import forget_peer
 from .._domain import definition as _definition
 from .._guest import (
-    console_logs as _console_logs,
     defining as _defining,
     power as _power,
     secrets as _secrets,
     tpm as _tpm,
 )
+from .._guest.belongings import registry as _belongings
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._libvirt import definitions as _definitions, domains as _domains
@@ -102,7 +102,8 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
     _new_files.remove(uses, record)
     if record.get("tpm") and "private" in record:
         _tpm.remove(record["instance_uuid"], record["uuid"])
-    _console_logs.remove(uses, record)
+    for kind in _belongings.ALL:
+        kind.withdraw(uses, record)
     _directories.remove_made(uses, journal, record)
     _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])

@@ -478,7 +478,7 @@ def test_every_field_that_travels_is_judged(fleet: Fleet) -> None:
     documents = {
         "plan": (told, _handed_plan.PLAN, _handed_plan.plan),
         "requirements": (needed, _handed_plan.REQUIREMENTS, lambda value: _handed_plan.plan(fleet.plan(), value)),
-        "manifest": (sealed, _documents.SEALED, lambda value: _documents.document("manifest", value, _documents.SEALED)),
+        "manifest": (sealed, _receiving.SEALED, lambda value: _documents.document("manifest", value, _receiving.SEALED)),
     }
     tried = 0
     for name, (document, table, check) in documents.items():

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import console_logs as _console_logs
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import console_logs as _console_logs
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses

@@ -18,17 +18,46 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from .._journal.records import Journal
-from .._rules import file_names as _file_names
-from .._rules.errors import KvmfleetError
-from .._rules.value_kinds import LOG_DIRECTORY, logs_below
-from .._storage import files as _files
-from .._storage.disk_use import DiskUses
-from .._system import whole_file as _whole_file
+from ..._journal.records import Journal
+from ..._rules import file_names as _file_names
+from ..._rules.errors import KvmfleetError, shown
+from ..._rules.value_kinds import BASE64, FLAG, LOG_DIRECTORY, MOST_FILES, SOURCE_PATH, logs_below
+from ..._rules.values import Each
+from ..._storage import files as _files
+from ..._storage.disk_use import DiskUses
+from ..._system import whole_file as _whole_file
+from .belonging import Belonging, Guest, OwnFile
 
 LIMIT = 2 * 1024 * 1024
 """Bytes of a log that travel, its last ones: so long is a log when virtlogd begins another one, unless told otherwise."""
 _ALL = 4 * LIMIT  # bytes of all logs of a guest
+
+
+class ConsoleLogs(Belonging):
+    name = "console_logs"
+    form = Each({"path": SOURCE_PATH, "content": BASE64, "whole": FLAG}, MOST_FILES)
+
+    def facts(self, guest: Guest) -> dict[str, Any]:
+        return {self.name: facts(guest.root)}
+
+    def refusals(self, guest: Guest, facts: Mapping[str, Any], directories: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return refusals(facts[self.name], directories)
+
+    def files(self, told: Mapping[str, Any], directories: Sequence[str]) -> Iterator[OwnFile]:
+        return (OwnFile(log["path"], logs_below(directories)) for log in told.get(self.name) or ())
+
+    def offer(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return read(record)
+
+    def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+        planned = {log["path"] for log in record.get(self.name) or ()}
+        return (f"it writes the log {shown(log['path'])}, which is none of the plan" for log in facts(root) if log["path"] not in planned)
+
+    def receive(self, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
+        return receive(journal, record, given)
+
+    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+        remove(uses, record)
 
 
 def facts(root: ET.Element) -> list[dict[str, Any]]:

@@ -1,0 +1,90 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a kind of thing that belongs to a guest, beside its disks, has to know how to do, so that an operation can carry it without knowing what it is.
+
+Each kind is one file of this folder and one line in `registry`. It says only what it has to say: whatever it leaves out, it does not need.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..._journal.records import Journal
+from ..._rules.values import Table
+from ..._storage.disk_use import DiskUses
+
+
+class Guest(NamedTuple):
+    """A guest as its host knows it.
+
+    :param root: its definition; :param live: what libvirt has made of that for a guest that runs, of one that is off the definition.
+    """
+
+    domain: Any
+    root: ET.Element
+    live: ET.Element
+
+
+class OwnFile(NamedTuple):
+    """A file of a guest.
+
+    :param below: directories in which a host lets such files be.
+    """
+
+    path: str
+    below: Sequence[str]
+
+
+class Belonging(Protocol):
+    """One kind. What it notes in a record bears names of its own there; what travels and what is archived bears `name`."""
+
+    name: str
+    """Of its part of the manifest, and of what is kept with the archived definition (`private` in a record)."""
+    form: Table | None = None
+    """What its part of the manifest may be; None where it has none. Nothing of it takes effect before it was judged by that."""
+
+    # The guest, as it is.
+
+    def facts(self, guest: Guest) -> dict[str, Any]:
+        """What a plan has to know, without secrets: keys of the guest's facts."""
+        return {}
+
+    def refusals(self, guest: Guest, facts: Mapping[str, Any], directories: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Code and sentence of each reason why the guest cannot be moved with it.
+
+        :param facts: of the guest; :param directories: those of the host's images.
+        """
+        yield from ()
+
+    def files(self, told: Mapping[str, Any], directories: Sequence[str]) -> Iterator[OwnFile]:
+        """The files that it is in.
+
+        :param told: facts of a guest or a record, with the paths of the host that has it.
+        """
+        yield from ()
+
+    # The source's copy.
+
+    def offer(self, record: Mapping[str, Any]) -> Any:
+        """Its part of the manifest, for a guest that is off and sealed; None where it has no form."""
+        return None
+
+    # The destination's copy.
+
+    def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+        """What a definition that another host has handed over says of it, and the plan does not."""
+        yield from ()
+
+    def receive(self, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
+        """Let it be here, of what the source has given, before the guest is defined. Repeating it is safe.
+
+        :returns: the record, which knows what was made.
+        """
+        return record
+
+    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+        """Remove what `receive` has made here. Repeating it is safe."""
