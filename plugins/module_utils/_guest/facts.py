@@ -24,7 +24,7 @@ from .._domain import (
 )
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
 from .._journal.state_dir import StateDir
-from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
+from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules import differences as _differences, exclusive as _exclusive, host_cpus as _host_cpus, huge_pages as _huge_pages, value_kinds as _value_kinds
 from .._rules.errors import KvmfleetError
 from .._storage import (
@@ -33,6 +33,7 @@ from .._storage import (
     qemu_user as _qemu_user,
 )
 from .._storage.disk_use import DiskUses
+from .._storage.kinds.kind import Examined
 from . import (
     live_differences as _live_differences,
     secrets as _secrets,
@@ -80,8 +81,8 @@ def domain_facts(
     planned, unfit = _with_flavor(root, new_flavor)
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _pins.are_ours(root)
     defined = _definition.disks(root, root_disk)
-    known = partial(disk_facts, conn, state=state, directories=image_directories, active=active, digests=digests)
-    disks = _with_roles(domain, root, [known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}))
+    known = partial(disk_facts, Examined(domain, root, state, image_directories, active, digests))
+    disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}))
     secrets = _secrets.facts(conn, root)
     guest = Guest(domain, root, live if active else root)
     facts = {
@@ -102,11 +103,10 @@ def domain_facts(
     }
     reasons = [*unfit, *unkept, *refusals(guest, uses or DiskUses(conn, state), facts, live, image_directories)]
     names = _files_by_name(facts)
-    process = _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
     return {
         **facts,
         "owners": _qemu_access.owners(conn, root, names, active),
-        "directories": _directories.facts(process, _files(facts, names, image_directories)),
+        "directories": _directories.facts(_process(conn, root), _files(facts, names, image_directories)),
         "refusals": [{"code": code, "reason": reason} for code, reason in reasons],
     }
 
@@ -169,19 +169,19 @@ def _flavor_of(root: ET.Element, disks: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-def _with_roles(domain: Any, root: ET.Element, disks: list[dict[str, Any]], roles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The disks with the role that each has for a flavor, and where those in network storage are."""
-    for disk in disks:
-        disk["role"] = next((role for role, target in roles.items() if target == disk["target"]), None)
-    for network in _definition.network_disks(root):
-        disk = next(disk for disk in disks if disk["target"] == network.target)
-        disk.update(network=asdict(network), virtual_size=_blocks.block_size(domain, network.target))
-    return disks
+def _with_roles(disks: list[dict[str, Any]], roles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The disks with the role that each has for a flavor."""
+    return [{**disk, "role": next((role for role, target in roles.items() if target == disk["target"]), None)} for disk in disks]
+
+
+def _process(conn: Any, root: ET.Element) -> _qemu_user.Process:
+    """As whom its QEMU runs."""
+    return _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
 
 
 def _files_by_name(facts: Mapping[str, Any]) -> dict[str, str]:
     """What the guest writes to or reads, by the name that it has in the channel."""
-    files = {disk["target"]: disk["path"] for disk in (*facts["disks"], *facts["boot_files"]) if disk["path"] and "network" not in disk}
+    files = {disk["target"]: disk["path"] for disk in (*facts["disks"], *facts["boot_files"]) if disk["path"]}
     return {**files, **({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})}
 
 

@@ -19,7 +19,7 @@ from .._domain import definition as _definition
 from .._rules import memory_units as _memory_units
 from .._rules.differences import DROP, Difference, refusal
 from .._rules.errors import KvmfleetError
-from .._storage import pools as _pools
+from .._storage.kinds import registry as _kinds
 from .live_values import IDENTITIES, OF_DEVICES, OF_DOMAIN, Key, Value, as_defined, by_form, canonical, is_implied, rounded_up, summary
 
 
@@ -35,7 +35,7 @@ def _disk_paths(conn: Any, root: ET.Element) -> dict[str, str | None]:
     for disk in _definition.disks(root):
         if disk.device == "disk":
             try:
-                paths[disk.target] = _pools.path_of(conn, disk)
+                paths[disk.target] = _kinds.named(disk).path(conn, disk)
             except KvmfleetError:
                 paths[disk.target] = f"{disk.pool}/{disk.volume}"
     return paths

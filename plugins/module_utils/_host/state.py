@@ -20,6 +20,7 @@ from .._journal.state_dir import StateDir
 from .._libvirt import binding as _binding, connection as _connection, definitions as _definitions, domains as _domains, storage as _storage
 from .._rules.errors import KvmfleetError
 from .._storage import leftovers as _leftovers, pools as _pools, qemu_img as _qemu_img, qemu_user as _qemu_user, run_evidence as _run_evidence
+from .._storage.kinds import registry as _kinds
 from .._system import processes as _processes
 from . import bindings as _bindings, capabilities as _capabilities, networks as _networks, taken as _taken
 
@@ -208,14 +209,15 @@ def _disks_from_stats(stats: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[str, int]]:
-    """The same of volumes of storage pools, of which statistics tell the path only while the guest runs."""
+    """The same of what is not named by its path, as volumes of storage pools: statistics tell that only while the guest runs."""
     told = all(f"block.{number}.path" in stats for number in range(stats.get("block.count", 0)))
     definition = None if told or _domains.state_word(stats["state.state"]) != "shutoff" else _definitions.live_xml_if_there(domain)
     found = []
     for disk in () if definition is None else _definition.disks(_definition.parse(definition)):
-        if disk.pool and disk.volume:
-            with contextlib.suppress(KvmfleetError, OSError):
-                path = _pools.volume_path(connection, disk.pool, disk.volume)
+        kind = _kinds.named(disk)
+        with contextlib.suppress(KvmfleetError, OSError):
+            path = None if kind.by_path else kind.path(connection, disk)
+            if path is not None:
                 found.append((path, _qemu_img.info(path, disk.format, force_share=True).virtual_size))
     return found
 
@@ -223,7 +225,7 @@ def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[
 def _from_definition(xml: str) -> tuple[int, int, list[tuple[str, int]]]:
     root = _definition.parse(xml)
     flavor = _definition.flavor_in_force(root)
-    files = [disk for disk in _definition.disks(root) if disk.source_type == "file" and disk.path and os.path.isfile(disk.path)]
+    files = [disk for disk in _definition.disks(root) if _kinds.named(disk).by_path and disk.path and os.path.isfile(disk.path)]
     return flavor.vcpus, flavor.ram, [(disk.path, _qemu_img.info(disk.path, disk.format, force_share=True).virtual_size) for disk in files]
 
 

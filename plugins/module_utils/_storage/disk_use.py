@@ -26,6 +26,7 @@ from .._libvirt import domain_documents as _domain_documents, storage as _storag
 from .._rules.errors import KvmfleetError
 from . import pools as _pools
 from .image_header import below, strings, walk
+from .kinds import registry as _kinds
 
 DETACH = "Detach it there (virsh detach-disk), or let what stands on it go or stand for itself (virsh blockpull), and repeat."
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO)
@@ -130,7 +131,7 @@ class DiskUses:
         for path, how in said.named:
             yield path, Use(document.kind, f"{what} ({how})", uuid)
         for disk in said.disks:
-            top = disk.path or _volume(self._connection, disk)
+            top = _kinds.named(disk).path_if_known(self._connection, disk)
             if top is None:
                 continue
             yield top, Use(document.kind, f"{what} (disk {disk.target})", uuid)
@@ -191,7 +192,7 @@ class _Said:
 def place(connection: Any, xml: str, target: str) -> str | None:
     """The file that a disk is in by a definition, that of a volume too; None where it has no such disk, or that is in no file."""
     disk = next((disk for disk in _definition.disks(_definition.parse(xml)) if disk.target == target), None)
-    return None if disk is None else disk.path or _volume(connection, disk)
+    return None if disk is None else _kinds.named(disk).path_if_known(connection, disk)
 
 
 def _of_record(record: dict[str, Any]) -> Iterator[str]:
@@ -212,15 +213,6 @@ def _may_stand_on(unreadable: str, path: str) -> bool:
         return os.stat(os.path.dirname(unreadable)).st_dev == os.stat(os.path.dirname(path)).st_dev
     except OSError:
         return True
-
-
-def _volume(connection: Any, disk: _definition.Disk) -> str | None:
-    """The file of a volume, whether its pool is active or not; None for what is no volume in a directory."""
-    pool = _storage.find_pool(connection, disk.pool) if disk.pool and disk.volume else None
-    if pool is None:
-        return None
-    found = _pools.facts(pool)
-    return os.path.join(found["path"], disk.volume) if found["type"] in _pools.DIRECTORIES and found["path"] else None
 
 
 def _keys(path: str) -> Iterator[Any]:

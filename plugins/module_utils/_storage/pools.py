@@ -48,14 +48,6 @@ def volume_path(conn: Any, name: str, volume: str) -> str:
     return os.path.join(found["path"], volume)
 
 
-def path_of(conn: Any, disk: _definition.Disk) -> str | None:
-    """The file of a disk of a definition.
-
-    :raises KvmfleetError: as `volume_path`.
-    """
-    return volume_path(conn, disk.pool, disk.volume) if disk.pool and disk.volume else disk.path
-
-
 def sync(conn: Any, disks: Iterable[dict[str, Any]]) -> None:
     """Let libvirt know which volumes of these disks exist by now: it looks into the directory of a pool only when it is told to.
 

@@ -21,8 +21,8 @@ from .._journal.records import CLOSED, Journal
 from .._journal.state_dir import StateDir
 from .._libvirt import domain_documents as _domain_documents
 from .._rules.errors import KvmfleetError
-from . import pools as _pools
 from .image_header import below, named_files, strings, walk
+from .kinds import registry as _kinds
 
 _SHA256 = 64
 
@@ -89,13 +89,12 @@ class Uses:
                 self._of_disk(connection, disk, by)
 
     def _of_disk(self, connection: Any, disk: _definition.Disk, by: str) -> None:
-        path = disk.path
-        if path is None and disk.pool and disk.volume:
-            with contextlib.suppress(KvmfleetError):
-                path = _pools.volume_path(connection, disk.pool, disk.volume)
+        kind, path = _kinds.named(disk), None
+        with contextlib.suppress(KvmfleetError):
+            path = kind.path(connection, disk)
         if path is not None:
             self.mention(path, by)
-        if disk.format == "raw" or (path is None and disk.source_type == "file"):
+        if disk.format == "raw" or kind.is_empty(disk):
             return  # raw stands on nothing; a drive may be empty
         problem = self._follow(path, by) if path is not None and disk.format == "qcow2" else f"{disk.source_type} disk of format {disk.format}"
         if problem:

@@ -1,0 +1,68 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A disk in a file of its host."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from ..._domain import media as _media
+from ..._domain.definition import Disk
+from ..._rules.errors import KvmfleetError
+from .. import identity as _identity, qemu_img as _qemu_img
+from .kind import Examined, Kind
+
+
+class File(Kind):
+    """An image below the directories that its host has for images."""
+
+    source_types = ("file",)
+
+    def is_empty(self, disk: Disk) -> bool:
+        return disk.path is None
+
+    def facts(self, guest: Examined, disk: Disk) -> dict[str, Any]:
+        """What its image says; `error` where that cannot be read."""
+        found: dict[str, Any] = {}
+        if self.is_empty(disk):
+            return found
+        try:
+            found["path"] = path = self.path(guest.domain.connect(), disk)
+            if _media.is_left_out(disk, path):
+                return {**dict.fromkeys(("path", "pool", "volume")), "left_out": path}
+            layers = _qemu_img.chain(path, disk.format, guest.directories, force_share=guest.active)
+            top = layers[0]
+            size = _qemu_img.luks_size(top.path, force_share=guest.active) if disk.encrypted and disk.format == "raw" else top.virtual_size
+            found["chain"] = [_layer_facts(layer) for layer in layers]
+            identities = _identity.chain_identities if guest.digests else _identity.kept_identities
+            for layer, identity in zip(found["chain"][1:], identities(guest.state, layers[1:])):
+                layer.update({"identity": identity} if identity else {})
+        except KvmfleetError as exc:
+            found["error"] = {"code": exc.code, "message": exc.message}
+            if exc.code == "image_outside_directories" and not os.path.lexists(found["path"]):
+                # Where it should lie is of no use to somebody who has to find out that it is gone.
+                found["error"] = {"code": "image_missing", "message": f"{found['path']} does not exist."}
+        except OSError as exc:
+            found["error"] = {"code": "image_unreadable", "message": f"{found['path']} cannot be read: {exc}."}
+        else:
+            found.update(virtual_size=size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
+        return found
+
+
+def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "format": layer.format,
+        "virtual_size": layer.virtual_size,
+        "allocated_bytes": layer.actual_size,
+        "file_bytes": layer.file_size,
+        "encrypted": layer.encrypted,
+        "corrupt": layer.corrupt,
+        "dirty": layer.dirty,
+        "snapshots": list(layer.snapshots),
+        "mode": f"{stat.S_IMODE(os.stat(layer.path).st_mode):04o}",
+    }

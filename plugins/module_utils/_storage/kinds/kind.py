@@ -1,0 +1,63 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a kind of storage has to know how to do with a disk, so that an operation can move it without knowing what it lies in.
+
+Each kind is one file of this folder and one line in `registry`. What stands here is right for most, and a kind says only what is otherwise with it.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..._domain.definition import Disk
+from ..._journal.state_dir import StateDir
+
+
+class Examined(NamedTuple):
+    """A guest whose disks are looked at.
+
+    :param root: its definition; :param directories: those of the host's images, below which alone one is opened.
+    :param active: the guest runs, and writes to them; :param digests: identify the layers below the top one by content, which reads them once; else as far
+        as that is known already.
+    """
+
+    domain: Any
+    root: ET.Element
+    state: StateDir
+    directories: Sequence[str]
+    active: bool
+    digests: bool
+
+
+class Kind(Protocol):
+    """One kind."""
+
+    source_types: tuple[str, ...] = ()
+    """What the type of such a disk is in a definition."""
+    by_path: bool = True
+    """A definition names it by its path on this host."""
+
+    # A disk of a definition.
+
+    def is_empty(self, disk: Disk) -> bool:
+        """Whether it is a drive with nothing in it."""
+        return False
+
+    def path(self, conn: Any, disk: Disk) -> str | None:
+        """Where it is on this host; None for what is in no file here.
+
+        :raises KvmfleetError: where that cannot be told.
+        """
+        return disk.path
+
+    def path_if_known(self, conn: Any, disk: Disk) -> str | None:
+        """The same for who asks about others' disks: None where it cannot be told, and no matter whether it could be used now."""
+        return disk.path
+
+    def facts(self, guest: Examined, disk: Disk) -> dict[str, Any]:
+        """What a plan has to know beyond its definition: keys of the facts of a disk."""
+        return {}

@@ -1,0 +1,37 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A disk that is a volume of a storage pool which is a directory of its host: a file, of which libvirt keeps the place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..._domain.definition import Disk
+from ..._libvirt import storage as _storage
+from .. import pools as _pools
+from .file import File
+
+
+class Volume(File):
+    """It goes where the pool of that name is, under the name that it has in it."""
+
+    source_types = ("volume",)
+    by_path = False
+
+    def is_empty(self, disk: Disk) -> bool:
+        return disk.volume is None
+
+    def path(self, conn: Any, disk: Disk) -> str | None:
+        """:raises KvmfleetError: as `_storage.pools.volume_path`."""
+        return _pools.volume_path(conn, disk.pool, disk.volume) if disk.pool and disk.volume else disk.path
+
+    def path_if_known(self, conn: Any, disk: Disk) -> str | None:
+        """Whether its pool is active or not."""
+        pool = None if disk.path or not (disk.pool and disk.volume) else _storage.find_pool(conn, disk.pool)
+        if pool is None:
+            return disk.path
+        found = _pools.facts(pool)
+        return os.path.join(found["path"], disk.volume) if found["type"] in _pools.DIRECTORIES and found["path"] else None
