@@ -120,24 +120,24 @@ def _guest(
         located = locate(fleet, asked)
         if located["host"] is None:
             raise KvmfleetError("interrupted_operation", "an operation on it was interrupted: run kvmfleet.compute.recover first")
-        plan = migration.plan_in(fleet, _identified(host["host"], guest["domain"]), located["request"], dict(scheduler))
+        plan = migration.plan_in(fleet, identified(host["host"], guest["domain"]), located["request"], dict(scheduler))
     except KvmfleetError as refusal:
-        return {**told, "code": refusal.code, "reason": _reason(refusal, host["host"], unready)}
+        return {**told, "code": refusal.code, "reason": reason(refusal, host["host"], unready)}
     if plan["action"] != "move":
         return {**told, "code": "unconfirmed_migration", "reason": _line(plan["message"])}
     return {**told, "destination": plan["candidates"][0]}
 
 
-def _reason(refusal: KvmfleetError, source: str, unready: Collection[str]) -> str:
+def reason(refusal: KvmfleetError, source: str = "", unready: Collection[str] = ()) -> str:
     """The refusal in one line, each part with its code where it has several."""
     if refusal.code == "not_movable":
         return "; ".join(f"{_line(part['reason'])} [{part['code']}]" for part in refusal.details["refusals"])
     if refusal.code == "no_valid_host":
-        return _nowhere(refusal.details["placement"]["rejected"], source, unready)
+        return nowhere(refusal.details["placement"]["rejected"], source, unready)
     return _line(refusal.message)
 
 
-def _nowhere(rejected: Mapping[str, Sequence[Mapping[str, Any]]], source: str, unready: Collection[str]) -> str:
+def nowhere(rejected: Mapping[str, Sequence[Mapping[str, Any]]], source: str, unready: Collection[str] = ()) -> str:
     """What each of the other hosts has against it, those first that have least."""
     others = {host: [reason["reason"] for reason in reasons] for host, reasons in rejected.items() if host != source}
     others.update({host: ["it is not ready"] for host in others if host in unready})
@@ -147,7 +147,7 @@ def _nowhere(rejected: Mapping[str, Sequence[Mapping[str, Any]]], source: str, u
     return f"no other host would take it: {'; '.join([*shown, *more])}" if shown else "there is no other host in the fleet"
 
 
-def _identified(host: str, domain: Mapping[str, Any]) -> dict[str, Any]:
+def identified(host: str, domain: Mapping[str, Any]) -> dict[str, Any]:
     """The domain with an identity for each base image; one that nobody has read yet is like no other, so that there must be room for it."""
     return {**domain, **{kind: [_with_identities(host, disk) for disk in domain.get(kind) or ()] for kind in ("disks", "boot_files")}}
 

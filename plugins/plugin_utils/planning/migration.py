@@ -126,6 +126,22 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     return _planned(wanted, _place(wanted, scheduler), live, ahead, scheduler)
 
 
+def question(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+    """What a cold migration asks the scheduler, after every refusal that needs no other host; the parameters are those of `plan_in`.
+
+    :raises KvmfleetError: the guest cannot be moved, wherever to.
+    """
+    precopy.check(request.get("precopy"))
+    wanted = _wanted(fleet, domain, request)
+    _waiting(wanted)
+    _require_movable(wanted)
+    noted = record.begun(wanted.entry, wanted.domain, wanted.host, wanted.old, wanted.new, 0, flavor_disks.NONE)
+    _require_possible(wanted.host, noted, {"": needs.of_destination(wanted.domain, {})})
+    hints = server_groups.hints_of(fleet, request.get("scheduler_hints"))
+    group = server_groups.group_of(fleet, request.get("server_groups"), wanted.entry, hints)
+    return _asked(wanted, flavor_disks.NONE, group, hints)
+
+
 def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> _Wanted:
     host, entry = fleet.locate(request["instance"])
     if domain is None:

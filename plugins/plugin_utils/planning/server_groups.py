@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import maintenance
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, integer, known_mapping, mapping, strings
 
@@ -32,13 +33,13 @@ def group_of(fleet: Fleet, groups: object, entry: Mapping[str, Any], hints: Mapp
     :returns: `name`, `policy`, `max_server_per_host` and `members`, the UUIDs of all of them that some host of the fleet has, may get or may get back.
     :raises KvmfleetError: `unknown_server_group`, `several_server_groups`; ValidationError for what is no group.
     """
-    known = {str(name): _checked(f"kvmfleet_server_groups.{name}", group) for name, group in mapping("kvmfleet_server_groups", groups).items()}
+    known = checked_groups(groups)
     wanted = hints.get(_GROUP)
     if wanted and wanted not in known:
         raise KvmfleetError(
             "unknown_server_group", f"scheduler_hints.group: {wanted!r} is not in kvmfleet_server_groups; known: {', '.join(sorted(known)) or 'none'}."
         )
-    own = [name for name, group in known.items() if name == wanted or _is_member(group["members"], entry["name"], entry["uuid"])]
+    own = [name for name, group in known.items() if name == wanted or is_member(group["members"], entry["name"], entry["uuid"])]
     if len(own) > 1:
         raise KvmfleetError(
             "several_server_groups",
@@ -49,8 +50,18 @@ def group_of(fleet: Fleet, groups: object, entry: Mapping[str, Any], hints: Mapp
     if not own:
         return None
     group = known[own[0]]
-    members = {uuid for name, uuid in _guests(fleet) if _is_member(group["members"], name, uuid)} | {entry["uuid"]}
+    members = {uuid for name, uuid in _guests(fleet) if is_member(group["members"], name, uuid)} | {entry["uuid"]}
+    if group["policy"] == "affinity":
+        members -= maintenance.leaving(fleet) - {entry["uuid"]}
     return {"name": own[0], "policy": group["policy"], "members": sorted(members), "max_server_per_host": group["max_server_per_host"]}
+
+
+def checked_groups(groups: object) -> dict[str, dict[str, Any]]:
+    """`kvmfleet_server_groups` with all its keys: `policy`, `members`, `max_server_per_host`, `max_unavailable` (None where nobody says).
+
+    :raises ValidationError: for what is no group.
+    """
+    return {str(name): _checked(f"kvmfleet_server_groups.{name}", group) for name, group in mapping("kvmfleet_server_groups", groups).items()}
 
 
 def hints_of(fleet: Fleet, hints: object) -> dict[str, Any]:
@@ -77,15 +88,17 @@ def _checked(field: str, value: object) -> dict[str, Any]:
         raise ValidationError(f"{field}.members", given.get("members"), "a list of names or shell patterns of instances")
     limit, unavailable = given.get("max_server_per_host"), given.get("max_unavailable")
     if unavailable is not None:
-        integer(f"{field}.max_unavailable", unavailable, 1)
+        unavailable = integer(f"{field}.max_unavailable", unavailable, 0)
     return {
         "policy": str(given["policy"]),
         "members": [str(member) for member in members],
         "max_server_per_host": 1 if limit is None else integer(f"{field}.max_server_per_host", limit, 1),
+        "max_unavailable": unavailable,
     }
 
 
-def _is_member(patterns: list[str], name: str, uuid: str) -> bool:
+def is_member(patterns: list[str], name: str, uuid: str) -> bool:
+    """Whether one of the names, UUIDs or shell patterns means a guest."""
     return any(pattern == uuid or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

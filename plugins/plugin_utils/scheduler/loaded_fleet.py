@@ -27,6 +27,12 @@ class LoadedFleet:
         self.options = options
         self.hosts = FleetState.read(hosts, options)
 
+    def copy(self) -> LoadedFleet:
+        """Another one with the same claims, which takes its own from now on."""
+        other = object.__new__(LoadedFleet)
+        other.options, other.hosts = self.options, self.hosts
+        return other
+
     def context(self, request: Request) -> Context:
         """What a decision about a request is made from now."""
         return Context.over(self.hosts, request, self.options)
@@ -36,6 +42,19 @@ class LoadedFleet:
         in_place = host == request.instance.host and request.instance.flavor is not None
         freed = request.instance.flavor if in_place else None
         self.hosts = self.hosts.replacing(charged(self.hosts[host], request, self.options, count, freed))
+
+    def release(self, host: str, uuid: str, flavor: Flavor) -> None:
+        """Take the charge of a guest off a host: its operation was confirmed, so that it is nowhere but where it has gone."""
+        facts = self.hosts[host].facts
+        keys = {"vcpus_used": flavor.vcpus, "memory_mb_used": flavor.ram, "local_gb_used": flavor.disk_mb / 1024}
+        least = facts.get("disk_available_least")
+        freed = {
+            **{key: max(0, float(facts[key]) - amount) for key, amount in keys.items()},
+            "disk_available_least": None if least is None else float(least) + flavor.disk_mb / 1024,
+            "num_instances": max(0, self.hosts[host].num_instances - 1),
+            "instances": [each for each in facts.get("instances") or () if each != uuid],
+        }
+        self.hosts = self.hosts.replacing(FleetState.read([{**facts, **freed}], self.options).host(0))
 
     def usage(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What these hosts are charged with."""
@@ -51,13 +70,15 @@ def charged(state: HostState, request: Request, options: Options, count: int = 1
     guests = [request.instance.uuid] if request.instance.uuid and request.instance.uuid not in (facts.get("instances") or ()) else []
     least, free = facts.get("disk_available_least"), facts.get("disk_free_mb")
     needs = request.requirements
-    coming = (needs.overlay_bytes + needs.growth_bytes + sum(base.size_bytes for base in needs.bases)) / 2**20
+    bases = [base for base in needs.bases if base.sha256 not in (facts.get("bases") or ())]
+    coming = (needs.overlay_bytes + needs.growth_bytes) / 2**20 * count + sum(base.size_bytes for base in bases) / 2**20
     taken = {
         "vcpus_used": _after(state.vcpus.used, flavor.vcpus * count, freed.vcpus if freed else 0),
         "memory_mb_used": _after(state.memory_mb.used, flavor.ram * count, freed.ram if freed else 0),
         "local_gb_used": _after(float(facts["local_gb_used"]), disk_gb, 0),
         "disk_available_least": None if least is None else float(least) - disk_gb,
-        "disk_free_mb": None if free is None else float(free) - coming * count,
+        "disk_free_mb": None if free is None else max(0.0, float(free) - coming),
+        "bases": [*(facts.get("bases") or ()), *(base.sha256 for base in bases)],
         "num_instances": state.num_instances + (0 if freed else count),
         "instances": [*(facts.get("instances") or ()), *guests],
     }

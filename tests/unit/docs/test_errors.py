@@ -44,7 +44,7 @@ def refused_with() -> set[str]:
 
 
 def trees() -> Iterator[ast.AST]:
-    for room in ("module_utils", "modules", "action", "filter", "plugin_utils/planning", "plugin_utils/artifacts"):
+    for room in ("module_utils", "modules", "action", "filter", "plugin_utils/planning", "plugin_utils/fleet", "plugin_utils/artifacts"):
         for path in sorted((ROOT / "plugins" / room).rglob("*.py")):
             yield ast.parse(path.read_text())
 

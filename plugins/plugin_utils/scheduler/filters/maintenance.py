@@ -6,9 +6,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.base import Filter, Rejection
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
+
+
+def closed(maintenance: Any) -> str | None:
+    """Why a host is closed for guests that come, by its fact `maintenance`: what the inventory says (a text or true), or its own record of a drain."""
+    if not maintenance:
+        return None
+    if isinstance(maintenance, Mapping):
+        who = f" by {maintenance['by']}" if maintenance.get("by") else ""
+        return f"is {maintenance.get('state') or 'closed'}{who}: {maintenance.get('reason') or 'no reason is noted'}"
+    return "is in maintenance" if maintenance is True else f"is in maintenance: {maintenance}"
 
 
 class MaintenanceFilter(Filter):
@@ -20,7 +33,5 @@ class MaintenanceFilter(Filter):
         return self.asked(fleet, [row for row, why in enumerate(fleet.column("maintenance")) if why])
 
     def rejection(self, host: HostState) -> Rejection | None:
-        why = host.facts.get("maintenance")
-        if not why:
-            return None
-        return self.reject("maintenance", "is in maintenance" if why is True else f"is in maintenance: {why}")
+        why = closed(host.facts.get("maintenance"))
+        return None if why is None else self.reject("maintenance", why)
