@@ -50,6 +50,11 @@ class Disk:
     encrypted: bool = False
     startup_policy: str | None = None
 
+    @property
+    def file_name(self) -> str:
+        """The last part of its name, whatever it lies in; empty for an empty drive."""
+        return self.volume or (self.path or "").rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class NetworkDisk:

@@ -10,15 +10,14 @@ since is not taken for one. Names and sizes are never a reason to guess.
 
 from __future__ import annotations
 
-import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._rules import file_names as _file_names
 from .._rules.errors import KvmfleetError
-from . import edit as _edit, tree as _tree
+from . import tree as _tree
 from .definition import Disk, integer, own_record
 
 ROLES = ("ephemeral", "swap")
@@ -33,20 +32,21 @@ _UNITS = {"ide": 2, "sata": 6, "scsi": 7}
 """Disks on a bus of a controller, as libvirt counts them to give a target its address."""
 
 
-def roles(root: ET.Element, disks: Sequence[Disk], told: Mapping[str, str | None]) -> dict[str, str]:
+def roles(root: ET.Element, disks: Sequence[Disk], told: Mapping[str, str | None], unfit: Callable[[Disk], str | None]) -> dict[str, str]:
     """Role (ephemeral, swap) -> target of the disk that has it; a role that no disk has is left out.
 
     :param disks: of the definition, the root disk being known; :param told: role -> target that the caller names, None or empty where none is.
+    :param unfit: says why what a disk lies in keeps it from being one of these.
     :raises KvmfleetError: `invalid_ephemeral_disk`, `invalid_swap_disk` for a target that cannot be it.
     """
     named = {role: target for role, target in told.items() if target}
-    found = {role: target for role, target in _recorded(root, disks).items() if role not in named and target not in named.values()}
+    found = {role: target for role, target in _recorded(root, disks, unfit).items() if role not in named and target not in named.values()}
     for role, target in named.items():
-        reason = _why_not({disk.target: disk for disk in disks}, target)
+        reason = _why_not({disk.target: disk for disk in disks}, target, unfit)
         if reason is None and list(named.values()).count(target) > 1:
             reason = "cannot be the ephemeral and the swap disk at once"
         if reason is not None:
-            others = ", ".join(disk.target for disk in disks if _why_not({disk.target: disk}, disk.target) is None)
+            others = ", ".join(disk.target for disk in disks if _why_not({disk.target: disk}, disk.target, unfit) is None)
             raise KvmfleetError(
                 f"invalid_{role}_disk",
                 f"{role}_disk: {target} {reason}; a disk in a file or a volume that the guest writes to alone, other than its root disk, can be it"
@@ -75,11 +75,12 @@ def free_targets(root: ET.Element, disks: Sequence[Disk], count: int) -> list[st
     return found
 
 
-def apply(root: ET.Element, record: Mapping[str, Any]) -> None:
+def apply(root: ET.Element, record: Mapping[str, Any], define: Callable[[ET.Element, Mapping[str, Any], str], None]) -> None:
     """Add, re-create and remove the disks that the operation changes, and note in our metadata which are the flavor's.
 
     :param record: `new_disks` (`target`, `path`, `format`, `pool`, `volume`, `beside`: the target of the disk that it is made after),
         `dropped_disks` (targets) and `flavor_disks` (role -> `target` and `name`; None leaves the metadata as it is), each of them optional.
+    :param define: lets a definition name a disk of a record, in the format.
     """
     for target in record.get("dropped_disks", ()):
         devices, disk = root.find("devices"), _element(root, target)
@@ -88,29 +89,27 @@ def apply(root: ET.Element, record: Mapping[str, Any]) -> None:
     for disk in record.get("new_disks", ()):
         if _element(root, disk["target"]) is None:
             _add(root, disk["target"], disk["beside"])
-        _edit.set_disk_source(root, disk["target"], disk["path"], disk["format"])
-        if disk.get("pool"):
-            _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
+        define(root, disk, disk["format"])
     known = record.get("flavor_disks")
     if known is not None:
         items = [(_ITEM, {"role": role, **disk}) for role, disk in sorted(known.items())]
         _tree.record(root, _RECORD, {} if items else None, items)
 
 
-def _recorded(root: ET.Element, disks: Sequence[Disk]) -> dict[str, str]:
+def _recorded(root: ET.Element, disks: Sequence[Disk], unfit: Callable[[Disk], str | None]) -> dict[str, str]:
     there = {disk.target: disk for disk in disks}
     found = {}
     for item in _tree.items_of(own_record(root, _RECORD), _ITEM):
         role, target, name = item.get("role", ""), item.get("target", ""), item.get("name", "")
-        if role in ROLES and _why_not(there, target) is None:
+        if role in ROLES and _why_not(there, target, unfit) is None:
             # Until a resize in place is confirmed, what has the target is a layer over it.
-            is_now = there[target].volume or os.path.basename(there[target].path or "")
+            is_now = there[target].file_name
             if is_now == name or is_now.startswith(name + _LAYER):
                 found[role] = target
     return found
 
 
-def _why_not(disks: Mapping[str, Disk], target: str) -> str | None:
+def _why_not(disks: Mapping[str, Disk], target: str, unfit: Callable[[Disk], str | None]) -> str | None:
     """Why the disk cannot be an ephemeral or a swap disk."""
     disk = disks.get(target)
     if disk is None:
@@ -121,9 +120,7 @@ def _why_not(disks: Mapping[str, Disk], target: str) -> str | None:
         return f"is a {disk.device}"
     if disk.readonly or disk.shareable:
         return "is read-only" if disk.readonly else "is shared with other guests (<shareable/>)"
-    if disk.source_type not in ("file", "volume") or not (disk.path or disk.volume):
-        return f"is of the type {disk.source_type}, not a file"
-    return None
+    return unfit(disk)
 
 
 def _add(root: ET.Element, target: str, beside: str) -> None:

@@ -33,6 +33,7 @@ from .._storage import (
     qemu_user as _qemu_user,
 )
 from .._storage.disk_use import DiskUses
+from .._storage.kinds import registry as _kinds
 from .._storage.kinds.kind import Examined
 from . import (
     live_differences as _live_differences,
@@ -82,7 +83,7 @@ def domain_facts(
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _pins.are_ours(root)
     defined = _definition.disks(root, root_disk)
     known = partial(disk_facts, Examined(domain, root, state, image_directories, active, digests))
-    disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}))
+    disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}, _kinds.unfit))
     secrets = _secrets.facts(conn, root)
     guest = Guest(domain, root, live if active else root)
     facts = {

@@ -14,13 +14,13 @@ import os
 import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from .._domain import definition as _definition, references as _references, referring as _referring
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
 from .._storage import places as _places
+from .._storage.kinds import registry as _kinds
 from . import secrets as _secrets, snapshots as _snapshots
 from .belongings import registry as _belongings
 
@@ -65,9 +65,10 @@ def require_snapshots(snapshots: Sequence[Mapping[str, Any]], record: Mapping[st
                 for disk in _definition.disks(whole)
                 if disk.path in images and disk.format != images[disk.path]
             ]
-            volumes = {(disk.get("pool"), disk.get("volume"), disk["format"]) for disk in record["disks"]}
-            named = [(disk.pool, disk.volume, disk.format) for disk in _definition.disks(whole) if disk.source_type == "volume"]
-            reasons += [f"its volume {shown(str(volume))} is none of the plan" for _pool, volume, _format in set(named) - volumes]
+            planned = {(_kinds.of(disk).noted(disk), disk["format"]) for disk in record["disks"]}
+            kinds = [(disk, _kinds.named(disk)) for disk in _definition.disks(whole)]
+            named = {(name, disk.format) for disk, kind in kinds if not kind.by_path and (name := kind.named(disk))}
+            reasons += [f"its volume {shown(str(name[1]))} is none of the plan" for name, _format in named - planned]
             reasons += _common(whole, record)
         _refuse(record, f"its snapshot {shown(snapshot['name'])}", reasons)
 
@@ -123,13 +124,12 @@ def _disks(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
     boot = {target: expected.pop(target)["path"] for target in _definition.BOOT_FILES if target in expected}
     if _definition.boot_files(root) != boot:
         yield f"it boots from {_listed(_definition.boot_files(root))}, not from {_listed(boot)}"
-    found = [disk for disk in _definition.disks(root) if disk.source_type == "volume" or disk.path is not None]
-    for disk in found:
-        known, place = expected.pop(disk.target, None), shown(str(disk.path or disk.volume))
-        have = (disk.pool, disk.volume, disk.format) if disk.source_type == "volume" else (None, disk.path, disk.format)
+    found = [(disk, name) for disk in _definition.disks(root) if (name := _kinds.named(disk).named(disk))]
+    for disk, name in found:
+        known, place = expected.pop(disk.target, None), shown(str(disk.path or name[1]))
         if known is None:
             yield f"its disk {shown(disk.target)}, {place}, is none of the plan"
-        elif have != (known.get("pool"), known["volume"] if known.get("pool") else known["path"], known["format"]):
+        elif (name, disk.format) != (_kinds.of(known).noted(known), known["format"]):
             yield f"its disk {disk.target} is {place} in the format {shown(disk.format)}, not {known['path']} in the format {known['format']}"
     yield from (f"it has no disk {target}" for target in expected)
     for select in ("devices/disk//backingStore//source", "devices/disk//mirror//source"):
@@ -155,12 +155,7 @@ def _around(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
     firmware = _definition.firmware(root)
     has = {"emulator": root.findtext("devices/emulator"), "loader": firmware.loader, "nvram_template": firmware.nvram_template}
     yield from (f"its {name} is {shown(value)}, not {need[name]}" for name, value in has.items() if value is not None and value != need[name])
-    planned = [dict(disk) for disk in need.get("network_disks") or ()]
-    yield from (
-        f"its disk {shown(disk.target)} is in {shown(disk.protocol)} storage {shown(str(disk.name))}, as the plan does not say"
-        for disk in _definition.network_disks(root)
-        if asdict(disk) not in planned
-    )
+    yield from _kinds.strange(root, need)
 
 
 def is_public(path: str, mode: int = os.R_OK) -> bool:

@@ -34,10 +34,11 @@ def _disk_paths(conn: Any, root: ET.Element) -> dict[str, str | None]:
     paths = {}
     for disk in _definition.disks(root):
         if disk.device == "disk":
+            kind = _kinds.named(disk)
             try:
-                paths[disk.target] = _kinds.named(disk).path(conn, disk)
+                paths[disk.target] = kind.path(conn, disk)
             except KvmfleetError:
-                paths[disk.target] = f"{disk.pool}/{disk.volume}"
+                paths[disk.target] = "/".join(map(str, kind.named(disk) or ()))
     return paths
 
 

@@ -105,6 +105,8 @@ IDENTITIES: Mapping[str, Callable[[ET.Element], Key]] = {
     **dict.fromkeys(("serial", "parallel", "console", "channel"), _by_character_target),
 }
 """What makes a device the same one; others are told apart by their form alone."""
+_SOURCES = (("/", ("pool", "volume")), (":", ("protocol", "name")), *(("", (name,)) for name in ("file", "dir", "network", "bridge", "dev", "path")))
+"""What the source of a device is called: the attributes that say it, and what stands between them."""
 _IMPLIED = (("controller", "type", "pci"), ("watchdog", "model", "itco"), ("audio", "type", "none"), ("audio", "type", "spice"), ("input", "bus", "ps2"))
 
 
@@ -117,11 +119,7 @@ def _source(element: ET.Element, source: ET.Element | None) -> str | None:
     """What a device is connected to: the first that says it, since a running guest tells of a network its bridge too."""
     if source is None:
         return None
-    if source.get("pool"):
-        return f"{source.get('pool')}/{source.get('volume')}"
-    if source.get("protocol"):
-        return f"{source.get('protocol')}:{source.get('name')}"
-    return next((source.attrib[name] for name in ("file", "dir", "network", "bridge", "dev", "path") if source.get(name)), None)
+    return next((between.join(source.get(name, "None") for name in names) for between, names in _SOURCES if source.get(names[0])), None)
 
 
 def canonical(element: ET.Element | None) -> str | None:

@@ -38,6 +38,7 @@ from .._storage import (
     run_evidence as _run_evidence,
 )
 from .._storage.disk_use import DiskUses
+from .._storage.kinds import registry as _kinds
 from .._system import whole_file as _whole_file
 from . import sealing as _sealing, shaping as _shaping, starting as _starting
 from .shaping import layer_path, written_in_place
@@ -159,8 +160,8 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     for disk in written_in_place(record):
         if disk["target"] in tops:
             _merging.merge(conn, record, disk, tops[disk["target"]], timeout=timeout)
-        if disk.get("pool"):
-            _as_volume(conn, _domains.find_domain(conn, record["instance_uuid"]), disk)
+        if _kinds.of(disk).is_misnamed(disk):
+            _name_anew(conn, _domains.find_domain(conn, record["instance_uuid"]), disk)
     _merging.remove(uses, record, stacks)
     _firmware.forget(record)
     _files.remove(uses, _left_behind_files(record), operation=record["uuid"])
@@ -197,10 +198,10 @@ def _runs_as_defined(uses: DiskUses, record: dict[str, Any], domain: Any) -> boo
     return any(use.kind == "runs" and use.guest == record["instance_uuid"] for used in found.values() for use in used)
 
 
-def _as_volume(conn: Any, domain: Any, disk: dict[str, Any]) -> None:
-    """Let the definition name the volume again: what was merged lies in the file that it is, and a layer was none."""
+def _name_anew(conn: Any, domain: Any, disk: dict[str, Any]) -> None:
+    """Let the definition call a disk again what it is called: what was merged into it lies in the file that it is, and a layer was nothing else."""
     root = _definition.parse(_definitions.inactive_xml(domain))
-    _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"], disk["format"])
+    _kinds.define(root, disk, disk["format"])
     _definitions.define(conn, _edit.to_string(root))
 
 

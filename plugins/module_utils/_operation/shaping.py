@@ -11,6 +11,7 @@ from typing import Any
 
 from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
 from .._rules import file_names as _file_names
+from .._storage.kinds import registry as _kinds
 
 
 def adapted(record: dict[str, Any]) -> ET.Element:
@@ -19,10 +20,8 @@ def adapted(record: dict[str, Any]) -> ET.Element:
     for disk in record["disks"]:
         if disk["target"] in _definition.BOOT_FILES:
             _edit.set_boot_file(root, disk["target"], disk["path"])
-        elif disk.get("pool"):
-            _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"])
         else:
-            _edit.set_disk_source(root, disk["target"], disk["path"])
+            _kinds.define(root, disk)
     for target in record.get("left_out", ()):
         _edit.empty_drive(root, target)
     if record["nvram"] and _definition.firmware(root).nvram:
@@ -52,7 +51,7 @@ def written_in_place(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _set_flavor(root: ET.Element, record: dict[str, Any]) -> None:
-    _flavor_disks.apply(root, record)
+    _flavor_disks.apply(root, record, _kinds.define)
     flavor = record["new_flavor"]
     _edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
     _edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"])

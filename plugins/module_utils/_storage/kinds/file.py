@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import Any
 
-from ..._domain import media as _media
+from ..._domain import edit as _edit, media as _media
 from ..._domain.definition import Disk
 from ..._rules.errors import KvmfleetError
 from .. import identity as _identity, qemu_img as _qemu_img
@@ -51,6 +53,16 @@ class File(Kind):
         else:
             found.update(virtual_size=size, allocated_bytes=top.actual_size, file_bytes=top.file_size)
         return found
+
+    def unfit(self, disk: Disk) -> str | None:
+        return super().unfit(disk) if self.is_empty(disk) else None
+
+    def holds(self, disk: Mapping[str, Any]) -> bool:
+        """All that no other kind holds: a record of any release has the path of each disk."""
+        return True
+
+    def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
+        _edit.set_disk_source(root, disk["target"], disk["path"], image_format)
 
 
 def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:

@@ -10,11 +10,14 @@ Each kind is one file of this folder and one line in `registry`. What stands her
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Optional, Protocol
 
 from ..._domain.definition import Disk
 from ..._journal.state_dir import StateDir
+
+Name = tuple[Optional[str], Optional[str]]
+"""What a disk is called in a definition: its storage pool and the volume there, or nothing and its path."""
 
 
 class Examined(NamedTuple):
@@ -61,3 +64,33 @@ class Kind(Protocol):
     def facts(self, guest: Examined, disk: Disk) -> dict[str, Any]:
         """What a plan has to know beyond its definition: keys of the facts of a disk."""
         return {}
+
+    def named(self, disk: Disk) -> Name | None:
+        """What the definition calls it; None for what is in nothing that is told by a name."""
+        return None if disk.path is None else (None, disk.path)
+
+    def unfit(self, disk: Disk) -> str | None:
+        """Why it cannot be a disk that a flavor grows or makes anew, such as an ephemeral one or swap."""
+        return f"is of the type {disk.source_type}, not a file"
+
+    def strange(self, root: ET.Element, requirements: Mapping[str, Any]) -> Iterator[str]:
+        """What a definition that another host has handed over says of such disks, and the plan does not; of those that come here there is a record."""
+        yield from ()
+
+    # A disk of a record.
+
+    def holds(self, disk: Mapping[str, Any]) -> bool:
+        """Whether it is of this kind."""
+        return False
+
+    def noted(self, disk: Mapping[str, Any]) -> Name:
+        """What `named` says of the definition that it is to have."""
+        return None, disk["path"]
+
+    def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
+        """Let a definition name it, in another format if one is given."""
+        raise NotImplementedError
+
+    def is_misnamed(self, disk: Mapping[str, Any]) -> bool:
+        """Whether a definition names it by its path once a layer over it was merged, and that is not what it is called."""
+        return False

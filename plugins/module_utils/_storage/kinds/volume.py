@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import os
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import Any
 
+from ..._domain import edit as _edit
 from ..._domain.definition import Disk
 from ..._libvirt import storage as _storage
 from .. import pools as _pools
 from .file import File
+from .kind import Name
 
 
 class Volume(File):
@@ -35,3 +39,19 @@ class Volume(File):
             return disk.path
         found = _pools.facts(pool)
         return os.path.join(found["path"], disk.volume) if found["type"] in _pools.DIRECTORIES and found["path"] else None
+
+    def named(self, disk: Disk) -> Name | None:
+        return (disk.pool, disk.volume) if any((disk.pool, disk.volume, disk.path)) else None
+
+    def holds(self, disk: Mapping[str, Any]) -> bool:
+        return bool(disk.get("pool"))
+
+    def noted(self, disk: Mapping[str, Any]) -> Name:
+        return disk["pool"], disk["volume"]
+
+    def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
+        _edit.set_disk_volume(root, disk["target"], disk["pool"], disk["volume"], image_format)
+
+    def is_misnamed(self, disk: Mapping[str, Any]) -> bool:
+        """What was merged lies in the file that the volume is; a layer was none."""
+        return True

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 
 NAMES = ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "foreign_metadata", "pinned_numa", "hotplug"]
 QUIET = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,12 +52,12 @@ def known(**roles: tuple[str, str]) -> dict[str, dict[str, str]]:
 
 def applied(text: str, **record: Any) -> ET.Element:
     root = _definition.parse(text)
-    _flavor_disks.apply(root, record)
+    _flavor_disks.apply(root, record, _kinds.define)
     return root
 
 
 def roles(root: ET.Element, root_disk: str | None = None, **told: str | None) -> dict[str, str]:
-    return _flavor_disks.roles(root, _definition.disks(root, root_disk), told)
+    return _flavor_disks.roles(root, _definition.disks(root, root_disk), told, _kinds.unfit)
 
 
 def targets(text: str, count: int = 2) -> list[str]:
@@ -227,7 +228,9 @@ class TestApply:
         ]
         assert len(new) == 2
         _flavor_disks.apply(
-            root, {"new_disks": new, "flavor_disks": {disk["role"]: {"target": disk["target"], "name": f"{disk['role']}.qcow2"} for disk in new}}
+            root,
+            {"new_disks": new, "flavor_disks": {disk["role"]: {"target": disk["target"], "name": f"{disk['role']}.qcow2"} for disk in new}},
+            _kinds.define,
         )
         after = qemu.defineXML(_edit.to_string(root)).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         assert addresses(before).items() <= addresses(after).items()
