@@ -161,7 +161,7 @@ import re
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import DEFAULT_PORTS, Server
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DEFINITION
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS, choose
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import snapshots as _snapshots
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import registry as _belongings
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection, definitions as _definitions
@@ -192,9 +192,9 @@ def open_channel(params, journal, record, server):
     if params["definition"] and not params["lends"]:
         with _connection.connect(params["uri"]) as conn:
             domain = _sealing.require_unchanged(conn, record)
-            snapshots = _snapshots.moved(_snapshots.archive(domain, record), os.path.realpath)
+            private = _belongings.archive(domain, record, with_definition=True)
             definitions = {"domain_xml": _definitions.inactive_xml(domain), "portable_xml": _definitions.portable_xml(domain)}
-            server.offer_document(DEFINITION, {**definitions, "snapshots": snapshots})
+            server.offer_document(DEFINITION, {**definitions, **_belongings.offered(dict(record, private=private), with_definition=True)})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}

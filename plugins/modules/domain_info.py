@@ -144,6 +144,11 @@ domain:
           description: Whether a disk is written to a file of its own since.
           type: bool
           returned: success
+    not_layered:
+      description: Why no layer may come over the disks of the domain while it runs, so that they cannot be copied ahead; empty where it may.
+      type: list
+      elements: str
+      returned: success
     has_checkpoints:
       description: Whether libvirt knows checkpoints of the domain.
       type: bool

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._rules.errors import KvmfleetError
-from .._rules.value_kinds import BASE64, CHANNEL, COUNT, FLAG, ID, LABEL, MOST_FILES, SHA256, STATE_PATH, TARGET, TEXT, TPM_BYTES, UUID
+from .._rules.value_kinds import BASE64, CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, STATE_PATH, TARGET, TEXT, TPM_BYTES, UUID
 from .._rules.values import Absent, Each, Named, Null, Table, require
 from . import content_digest as _content_digest
 
@@ -34,15 +34,14 @@ MANIFEST: Mapping[str, Table] = {
 SEALED: Mapping[str, Table] = {
     **MANIFEST,
     "domain_xml": TEXT,
-    "snapshots": Each({"name": LABEL, "xml": TEXT, "current": FLAG}),
     "tpm": Named(STATE_PATH, BASE64, MOST_FILES),
     "secrets": Each({"uuid": UUID, "xml": TEXT, "value": BASE64}, MOST_FILES),
     "autostart": FLAG,
     "was_running": FLAG,
 }
 """The manifest of the sealed guest, but for the parts that `_guest.belongings` has in it."""
-DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT), "snapshots": Absent(Each({"name": LABEL, "xml": TEXT, "current": FLAG}))}
-"""What is tried while the guest runs."""
+DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT)}
+"""What is tried while the guest runs, but for what `_guest.belongings` has in it."""
 DIGEST: Mapping[str, Table] = {"size": COUNT, "segment_size": COUNT, "segments": Each(SHA256, 2**18), "sha256": SHA256}
 FAILED: Mapping[str, Table] = {"error": TEXT}
 """The document that stands in for a digest that the other host could not make."""

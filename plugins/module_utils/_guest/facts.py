@@ -38,7 +38,6 @@ from .._storage.kinds.kind import Examined
 from . import (
     live_differences as _live_differences,
     secrets as _secrets,
-    snapshots as _snapshots,
 )
 from .belongings import registry as _belongings
 from .belongings.belonging import Guest
@@ -126,7 +125,6 @@ def _state_of(domain: Any) -> dict[str, Any]:
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.isPersistent() and domain.autostart()),
         "managed_save": _domains.has_managed_save(domain),
-        "snapshots": _snapshots.facts(domain),
         "has_checkpoints": _domains.has_checkpoints(domain),
     }
 

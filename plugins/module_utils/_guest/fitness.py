@@ -30,7 +30,6 @@ from . import (
     live_differences as _live_differences,
     power as _power,
     secrets as _secrets,
-    snapshots as _snapshots,
 )
 from .belongings import registry as _belongings
 from .belongings.belonging import Guest
@@ -51,7 +50,6 @@ def refusals(guest: Guest, uses: DiskUses, facts: dict[str, Any], live: ET.Eleme
     yield from _used_by_others(uses, facts)
     for kind in _belongings.ALL:
         yield from kind.refusals(guest, facts, directories)
-    yield from _snapshots.refusals(domain, {layer["path"] for disk in facts["disks"] for layer in disk.get("chain", ())})
 
 
 def _of_guest(domain: Any, facts: dict[str, Any], root: ET.Element, live: ET.Element, directories: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._domain import definition as _definition, references as _references, referring as _referring
@@ -21,7 +21,7 @@ from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
 from .._storage import places as _places
 from .._storage.kinds import registry as _kinds
-from . import secrets as _secrets, snapshots as _snapshots
+from . import secrets as _secrets
 from .belongings import registry as _belongings
 
 VIRT_TYPES = ("kvm", "qemu")
@@ -41,36 +41,13 @@ def require(root: ET.Element, record: Mapping[str, Any]) -> None:
     _refuse(record, "its definition", [*_identity(root, record), *_common(root, record), *_disks(root, record), *_around(root, record)])
 
 
-def require_snapshots(snapshots: Sequence[Mapping[str, Any]], record: Mapping[str, Any], images: Mapping[str, str]) -> None:
-    """The same for the definitions that snapshots hold, which a person may go back to: an older guest, of files that this one has.
+def require_part(record: Mapping[str, Any], what: str, definitions: Iterable[ET.Element], reasons: Sequence[str]) -> None:
+    """The same for definitions in something else that was handed over, such as older ones of the guest.
 
-    :param images: files of this host that are images of the guest, its base images included, with their formats.
+    :param what: they are in, to say so; :param reasons: what is wrong with it besides.
     :raises KvmfleetError: `definition_refused`.
     """
-    for snapshot in snapshots:
-        root = _definition.parse_document(snapshot["xml"])
-        reasons = [] if root.tag == "domainsnapshot" and root.findtext("name") == snapshot["name"] else ["it is no snapshot of that name"]
-        reasons += [f"it keeps memory in the file {shown(memory.get('file', ''))}" for memory in root.findall("memory[@file]")]
-        definitions = [*root.findall("domain"), *root.findall("inactiveDomain")]
-        for source in _snapshots.sources(root):
-            named = [path for path in (source.get("file"), source.get("dev")) if path]
-            reasons += [f"it names {shown(path)}, which is no image of the guest" for path in named if path not in images]
-        for definition in definitions:
-            whole = ET.Element("domain", definition.attrib)
-            whole.extend(list(definition))
-            files = _definition.boot_files(whole).values()
-            reasons += [f"it boots from {shown(path)}, which is no file of the guest" for path in files if path not in images]
-            reasons += [
-                f"it opens {shown(disk.path)} in the format {shown(disk.format)}, not {images[disk.path]}"
-                for disk in _definition.disks(whole)
-                if disk.path in images and disk.format != images[disk.path]
-            ]
-            planned = {(_kinds.of(disk).noted(disk), disk["format"]) for disk in record["disks"]}
-            kinds = [(disk, _kinds.named(disk)) for disk in _definition.disks(whole)]
-            named = {(name, disk.format) for disk, kind in kinds if not kind.by_path and (name := kind.named(disk))}
-            reasons += [f"its volume {shown(str(name[1]))} is none of the plan" for name, _format in named - planned]
-            reasons += _common(whole, record)
-        _refuse(record, f"its snapshot {shown(snapshot['name'])}", reasons)
+    _refuse(record, what, [*reasons, *(reason for definition in definitions for reason in _common(definition, record))])
 
 
 def _refuse(record: Mapping[str, Any], what: str, reasons: Sequence[str]) -> None:

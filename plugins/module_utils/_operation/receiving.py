@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import Any
 
 from .._channel import documents as _documents
@@ -20,14 +21,15 @@ from .._guest import (
     handed_definition as _handed_definition,
     proof as _proof,
     secrets as _secrets,
-    snapshots as _snapshots,
     tpm as _tpm,
 )
 from .._guest.belongings import registry as _belongings
+from .._guest.belongings.belonging import Here
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._libvirt import domains as _domains
 from .._rules.errors import KvmfleetError, shown
+from .._rules.values import Absent
 from .._storage import (
     directories as _directories,
     files as _files,
@@ -46,6 +48,8 @@ from . import shaping as _shaping, starting as _starting
 
 SEALED = {**_documents.SEALED, **_belongings.forms()}
 """What the manifest of a sealed guest may hold."""
+OFFERED = {**_documents.DEFINITION, **{name: Absent(form) for name, form in _belongings.forms(with_definition=True).items()}}
+"""What is tried while the guest runs."""
 
 
 def receive(
@@ -76,7 +80,7 @@ def receive(
         if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
             _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _defining.define(conn, arriving(record))
-        _snapshots.redefine(domain, record["private"].get("snapshots", []))
+        _belongings.redefine(domain, record["private"])
         _domains.set_autostart(domain, record["autostart"])
         record = journal.update(record, status="post-migrating", step="defined")
     return finish(conn, journal, record, watch=watch, timings=timings, resumed=resumed)
@@ -102,7 +106,7 @@ def _fetch(
         _documents.require_state(record, manifest["tpm"])
         private = {
             "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
-            "snapshots": _snapshots_here(record, manifest["snapshots"], bases),
+            **_belongings.arrived(record, manifest, _here(record, bases)),
             "tpm": manifest["tpm"],
         }
         # Before anything is copied, and again where it is defined.
@@ -142,8 +146,9 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     """
     _places.require_here(record)
     with Client(journal.state, record["uuid"], **channel) as client:
-        document = _documents.document(DEFINITION, client.document(DEFINITION), _documents.DEFINITION)
-    _snapshots_here(record, document.get("snapshots", []), {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]})
+        document = _documents.document(DEFINITION, client.document(DEFINITION), OFFERED)
+    at_source = {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]}
+    _belongings.arrived(record, document, _here(record, at_source), with_definition=True)
 
     def taken(definition: str) -> None:
         _defining.try_out(conn, arriving(dict(record, private={"domain_xml": definition})), record["uuid"])
@@ -358,15 +363,8 @@ def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
         raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
-def _snapshots_here(record: dict[str, Any], snapshots: list[dict[str, Any]], bases: dict[str, str]) -> list[dict[str, Any]]:
-    """What the source knows of snapshots, with the paths and names that things have on this host, provided that they may be defined here."""
-    paths = {disk["chain"][0][0]: disk["path"] for disk in record["disks"]}
-    paths.update({base["path"]: bases.get(base["sha256"], base["path"]) for disk in record["disks"] for base in disk["bases"] if not disk.get("shared")})
-    mappings = record.get("mappings", {})
-    found = _snapshots.moved(snapshots, lambda path: paths.get(path, path), lambda root: _edit.map_names(root, mappings))
-    formats = {paths.get(base["path"], base["path"]): base["format"] for disk in record["disks"] for base in disk["bases"]}
-    _handed_definition.require_snapshots(found, record, {**formats, **{disk["path"]: disk["format"] for disk in record["disks"]}})
-    return found
+def _here(record: dict[str, Any], bases: dict[str, str]) -> Here:
+    return Here(bases, partial(_handed_definition.require_part, record))
 
 
 def arriving(record: dict[str, Any]) -> str:

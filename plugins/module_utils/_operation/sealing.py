@@ -23,7 +23,6 @@ from .._guest import (
     live_differences as _live_differences,
     power as _power,
     secrets as _secrets,
-    snapshots as _snapshots,
     tpm as _tpm,
 )
 from .._guest.belongings import registry as _belongings
@@ -61,7 +60,6 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
-        "snapshots": _snapshots.moved(record["private"].get("snapshots", []), os.path.realpath),
         "tpm": record["private"].get("tpm", {}),
         "secrets": secrets,
         **_belongings.offered(record),
@@ -88,7 +86,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     require_free(uses or DiskUses(conn, journal.state), record, domain)
     _require_as_defined(conn, record, domain)
     _power.require_hearing(domain, shutdown["on_timeout"])  # before the journal has that it was asked
-    definition, snapshots = _definitions.inactive_xml(domain), _snapshots.archive(domain, record)
+    definition, archived = _definitions.inactive_xml(domain), _belongings.archive(domain, record, with_definition=True)
     was_running = record.get("was_running") or _domains.is_active(domain)
     record = journal.update(record, status="migrating", step="stopping", was_running=was_running)
     try:
@@ -96,7 +94,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     finally:
         # Somebody may undefine a guest that is going down.
         if _domains.find_domain(conn, record["instance_uuid"]) is None:
-            _snapshots.redefine(_definitions.define(conn, definition), snapshots)
+            _belongings.redefine(_definitions.define(conn, definition), archived)
     if _domains.is_active(domain):
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} is active again right after it was stopped; something else on this host starts it.")
     _power.require_not_saved(domain)
@@ -164,7 +162,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         # libvirt before 8.9 deletes it with the definition.
         _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
         domain = _domains.find_domain(conn, record["instance_uuid"]) or _definitions.define(conn, record["private"]["domain_xml"])
-        _snapshots.redefine(domain, record["private"].get("snapshots", []))
+        _belongings.redefine(domain, record["private"])
         _domains.set_autostart(domain, record["autostart"])
     else:
         domain = _domains.find_domain(conn, record["instance_uuid"])
@@ -288,7 +286,7 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
         _require_unused_but_by_guest(uses, record)
         # A definition with layers of ours is the one from before them: nobody has changed it since.
         definition = record.get("private", {}).get("unlayered_xml") or _definitions.inactive_xml(domain)
-        private = {"domain_xml": definition, "snapshots": _snapshots.archive(domain, record)}
+        private = {"domain_xml": definition, **_belongings.archive(domain, record)}
         if record.get("tpm"):
             private["tpm"] = _tpm.read(record["instance_uuid"])
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), sealed_nvram=bool(record["nvram"]))
@@ -305,13 +303,13 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
 def _undefine_unchanged(conn: Any, record: dict[str, Any]) -> None:
     """Nobody can start the guest here any more. Whoever did, or changed it, while it was being archived, keeps what he has made of it."""
     domain = require_unchanged(conn, record)
-    definition, snapshots = _definitions.inactive_xml(domain), record["private"]["snapshots"]
+    definition = _definitions.inactive_xml(domain)
     active = _domains.is_active(domain)
     if not active:
         _definitions.undefine_keeping_everything(domain)
         active = _domains.find_domain(conn, record["instance_uuid"]) is not None
         if active:
-            _snapshots.redefine(_definitions.define(conn, definition), snapshots)
+            _belongings.redefine(_definitions.define(conn, definition), record["private"])
     if active:
         raise KvmfleetError("not_off", f"Guest {record['instance_name']} was started by something else while it was being sealed.")
 

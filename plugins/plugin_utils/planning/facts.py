@@ -196,6 +196,7 @@ _GUEST: dict[str, Check] = {
     "agent": _a({"connected": _flag}),
     "cpu": _or_null(_a({"mode": _or_null(_any_text)})),
     "snapshots": _each({"name": _text}),
+    "not_layered": strings,
     "free_targets": strings,
     "secrets": _each({"by": _text}),
     "references": _each(dict.fromkeys(("kind", "name", "answer", "reason"), _any_text)),

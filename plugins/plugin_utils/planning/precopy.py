@@ -65,9 +65,9 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
 
 
 def _unable(domain: Mapping[str, Any]) -> str | None:
-    """A layer needs a file below it, hides the snapshots in it, and is not encrypted."""
-    if domain.get("snapshots"):
-        return f"it has snapshots ({len(domain['snapshots'])}), which a layer would hide"
+    """A layer needs a file below it, is not encrypted, and must not come between the guest and what belongs to it."""
+    for reason in domain.get("not_layered") or ():
+        return reason
     for disk in domain["disks"]:
         if disk.get("encrypted") and disk["path"]:
             return f"disk {disk['target']} is encrypted, and a layer would hold in the clear what the guest writes"

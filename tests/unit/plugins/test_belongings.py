@@ -19,10 +19,14 @@ PLUGINS = Path(__file__).parents[3] / "plugins"
 FOLDER = PLUGINS / "module_utils/_guest/belongings"
 WORDS = {
     "console_logs": r"console_?logs?|log_inodes",
+    "snapshots": "snapshots?",
 }
 """Kind -> what names it in code."""
 FRAME = {"belonging.py", "registry.py"}
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("module_utils/_guest/disks.py", "snapshots"): "what the header of an image says of itself",
+    ("module_utils/_operation/withdrawing.py", "snapshots"): "tells a person what to do about one that somebody has made since",
+}
 """File and kind -> why it has to know of it."""
 
 

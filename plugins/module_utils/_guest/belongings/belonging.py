@@ -10,7 +10,7 @@ Each kind is one file of this folder and one line in `registry`. It says only wh
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..._journal.records import Journal
@@ -39,6 +39,17 @@ class OwnFile(NamedTuple):
     below: Sequence[str]
 
 
+class Here(NamedTuple):
+    """What a destination has to judge with what another host says.
+
+    :param bases: sha256 of a base image -> its path on this host.
+    :param require: refuses what it is called, for the definitions in it and the reasons given (`_guest.handed_definition.require_part`).
+    """
+
+    bases: Mapping[str, str]
+    require: Callable[[str, Iterable[ET.Element], Sequence[str]], None]
+
+
 class Belonging(Protocol):
     """One kind. What it notes in a record bears names of its own there; what travels and what is archived bears `name`."""
 
@@ -46,6 +57,8 @@ class Belonging(Protocol):
     """Of its part of the manifest, and of what is kept with the archived definition (`private` in a record)."""
     form: Table | None = None
     """What its part of the manifest may be; None where it has none. Nothing of it takes effect before it was judged by that."""
+    with_definition: bool = False
+    """libvirt has it with the definition: forgets it with that, and has to be told again. It is judged at the destination while the guest still runs."""
 
     # The guest, as it is.
 
@@ -67,13 +80,34 @@ class Belonging(Protocol):
         """
         yield from ()
 
+    def unlayered(self, facts: Mapping[str, Any]) -> Iterator[str]:
+        """Why no layer may come over the disks of the guest while it runs."""
+        yield from ()
+
     # The source's copy.
+
+    def archive(self, domain: Any, record: Mapping[str, Any]) -> Any:
+        """What has to be kept with the archived definition, in `private` of the record; None for nothing.
+
+        :raises KvmfleetError: the code of a refusal; somebody may have made it one since the plan.
+        """
+        return None
 
     def offer(self, record: Mapping[str, Any]) -> Any:
         """Its part of the manifest, for a guest that is off and sealed; None where it has no form."""
         return None
 
+    def redefine(self, domain: Any, archived: Any) -> None:
+        """Let libvirt know of it again, as archived or as judged, once the guest is defined. Repeating it is safe."""
+
     # The destination's copy.
+
+    def arrived(self, record: Mapping[str, Any], given: Any, here: Here) -> Any:
+        """What is to be kept, in `private` of the record, of what another host has given, as it is to be here; None for nothing.
+
+        :raises KvmfleetError: `definition_refused`, `manifest_invalid` for what is not that of the plan.
+        """
+        return None
 
     def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         """What a definition that another host has handed over says of it, and the plan does not."""

@@ -10,15 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._rules.values import Table
-from .belonging import Belonging, Guest
+from .belonging import Belonging, Guest, Here
 from .console_logs import ConsoleLogs
+from .snapshots import Snapshots
 
-ALL: tuple[Belonging, ...] = (ConsoleLogs(),)
+ALL: tuple[Belonging, ...] = (
+    Snapshots(),
+    ConsoleLogs(),
+)
 
 
 def facts(guest: Guest) -> dict[str, Any]:
-    """What a plan has to know of them."""
-    return {key: value for kind in ALL for key, value in kind.facts(guest).items()}
+    """What a plan has to know of them, and why no layer may come over the disks while the guest runs (`not_layered`)."""
+    found = {key: value for kind in ALL for key, value in kind.facts(guest).items()}
+    return {**found, "not_layered": [reason for kind in ALL for reason in kind.unlayered(found)]}
 
 
 def paths(told: Mapping[str, Any]) -> list[str]:
@@ -26,11 +31,40 @@ def paths(told: Mapping[str, Any]) -> list[str]:
     return [file.path for kind in ALL for file in kind.files(told, ())]
 
 
-def forms() -> dict[str, Table]:
-    """What each part of the manifest of a sealed guest may be."""
-    return {kind.name: kind.form for kind in ALL if kind.form is not None}
+def forms(*, with_definition: bool = False) -> dict[str, Table]:
+    """What each part of the manifest of a sealed guest may be, or of what is offered with the definition while it runs."""
+    return {kind.name: kind.form for kind in _offered(with_definition) if kind.form is not None}
 
 
-def offered(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Those parts of the manifest, for a guest that is off and sealed."""
-    return {kind.name: kind.offer(record) for kind in ALL if kind.form is not None}
+def archive(domain: Any, record: Mapping[str, Any], *, with_definition: bool = False) -> dict[str, Any]:
+    """What has to be kept of them with the archived definition, or what of that libvirt forgets with it.
+
+    :raises KvmfleetError: the code of a refusal.
+    """
+    kept = {kind.name: kind.archive(domain, record) for kind in ALL if kind.with_definition or not with_definition}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def redefine(domain: Any, private: Mapping[str, Any]) -> None:
+    """Let libvirt know of what it forgets with a definition, as it was archived or has arrived."""
+    for kind in ALL:
+        if private.get(kind.name):
+            kind.redefine(domain, private[kind.name])
+
+
+def offered(record: Mapping[str, Any], *, with_definition: bool = False) -> dict[str, Any]:
+    """Their parts of the manifest for a guest that is off and sealed, or of what is offered with the definition while it runs."""
+    return {kind.name: kind.offer(record) for kind in _offered(with_definition)}
+
+
+def arrived(record: Mapping[str, Any], document: Mapping[str, Any], here: Here, *, with_definition: bool = False) -> dict[str, Any]:
+    """What is to be kept of those parts of a document of another host, as it is to be here.
+
+    :raises KvmfleetError: `definition_refused`, `manifest_invalid`.
+    """
+    kept = {kind.name: kind.arrived(record, document[kind.name], here) for kind in _offered(with_definition) if kind.name in document}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _offered(with_definition: bool) -> list[Belonging]:
+    return [kind for kind in ALL if kind.form is not None and (kind.with_definition or not with_definition)]

@@ -233,6 +233,7 @@ def told(guest):
         "interfaces": [{**guest["interfaces"][0], "mtu": 1500}, {"type": "network", "source": "default", "mac": "52:54:00:00:00:02", "mtu": None}],
         "console_logs": [{"path": "/var/log/libvirt/qemu/web1.log", "append": True}],
         "snapshots": [{"name": "one", "current": True, "external": False}],
+        "not_layered": ["it has snapshots (1), which a layer would hide"],
         "secrets": [{"uuid": "s-1", "usage_type": "ceph", "usage": "web", "by": "uuid", "needed_by": ["disk vdb"], "missing": None, "withheld": None}],
         "references": [{"kind": "bridge", "name": "br0", "answer": "keep", "reason": "it must be there", "element": "x"}],
         "owners": {
@@ -539,7 +540,7 @@ class TestEncryption:
         assert "encrypted disks vda of web1" in error["message"]
 
     def test_not_ahead(self):
-        copied = planned(migrate=True, guest=domain(**{**self.GUEST, "snapshots": []}), precopy={"mode": "auto"})["precopy"]["kvm2"]
+        copied = planned(migrate=True, guest=domain(**{**self.GUEST, "not_layered": []}), precopy={"mode": "auto"})["precopy"]["kvm2"]
         assert (copied["wanted"], "vda is encrypted" in copied["reason"]) == (False, True)
 
 

@@ -15,9 +15,9 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 MIB = 2**20
 
 
-def domain(mib=1000, state="running", snapshots=(), **disk):
+def domain(mib=1000, state="running", not_layered=(), **disk):
     entry = {"target": "vda", "device": "disk", "readonly": False, "source_type": "file", "path": "/images/web.qcow2", "allocated_bytes": mib * MIB, **disk}
-    return {"name": "web1", "state": state, "snapshots": list(snapshots), "disks": [entry]}
+    return {"name": "web1", "state": state, "not_layered": list(not_layered), "disks": [entry]}
 
 
 def answer(mode="auto", guest=None, measured=None, threshold=10, bandwidth_limit=0):
@@ -36,7 +36,7 @@ def answer(mode="auto", guest=None, measured=None, threshold=10, bandwidth_limit
         ({"measured": 5 * MIB, "bandwidth_limit": 500 * 1024}, True, "2048.0 s at 500 KiB/s (the limit of bandwidth)"),
         ({"guest": domain(state="shutoff")}, False, "shutoff"),
         ({"guest": domain(source_type="volume")}, False, "disk vda is of the type volume"),
-        ({"guest": domain(snapshots=[{"name": "s"}])}, False, "it has snapshots (1), which a layer would hide"),
+        ({"guest": domain(not_layered=["it has snapshots (1), which a layer would hide"])}, False, "it has snapshots (1), which a layer would hide"),
         ({"mode": "never", "measured": 1}, False, "precopy: never"),
         ({"mode": "always", "guest": domain(1)}, True, "precopy: always"),
         ({"mode": "always", "guest": domain(1, state="shutoff")}, False, "shutoff"),

@@ -14,7 +14,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import snapshots as _snapshots
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import snapshots as _snapshots
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
