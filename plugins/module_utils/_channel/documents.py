@@ -9,12 +9,11 @@ The definition of the guest is judged by `_guest.handed_definition`.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
 from .._rules.errors import KvmfleetError
-from .._rules.value_kinds import BASE64, CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, STATE_PATH, TARGET, TEXT, TPM_BYTES, UUID
+from .._rules.value_kinds import BASE64, CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, TARGET, TEXT, UUID
 from .._rules.values import Absent, Each, Named, Null, Table, require
 from . import content_digest as _content_digest
 
@@ -34,7 +33,6 @@ MANIFEST: Mapping[str, Table] = {
 SEALED: Mapping[str, Table] = {
     **MANIFEST,
     "domain_xml": TEXT,
-    "tpm": Named(STATE_PATH, BASE64, MOST_FILES),
     "secrets": Each({"uuid": UUID, "xml": TEXT, "value": BASE64}, MOST_FILES),
     "autostart": FLAG,
     "was_running": FLAG,
@@ -96,18 +94,6 @@ def require_sizes(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> Non
                 have=max(data, length),
                 limit=limit,
             )
-
-
-def require_state(record: Mapping[str, Any], files: Mapping[str, str] | None) -> None:
-    """The state of a TPM comes only for a guest that has one, and no more of it than a source reads.
-
-    :raises KvmfleetError: `manifest_invalid`.
-    """
-    size = sum(len(base64.b64decode(content)) for content in (files or {}).values())
-    if files and not record.get("tpm"):
-        raise KvmfleetError("manifest_invalid", f"The other host offers the state of a TPM, and {record['instance_name']} has none by the plan.")
-    if size > TPM_BYTES:
-        raise KvmfleetError("manifest_invalid", f"The other host offers {size} bytes as the state of a TPM; {TPM_BYTES} are possible.", have=size)
 
 
 def _limit(disk: Mapping[str, Any]) -> int:

@@ -141,7 +141,6 @@ def _machine_of(domain: Any, root: ET.Element, chosen: ET.Element) -> dict[str, 
         "virt_type": root.get("type"),
         "emulator": root.findtext("devices/emulator"),
         "cpu": _cpu(domain, root),
-        "tpm": _tpm(root),
         "secure_boot": _secure_boot(root, chosen),
         "firmware": asdict(_firmware(domain.name(), chosen)),
     }
@@ -255,12 +254,6 @@ def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:
     xml = ET.tostring(cpu, encoding="unicode")
     features = _capabilities.expanded_features(domain.connect(), xml, root.get("type"), arch) if cpu.get("mode", "custom") == "custom" else None
     return {"mode": cpu.get("mode", "custom"), "model": root.findtext("cpu/model"), "features": features}
-
-
-def _tpm(root: ET.Element) -> dict[str, str | None] | None:
-    tpm = root.find("devices/tpm")
-    backend = None if tpm is None else tpm.find("backend[@type='emulator']")
-    return None if tpm is None else {"model": tpm.get("model"), "version": None if backend is None else backend.get("version")}
 
 
 def _secure_boot(root: ET.Element, live: ET.Element) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .._domain import definition as _definition
-from .._guest import secrets as _secrets, tpm as _tpm
+from .._guest import secrets as _secrets
 from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks, taken as _taken
 from .._host.state import Reserved, host_state, usage
@@ -199,8 +199,7 @@ def _conflicts(conn: Any, state: StateDir, record: dict[str, Any], requirements:
     for conflict in _exclusive.conflicts(_exclusive.wanted(requirements), held):
         reasons.append({**_reason(conflict.code, f"on this host, {conflict.described}"), "kind": conflict.thing.kind})
     paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
-    if record.get("tpm"):
-        paths.append(_tpm.directory(record["instance_uuid"]))
+    paths += [path for kind in _belongings.ALL for path in kind.must_be_free(record)]
     reasons += [_reason("path_taken", f"{path} exists here already") for path in paths if os.path.lexists(path)]
     reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
     return reasons

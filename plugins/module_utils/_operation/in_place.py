@@ -21,8 +21,8 @@ from .._guest import (
     late_shutdown as _late_shutdown,
     power as _power,
     proof as _proof,
-    tpm as _tpm,
 )
+from .._guest.belongings import registry as _belongings
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._libvirt import definitions as _definitions, domains as _domains
@@ -51,7 +51,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         record = _sealing.stop_unchanged(conn, journal, record, shutdown)
     domain: Any = None if record["step"] == "defining" else _defining.require_defined(conn, record)
     if record["step"] == "stopped":
-        private = {"domain_xml": _definitions.inactive_xml(domain), "tpm": _tpm.read(record["instance_uuid"]) if record.get("tpm") else {}}
+        private = {"domain_xml": _definitions.inactive_xml(domain), **_belongings.archive(domain, record)}
         record = journal.update(record, step="layering", private=private, autostart=bool(domain.autostart()))
     uses = DiskUses(conn, journal.state)
     if record["step"] == "layering":
@@ -126,8 +126,8 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
             _firmware.forget(record)
         else:
             record = _firmware.bring_back(journal, record)
-        if record["private"].get("tpm") and not as_before:
-            _tpm.put_back(record["instance_uuid"], record["private"]["tpm"], record["uuid"])
+        for kind in _belongings.ALL if not as_before else ():
+            record = kind.go_back(record)
     _new_files.remove(uses, record)
     _pools.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":

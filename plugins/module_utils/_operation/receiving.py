@@ -21,7 +21,6 @@ from .._guest import (
     handed_definition as _handed_definition,
     proof as _proof,
     secrets as _secrets,
-    tpm as _tpm,
 )
 from .._guest.belongings import registry as _belongings
 from .._guest.belongings.belonging import Here
@@ -78,7 +77,8 @@ def receive(
         record = _fetch(conn, journal, record, channel, bases, verify, bandwidth_limit, timings)
     if record["step"] == "defining":
         if _run_evidence.has_run(_domains.find_domain(conn, record["instance_uuid"]), record) is None:
-            _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
+            for kind in _belongings.ALL:
+                kind.put_there(record)
         domain = _defining.define(conn, arriving(record))
         _belongings.redefine(domain, record["private"])
         _domains.set_autostart(domain, record["autostart"])
@@ -103,11 +103,9 @@ def _fetch(
         manifest = _documents.document(MANIFEST, client.document(MANIFEST), SEALED)
         _require_own(manifest, record, exports(record))
         _documents.require_sizes(record, manifest)
-        _documents.require_state(record, manifest["tpm"])
         private = {
             "domain_xml": record.get("private", {}).get("portable_xml") or manifest["domain_xml"],
             **_belongings.arrived(record, manifest, _here(record, bases)),
-            "tpm": manifest["tpm"],
         }
         # Before anything is copied, and again where it is defined.
         arriving(dict(record, private=private))

@@ -23,7 +23,6 @@ from .._guest import (
     live_differences as _live_differences,
     power as _power,
     secrets as _secrets,
-    tpm as _tpm,
 )
 from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings
@@ -60,7 +59,6 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
-        "tpm": record["private"].get("tpm", {}),
         "secrets": secrets,
         **_belongings.offered(record),
         "autostart": record["autostart"],
@@ -159,8 +157,8 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:
         _pools.sync(conn, record["disks"])
-        # libvirt before 8.9 deletes it with the definition.
-        _tpm.write(record["instance_uuid"], record["private"].get("tpm", {}), record["uuid"])
+        for kind in _belongings.ALL:
+            kind.put_there(record)
         domain = _domains.find_domain(conn, record["instance_uuid"]) or _definitions.define(conn, record["private"]["domain_xml"])
         _belongings.redefine(domain, record["private"])
         _domains.set_autostart(domain, record["autostart"])
@@ -198,8 +196,8 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
         # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
         _files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
     _directories.remove(uses, journal, record, record.get("own_directories") or {})
-    if record.get("tpm"):
-        _tpm.remove(record["instance_uuid"], record["uuid"])
+    for kind in _belongings.ALL:
+        kind.discard(uses, record)
     _secrets.release(conn, journal, record, record.get("carried_secrets", ()))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy removed")
@@ -287,8 +285,6 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
         # A definition with layers of ours is the one from before them: nobody has changed it since.
         definition = record.get("private", {}).get("unlayered_xml") or _definitions.inactive_xml(domain)
         private = {"domain_xml": definition, **_belongings.archive(domain, record)}
-        if record.get("tpm"):
-            private["tpm"] = _tpm.read(record["instance_uuid"])
         record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), sealed_nvram=bool(record["nvram"]))
         root = _definition.parse(definition)
         own_cpus, own_things = _bindings.own_cpus(root), _exclusive.things(root, lasting=True)  # a revert brings them back

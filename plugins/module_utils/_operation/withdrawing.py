@@ -16,7 +16,6 @@ from .._guest import (
     defining as _defining,
     power as _power,
     secrets as _secrets,
-    tpm as _tpm,
 )
 from .._guest.belongings import registry as _belongings
 from .._journal import claims as _claims
@@ -100,8 +99,6 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
         stayed = _files.remove_unused(uses, [*own, *media], operation=record["uuid"])
     _files.remove_unfinished(make(record, path) for path in exports(record).values() for make in (part_path, layer_part_path))
     _new_files.remove(uses, record)
-    if record.get("tpm") and "private" in record:
-        _tpm.remove(record["instance_uuid"], record["uuid"])
     for kind in _belongings.ALL:
         kind.withdraw(uses, record)
     _directories.remove_made(uses, journal, record)

@@ -97,10 +97,20 @@ class Belonging(Protocol):
         """Its part of the manifest, for a guest that is off and sealed; None where it has no form."""
         return None
 
+    def put_there(self, record: Mapping[str, Any]) -> None:
+        """Let be there, as archived or as judged, what has to be there before the guest is defined. What is there already is left as it is."""
+
     def redefine(self, domain: Any, archived: Any) -> None:
         """Let libvirt know of it again, as archived or as judged, once the guest is defined. Repeating it is safe."""
 
+    def discard(self, uses: DiskUses, record: Mapping[str, Any]) -> None:
+        """Remove what is left of it here for good. Repeating it is safe."""
+
     # The destination's copy.
+
+    def must_be_free(self, record: Mapping[str, Any]) -> Iterator[str]:
+        """Paths at which nothing may be before it comes."""
+        yield from ()
 
     def arrived(self, record: Mapping[str, Any], given: Any, here: Here) -> Any:
         """What is to be kept, in `private` of the record, of what another host has given, as it is to be here; None for nothing.
@@ -121,4 +131,13 @@ class Belonging(Protocol):
         return record
 
     def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
-        """Remove what `receive` has made here. Repeating it is safe."""
+        """Remove what has been made of it here. Repeating it is safe."""
+
+    # A resize in place, where the guest stays.
+
+    def go_back(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Let it be what it was at the switch, whatever the guest has made of it since. Repeating it is safe.
+
+        :returns: the record.
+        """
+        return record

@@ -13,8 +13,10 @@ from ..._rules.values import Table
 from .belonging import Belonging, Guest, Here
 from .console_logs import ConsoleLogs
 from .snapshots import Snapshots
+from .tpm import TpmState
 
 ALL: tuple[Belonging, ...] = (
+    TpmState(),
     Snapshots(),
     ConsoleLogs(),
 )

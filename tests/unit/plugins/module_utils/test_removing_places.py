@@ -33,7 +33,7 @@ ROOMS = {
     ("_storage.leftovers", "give_back"): "what is kept of a copy that never got its name",
     ("_storage.qemu_img", "create_overlay"): "the file that it has just made itself",
     ("_storage.eviction", "remove"): "base images, of whose uses it has a look of its own",
-    ("_guest.tpm", "remove"): "bears the UUID of the guest, so that nobody else has it",
+    ("_guest.belongings.tpm", "remove"): "bears the UUID of the guest, so that nobody else has it",
     ("_guest.firmware", "bring_back"): "asked before the guest is stopped, by `_operation.in_place`",
     ("_guest.firmware", "forget"): "the copy of an operation, which never was a guest's",
     ("_libvirt.blocks", "begin_commit"): "called by `_storage.merging` alone, see below",

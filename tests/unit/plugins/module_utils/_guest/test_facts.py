@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import tpm as _tpm
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.facts import domain_facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
@@ -216,7 +217,7 @@ def test_a_flavor_is_tried_on_the_definition_while_the_guest_runs(facts: Callabl
 )
 def test_tpm_and_secure_boot(xml: str, tpm: dict[str, Any] | None, secure_boot: bool) -> None:
     root = _definition.parse(xml)
-    assert (_facts._tpm(root), _facts._secure_boot(root, root)) == (tpm, secure_boot)
+    assert (_tpm.device(root), _facts._secure_boot(root, root)) == (tpm, secure_boot)
 
 
 @pytest.mark.parametrize(("told", "secure_boot"), [("", True), ("<firmware><feature enabled='no' name='secure-boot'/></firmware>", False)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import tpm as _tpm
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import tpm as _tpm
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 UUID = "6c1b2f0e-4d3c-4b5a-9a87-1f2e3d4c5b6a"

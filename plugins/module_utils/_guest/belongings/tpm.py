@@ -13,13 +13,80 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from .._rules.errors import KvmfleetError
-from .._rules.value_kinds import TPM_BYTES
-from .._system import whole_file as _whole_file
+from ..._rules.errors import KvmfleetError
+from ..._rules.value_kinds import BASE64, MOST_FILES, STATE_PATH, TPM_BYTES
+from ..._rules.values import Named
+from ..._storage.disk_use import DiskUses
+from ..._system import whole_file as _whole_file
+from .belonging import Belonging, Guest, Here
 
 DIRECTORY = "/var/lib/libvirt/swtpm"
 _LOCK = ".lock"  # of the swtpm that runs
+
+
+class TpmState(Belonging):
+    name = "tpm"
+    form = Named(STATE_PATH, BASE64, MOST_FILES)
+
+    def facts(self, guest: Guest) -> dict[str, Any]:
+        return {self.name: device(guest.root)}
+
+    def archive(self, domain: Any, record: Mapping[str, Any]) -> dict[str, str] | None:
+        return read(record["instance_uuid"]) if record.get(self.name) else None
+
+    def offer(self, record: Mapping[str, Any]) -> dict[str, str]:
+        return self._of(record)
+
+    def put_there(self, record: Mapping[str, Any]) -> None:
+        """libvirt before 8.9 deletes it with the definition."""
+        write(record["instance_uuid"], self._of(record), record["uuid"])
+
+    def discard(self, uses: DiskUses, record: Mapping[str, Any]) -> None:
+        if record.get(self.name):
+            remove(record["instance_uuid"], record["uuid"])
+
+    def must_be_free(self, record: Mapping[str, Any]) -> Iterator[str]:
+        if record.get(self.name):
+            yield directory(record["instance_uuid"])
+
+    def arrived(self, record: Mapping[str, Any], given: Any, here: Here) -> dict[str, str]:
+        judge(record, given)
+        return dict(given)
+
+    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+        if "private" in record:
+            self.discard(uses, record)
+
+    def go_back(self, record: dict[str, Any]) -> dict[str, Any]:
+        if self._of(record):
+            put_back(record["instance_uuid"], self._of(record), record["uuid"])
+        return record
+
+    def _of(self, record: Mapping[str, Any]) -> dict[str, str]:
+        return dict(record["private"].get(self.name) or {})
+
+
+def device(root: ET.Element) -> dict[str, str | None] | None:
+    """`model` and `version` of a definition's; None without one."""
+    tpm = root.find("devices/tpm")
+    backend = None if tpm is None else tpm.find("backend[@type='emulator']")
+    return None if tpm is None else {"model": tpm.get("model"), "version": None if backend is None else backend.get("version")}
+
+
+def judge(record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """It comes only for a guest that has one, and no more of it than a source reads.
+
+    :raises KvmfleetError: `manifest_invalid`.
+    """
+    size = sum(len(base64.b64decode(content)) for content in files.values())
+    if files and not record.get("tpm"):
+        raise KvmfleetError("manifest_invalid", f"The other host offers the state of a TPM, and {record['instance_name']} has none by the plan.")
+    if size > TPM_BYTES:
+        raise KvmfleetError("manifest_invalid", f"The other host offers {size} bytes as the state of a TPM; {TPM_BYTES} are possible.", have=size)
 
 
 def directory(instance_uuid: str) -> str:
