@@ -128,6 +128,9 @@ _value:
       description: The hosts that are emptied.
       type: list
       elements: str
+    guests:
+      description: For each host what its record keeps of its guests, by UUID, as C(instance), C(class), C(destination), C(order) and C(power_state).
+      type: dict
     moves:
       description:
         - In their order. Each has C(order), C(instance), C(uuid), C(host), C(destination), C(alternates), C(class) (V(move)), C(state), C(downtime)

@@ -15,10 +15,10 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet import esti
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.groups import Groups
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.options import DrainOptions
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.policies import Policy
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.programme import BUSY, LEAVE, OFF, REFUSE, RUNNING, STOP, UNMOVABLE, WAIT, Guest, Told
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.programme import BUSY, LEAVE, OFF, REFUSE, RUNNING, STOP, UNMOVABLE, Guest, Told
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import check, migration
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE, WAIT
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.server_groups import is_member
 
 _STOPPABLE = ("running", "shutoff")
@@ -56,7 +56,7 @@ class Looked:
 
 def classify(looked: Looked, hosts: tuple[str, ...]) -> list[Classed]:
     """The guests of these hosts, by host and name."""
-    return [_class(looked, host, entry) for host in hosts for entry in sorted(looked.fleet.hosts[host].get("domains", []), key=lambda entry: entry["name"])]
+    return [class_of(looked, host, entry) for host in hosts for entry in sorted(looked.fleet.hosts[host].get("domains", []), key=lambda entry: entry["name"])]
 
 
 def in_hand(looked: Looked, hosts: tuple[str, ...]) -> Iterator[Told]:
@@ -68,7 +68,8 @@ def in_hand(looked: Looked, hosts: tuple[str, ...]) -> Iterator[Told]:
             yield _busy(guest, decision)
 
 
-def _class(looked: Looked, host: str, entry: Mapping[str, Any]) -> Classed:
+def class_of(looked: Looked, host: str, entry: Mapping[str, Any]) -> Classed:
+    """The class of one guest, which its host defines."""
     downtime = RUNNING if entry["state"] != "shutoff" else OFF
     group = looked.groups.of_guest.get(entry["uuid"])
     guest = Guest(entry["name"], entry["uuid"], host, entry["state"], MOVE, downtime, group=group, wants=estimates.wants(entry))

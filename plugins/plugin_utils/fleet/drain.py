@@ -54,7 +54,7 @@ def plan_drain(
     :raises KvmfleetError: `no_compute_hosts`, `unknown_host`, `host_unreachable`, `hosts_missing`, `after_cycle`; ValidationError.
     """
     fleet = Fleet([dict(state) for state in facts])
-    drained = _require_hosts(fleet, hosts)
+    drained = require_hosts(fleet, hosts)
     decisions = open_operations(fleet)
     guests = {guest["uuid"]: guest for host in described for guest in host.get("guests") or ()}
     classed: list[classes.Classed] = []
@@ -62,7 +62,7 @@ def plan_drain(
         closed = _closed(fleet, drained, options.reason, classed)
         looked = classes.Looked(closed, Groups(closed, options.server_groups), options, guests, decisions, now)
         classed = classes.classify(looked, drained)
-    movers, refused, lanes = _kept_up(classed, looked.groups)
+    movers, refused, lanes = kept_up(classed, looked.groups)
     proof = _prove(looked, drained, movers, scheduler)
     told = [each.told for each in classed if each.told is not None]
     listed = {kind: [one for one in told if one.guest.kind == kind] for kind in (STOP, LEAVE, BUSY, UNMOVABLE, REFUSE)}
@@ -72,7 +72,7 @@ def plan_drain(
     ejections = [_ejection(looked, ejected) for ejected in proof.ejected if ejected.makes_room_for in {move.guest.uuid for move in moves}]
     return Programme(
         hosts=drained,
-        moves=tuple(order.ordered([*ejections, *moves], _after(movers, proof.ejected), looked.groups, lanes, options.canary)),
+        moves=tuple(order.ordered([*ejections, *moves], after(movers, proof.ejected), looked.groups, lanes, options.canary)),
         stops=tuple(listed[STOP]),
         leaves=tuple(listed[LEAVE]),
         waits=tuple(waits),
@@ -91,7 +91,7 @@ def open_operations(fleet: Fleet) -> dict[str, dict[str, Any]]:
     return {decision["instance_uuid"]: decision for decision in decided if decision["source_open"] or decision["destination_open"]}
 
 
-def _require_hosts(fleet: Fleet, hosts: Sequence[str]) -> tuple[str, ...]:
+def require_hosts(fleet: Fleet, hosts: Sequence[str], done: str = "emptied") -> tuple[str, ...]:
     """:raises KvmfleetError: one of them is none of the fleet, or does not answer; or the fleet is not whole."""
     drained = tuple(dict.fromkeys(map(str, hosts)))
     for name in drained:
@@ -100,7 +100,7 @@ def _require_hosts(fleet: Fleet, hosts: Sequence[str]) -> tuple[str, ...]:
         if name in fleet.down:
             raise KvmfleetError(
                 "host_unreachable",
-                f"{name} does not answer ({fleet.down[name]}), so nothing can be moved off it. Nothing was changed. Repeat when it answers; if it is gone for "
+                f"{name} does not answer ({fleet.down[name]}), so it cannot be {done}. Nothing was changed. Repeat when it answers; if it is gone for "
                 f"good, end its open operations with kvmfleet.compute.recover -e lost_host={name}.",
                 hosts=[name],
             )
@@ -120,7 +120,7 @@ def _closed(fleet: Fleet, drained: Sequence[str], reason: str, classed: Sequence
     return Fleet(states)
 
 
-def _kept_up(classed: Sequence[classes.Classed], groups: Groups) -> tuple[list[classes.Classed], list[Told], dict[str, int]]:
+def kept_up(classed: Sequence[classes.Classed], groups: Groups) -> tuple[list[classes.Classed], list[Told], dict[str, int]]:
     """Those that may move, those that their group needs, and how many of each group may move at once."""
     stopped = {each.guest.uuid for each in classed if each.told is not None and each.told.guest.kind == STOP and each.guest.downtime == RUNNING}
     lanes, movers, refused = {}, [], []
@@ -182,14 +182,14 @@ def _ejection(looked: classes.Looked, ejected: Ejected) -> Move:
     return Move(guest, ejected.placed.host, reason, ejected.placed.alternates, seconds=seconds, ejection=True)
 
 
-def _after(movers: Sequence[classes.Classed], ejected: Sequence[Ejected]) -> dict[str, set[str]]:
+def after(movers: Sequence[classes.Classed], ejected: Sequence[Ejected]) -> dict[str, set[str]]:
     """Who has to run again before whom."""
-    after: dict[str, set[str]] = {each.makes_room_for: {each.uuid} for each in ejected}
+    found: dict[str, set[str]] = {each.makes_room_for: {each.uuid} for each in ejected}
     for each in movers:
         for other in movers:
             if other is not each and is_member([*each.policy.after], other.guest.instance, other.guest.uuid):
-                after.setdefault(each.guest.uuid, set()).add(other.guest.uuid)
-    return after
+                found.setdefault(each.guest.uuid, set()).add(other.guest.uuid)
+    return found
 
 
 def _copies(decisions: Mapping[str, Mapping[str, Any]], drained: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet im
 _MIB, _GIB = 1024**2, 1024**3
 _RATE = 100 * _MIB
 """Bytes a second, where no copy between two hosts has been timed yet."""
-_STEPS = 10.0
+STEPS = 10.0
 """Seconds that the rest of a move takes."""
 _DOWN = 60.0
 """Seconds that a shutdown and a boot take, where nobody knows."""
@@ -38,4 +38,4 @@ def seconds(fleet: Fleet, host: str, destination: str, copy_bytes: int, running:
     rates = fleet.hosts[destination].get("copy_rates") or {}
     rate = rates.get(host)
     copying = copy_bytes / (rate if isinstance(rate, (int, float)) and rate > 0 else _RATE)
-    return round(_STEPS + copying + ((_DOWN if downtime is None else downtime) if running else 0.0), 1)
+    return round(STEPS + copying + ((_DOWN if downtime is None else downtime) if running else 0.0), 1)

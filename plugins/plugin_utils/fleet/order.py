@@ -29,6 +29,8 @@ def ordered(moves: Sequence[Move], after: Mapping[str, Iterable[str]], groups: G
     known = {move.guest.uuid: move for move in moves}
     before = {uuid: {other for other in after.get(uuid, ()) if other in known and other != uuid} for uuid in known}
     first = _canaries(moves, before, canaries)
+    for uuid in known.keys() - first:
+        before[uuid] |= first
     stage = {uuid: _CANARY if uuid in first else _OFF if move.guest.downtime == OFF else _REST for uuid, move in known.items()}
     sequence = _sequence(known, stage, before)
     lined = _in_lanes(sequence, groups, lanes)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE, WAIT
 
-STOP, LEAVE, WAIT, UNMOVABLE, BUSY, REFUSE = "stop", "leave", "wait", "unmovable", "busy", "refuse"
-CLASSES = (MOVE, STOP, LEAVE, WAIT, UNMOVABLE, BUSY, REFUSE)
+STOP, LEAVE, UNMOVABLE, BUSY, REFUSE = "stop", "leave", "unmovable", "busy", "refuse"
+START, STAY = "start", "stay"
+CLASSES = (MOVE, STOP, LEAVE, WAIT, UNMOVABLE, BUSY, REFUSE, START, STAY)
 RUNNING, OFF = "running", "off"
 
 
@@ -107,6 +108,7 @@ class Told:
 class Programme:
     """All of it.
 
+    :param starts: what a drain has stopped, and a restore starts; :param stays: guests that came from the host of a restore and do not go home.
     :param copies: finished operations whose sealed copies lie on the hosts, so that these are not empty; :param arriving: claims of guests on their way here.
     :param searched: whether every way was tried, so that what is refused for want of room has none.
     """
@@ -119,6 +121,8 @@ class Programme:
     busy: tuple[Told, ...] = ()
     unmovable: tuple[Told, ...] = ()
     refused: tuple[Told, ...] = ()
+    starts: tuple[Told, ...] = ()
+    stays: tuple[Told, ...] = ()
     copies: tuple[dict[str, Any], ...] = ()
     arriving: tuple[dict[str, Any], ...] = ()
     searched: bool = True
@@ -147,12 +151,23 @@ class Programme:
             "destinations": len({move.destination for move in self.moves}),
         }
 
+    def noted(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What the record of each host keeps of its guests, by UUID: the class, and the place that is promised."""
+        found: dict[str, dict[str, dict[str, Any]]] = {host: {} for host in self.hosts}
+        for told in (*self.stops, *self.leaves, *self.waits):
+            found[told.guest.host][told.guest.uuid] = _noted(told.guest, told.destination)
+        for move in self.moves:
+            if not move.ejection and move.guest.host in found:
+                found[move.guest.host][move.guest.uuid] = {**_noted(move.guest, move.destination), "order": move.order}
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         lists = {name: [item.as_dict() for item in getattr(self, name)] for name in ("moves", *_LISTS)}
         return {
             "hosts": list(self.hosts),
             "fits": self.fits,
+            "guests": self.noted(),
             **lists,
             "copies": list(self.copies),
             "arriving": list(self.arriving),
@@ -161,4 +176,8 @@ class Programme:
         }
 
 
-_LISTS = ("stops", "leaves", "waits", "busy", "unmovable", "refused")
+_LISTS = ("stops", "leaves", "waits", "busy", "unmovable", "refused", "starts", "stays")
+
+
+def _noted(guest: Guest, destination: str | None) -> dict[str, Any]:
+    return {"instance": guest.instance, "class": guest.kind, "destination": destination, "power_state": guest.state}

@@ -15,6 +15,9 @@ _GIB = 1024**3
 _COLUMNS = ("#", "instance", "from -> to", "memory", "copied", "expected", "remarks")
 
 
+_LISTS = {"stopped": "stops", "left": "leaves", "waiting": "waits", "started": "starts", "stays": "stays"}
+
+
 def lines(programme: Programme) -> list[str]:
     """All of it; the first line of a refusal says that nothing was changed, the last one of a programme what it comes to."""
     return _programme(programme) if programme.fits else _refusal(programme)
@@ -67,30 +70,48 @@ def _option(told: Told) -> str:
 
 
 def _programme(programme: Programme) -> list[str]:
-    rows = [_COLUMNS, *(_row(move) for move in programme.moves)]
+    return [*_listed(programme), sentence(programme)]
+
+
+def _listed(programme: Programme) -> list[str]:
+    canaries = {move.guest.uuid for move in programme.moves if move.canary}
+    rows = [_COLUMNS, *(_row(move, len({*move.after} - canaries)) for move in programme.moves)]
     told = aligned(rows).splitlines() if programme.moves else []
-    for title, listed in (("stopped", programme.stops), ("left", programme.leaves), ("waiting", programme.waits)):
-        told += [f"{title}: {each.guest.instance} ({each.message})" for each in listed]
+    for title, listed in _LISTS.items():
+        told += [f"{title}: {each.guest.instance} ({each.message})" for each in getattr(programme, listed)]
     told += [f"arriving: {each['instance_name']} from {each['source']}, which is waited for" for each in programme.arriving]
-    return [*told, sentence(programme)]
+    return told
 
 
-def _row(move: Move) -> tuple[str, ...]:
-    guest = move.guest
+def _row(move: Move, behind: int) -> tuple[str, ...]:
+    guest, wants = move.guest, move.guest.wants
     way = f"{guest.host} -> {move.destination}"
-    return (str(move.order), guest.instance, way, size(guest.wants.ram_bytes), size(guest.wants.copy_bytes), f"{move.seconds:.0f} s", _remarks(move, guest))
+    sizes = size(wants.ram_bytes), size(wants.copy_bytes)
+    return (str(move.order), guest.instance, way, *sizes, f"{move.seconds:.0f} s", _remarks(move, guest, behind))
 
 
-def _remarks(move: Move, guest: Guest) -> str:
+def _remarks(move: Move, guest: Guest, behind: int) -> str:
     found = [
         "canary" if move.canary else "",
         move.reason if move.ejection else "",
         {"revert": "by revert", "confirm_move": "confirmed first"}.get(move.how, ""),
         "" if guest.downtime == RUNNING else "is off",
         f"group {guest.group}" if guest.group else "",
-        f"after {count(len(move.after), 'other')}" if move.after else "",
+        f"after {count(behind, 'other')}" if behind else "",
     ]
     return ", ".join(filter(None, found))
+
+
+def restore(programme: Programme) -> list[str]:
+    """The programme of a restore; the last line is what it comes to."""
+    starts, moves, stays = len(programme.starts), len(programme.moves), len(programme.stays)
+    parts = [
+        f"{count(starts, 'guest')} that the drain stopped {'is' if starts == 1 else 'are'} started" if starts else "",
+        f"{count(moves, 'guest')} {'goes' if moves == 1 else 'go'} home" if moves else "",
+        f"{count(stays, 'guest')} that came from here {'stays where it is' if stays == 1 else 'stay where they are'}" if stays else "",
+    ]
+    what = ", ".join(filter(None, parts))
+    return [*_listed(programme), f"{names(programme.hosts)} is put into service again{': ' + what if what else ''}."]
 
 
 def sentence(programme: Programme) -> str:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 
-MOVE = "move"
-"""The class of a guest that is to leave its host."""
-UNDER_WAY = ("draining", "paused")
-"""States in which guests are still to leave."""
+MOVE, WAIT = "move", "wait"
+"""Classes of guests that are to leave their host, now or when they may."""
+RESTORING = "restoring"
+"""The one state of a record in which nobody is to leave any more."""
 
 
 class Promise(NamedTuple):
@@ -43,8 +43,7 @@ def leaving(fleet: Fleet) -> set[str]:
     for state in fleet.hosts.values():
         record = record_of(state)
         for entry in state.get("domains", []):
-            leaves = record is not None and noted(record, entry["uuid"]).get("class", MOVE) == MOVE
-            (found if leaves else staying).add(entry["uuid"])
+            (found if record is not None and _leaves(record, entry["uuid"]) else staying).add(entry["uuid"])
     return found - staying
 
 
@@ -55,10 +54,20 @@ def promises(fleet: Fleet, without: Collection[str]) -> Iterator[Promise]:
     """
     for name, state in fleet.hosts.items():
         record = record_of(state)
-        if record is None or name in without or record.get("state") not in UNDER_WAY:
+        if record is None or name in without:
             continue
         for entry in state.get("domains", []):
             told = noted(record, entry["uuid"])
             there = fleet.hosts.get(str(told.get("destination")))
-            if told.get("class") == MOVE and there is not None and entry["uuid"] not in (there.get("instances") or ()):
+            if told and _leaves(record, entry["uuid"]) and there is not None and entry["uuid"] not in (there.get("instances") or ()):
                 yield Promise(entry, name, str(told["destination"]))
+
+
+def origin(state: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Where a drain has taken a guest from, as `host` and `drain`, by the facts of the host where it is now."""
+    found = entry.get("origin") or (state.get("origins") or {}).get(entry["uuid"])
+    return found if isinstance(found, Mapping) and found.get("host") else None
+
+
+def _leaves(record: Mapping[str, Any], uuid: str) -> bool:
+    return record.get("state") != RESTORING and noted(record, uuid).get("class", MOVE) in (MOVE, WAIT)

@@ -15,6 +15,7 @@ import uuid
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.filter.plan_drain import plan_drain
+from ansible_collections.kvmfleet.compute.plugins.filter.plan_restore import plan_restore
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 
 GIB = 1024**3
@@ -140,6 +141,13 @@ class Made:
             state["claims"].append({**claim, "disk_mb": sizes["disk_gb"] * 1024, "bytes": 0})
             assert finished or other
         return self
+
+    def restore(self, host_name: str = "kvm1", back: Any = "all", **options: Any) -> Any:
+        """The restore of a host."""
+        described = [{"host": name, "guests": guests} for name, guests in self.described.items()]
+        told = plan_restore(self.facts, host_name, described, back, options, SCHEDULER)
+        assert json.loads(json.dumps(told)) == told
+        return told
 
     def plan(self, *hosts: str, scheduler: dict[str, Any] | None = None, **options: Any) -> Any:
         """The drain of these hosts, kvm1 unless told."""
