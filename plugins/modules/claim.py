@@ -208,6 +208,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
     shared_storage as _shared_storage,
 )
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 
 
 def act(module):
@@ -235,12 +236,12 @@ def act(module):
     _shared_storage.write(record["probes"])
     # The source looks for them in the directories as it calls them.
     there = {disk["target"]: disk["path"] for disk in params["plan"]["disks"]}
-    shared = {there[disk["target"]]: disk["path"] for disk in record["disks"] if disk.get("shared")}
+    shared = [disk for disk in record["disks"] if not _kinds.of(disk).travels]
     return {
         "changed": True,
         "claim": claim,
-        "shared": [disk["target"] for disk in record["disks"] if disk.get("shared")],
-        "probes": {os.path.dirname(at_source): record["probes"][os.path.dirname(path)] for at_source, path in shared.items()},
+        "shared": [disk["target"] for disk in shared],
+        "probes": {os.path.dirname(there[disk["target"]]): record["probes"][os.path.dirname(disk["path"])] for disk in shared},
         "secrets": lacking,
         "directories": sorted(made),
         **way,

@@ -214,7 +214,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, PROOF_ARGS, SHUTDOWN_ARGS, WATCH_ARGS, shutdown, watch
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, pools as _pools, run_evidence as _run_evidence
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import incoming as _incoming, run_evidence as _run_evidence
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 
 _DONE = {
     "reached": (),
@@ -280,7 +281,7 @@ def withdraw(params, conn, journal, record):
     undefined = _withdrawing.undefine(conn, journal, record, shutdown(params), discard_started=params["discard_started"])
     status = "reverted" if record["status"] == "reverting" else "error"
     withdrawn = _withdrawing.withdraw(conn, journal, record, status=status, error=params["error"], keep_partial=params["keep_partial"])
-    _pools.sync(conn, _incoming.all_files(record))
+    _kinds.sync(conn, _incoming.all_files(record))
     return {"changed": withdrawn or undefined}
 
 

@@ -176,6 +176,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._options import A
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import directories as _directories, shared_storage as _shared_storage
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 
 
 def begin(module, journal):
@@ -223,7 +224,7 @@ def share(module, journal):
     params = module.params
     with journal.working(params["migration_uuid"], params["owner"]) as record:
         disks = [dict(disk, shared=True) if disk["target"] in params["shared"] else disk for disk in record["disks"]]
-        seen = {directory: params["probes"].get(directory) for directory in {os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")}}
+        seen = {directory: params["probes"].get(directory) for directory in {os.path.dirname(disk["path"]) for disk in disks if not _kinds.of(disk).travels}}
         for directory, probe in seen.items():
             if not _shared_storage.sees(directory, probe):
                 raise KvmfleetError(

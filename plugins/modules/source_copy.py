@@ -166,9 +166,9 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame import run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import pools as _pools
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import NVRAM
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
 
 _DONE = {
@@ -246,7 +246,7 @@ def discard(params, conn, journal, record):
     if (record["status"], record["step"]) == ("migrating", "sealed"):  # this host was lost before it could note that the destination had taken over
         record = journal.update(record, status="finished", step="finished")
     changed = _sealing.discard(conn, journal, record)
-    _pools.sync(conn, record["disks"])
+    _kinds.sync(conn, record["disks"])
     return {"changed": changed}
 
 

@@ -190,7 +190,7 @@ def _files_by_name(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _files(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each file of the guest outside of storage pools, and the directories that the host has for such."""
-    in_pools = {disk["path"] for disk in facts["disks"] if disk["pool"]}
+    in_pools = {disk["path"] for disk in facts["disks"] if not _kinds.of(disk).makes_directories}
     for name, path in names.items():
         if path not in in_pools:
             yield path, _value_kinds.variables_below(directories) if name == "nvram" else directories

@@ -20,7 +20,6 @@ from .._libvirt import blocks as _blocks
 from .._rules import value_kinds as _value_kinds
 from .._rules.errors import KvmfleetError
 from .._storage import (
-    places as _places,
     qemu_img as _qemu_img,
 )
 from .._storage.disk_use import DETACH, DiskUses
@@ -84,7 +83,7 @@ def _of_files(facts: dict[str, Any], directories: Sequence[str]) -> Iterator[tup
         yield from _image_refusals(disk, active)
     nvram = facts["firmware"]["nvram"]
     allowed = _value_kinds.variables_below(directories)
-    if nvram and not _places.may_lie(nvram, allowed):
+    if nvram and not _qemu_img.may_lie(nvram, allowed):
         yield (
             "image_outside_directories",
             f"The firmware variables {nvram} lie in none of the directories {', '.join(allowed)}, or behind a link there: add "

@@ -19,7 +19,7 @@ from typing import Any
 from .._domain import definition as _definition, references as _references, referring as _referring
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
-from .._storage import places as _places
+from .._storage import qemu_img as _qemu_img
 from .._storage.kinds import registry as _kinds
 from . import secrets as _secrets
 from .belongings import registry as _belongings
@@ -85,7 +85,7 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         ("template of firmware variables", firmware.nvram_template, os.R_OK),
         ("emulator", emulator, os.X_OK),
     ):
-        if path is not None and (not is_public(path, mode) or _places.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
+        if path is not None and (not is_public(path, mode) or _qemu_img.may_lie(os.path.realpath(path), record.get("image_directories") or ())):
             yield f"its {what} is {shown(path)}, which is no file of root's here, beside those of guests, that everybody may use and nobody else write"
     for kind in _belongings.ALL:
         yield from kind.strange(root, record)

@@ -35,12 +35,12 @@ from .._rules.errors import KvmfleetError
 from .._storage import (
     directories as _directories,
     leftovers as _leftovers,
-    network_disks as _network_disks,
     new_files as _new_files,
     places as _places,
     qemu_access as _qemu_access,
 )
 from .._storage.incoming import all_files, shortage_for, shortages
+from .._storage.kinds import registry as _kinds
 from .._system import paths as _paths
 
 
@@ -72,7 +72,7 @@ def admit(
         # Nothing is looked at or tried in a place that this host does not give to guests.
         _refuse_for(record, _handed_reasons(record))
     # Everybody else who claims here waits for the lock: what others may let us wait for is asked before it.
-    network_disks = list(_network_disks.reasons(requirements.get("network_disks", ()))) if record["role"] == "destination" else []
+    unreachable = _kinds.unreachable(requirements) if record["role"] == "destination" else []
     looks, unopenable = _qemu_access.looks(conn, record)
     with state.lock(_claims.LOCK):
         _leftovers.drop(state, *_leftovers.expired(state))
@@ -82,7 +82,7 @@ def admit(
             reasons += _arrival_reasons(conn, journal, record, requirements, here)
             encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
             reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
-            reasons += [_reason(code, reason) for code, reason in network_disks]
+            reasons += [_reason(code, reason) for code, reason in unreachable]
         else:
             reasons += _keeping_reasons(journal, record)
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
@@ -198,7 +198,7 @@ def _conflicts(conn: Any, state: StateDir, record: dict[str, Any], requirements:
     held = _taken.held(_bindings.of_guests(conn).held, state.read_all("claims"), without=record["instance_uuid"])
     for conflict in _exclusive.conflicts(_exclusive.wanted(requirements), held):
         reasons.append({**_reason(conflict.code, f"on this host, {conflict.described}"), "kind": conflict.thing.kind})
-    paths = [disk["path"] for disk in record["disks"] if not disk.get("shared")] + ([record["nvram"]] if record["nvram"] else [])
+    paths = [disk["path"] for disk in record["disks"] if _kinds.of(disk).travels] + ([record["nvram"]] if record["nvram"] else [])
     paths += [path for kind in _belongings.ALL for path in kind.must_be_free(record)]
     reasons += [_reason("path_taken", f"{path} exists here already") for path in paths if os.path.lexists(path)]
     reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
@@ -278,7 +278,7 @@ def _access_reasons(unopenable: Sequence[tuple[str, _qemu_access.Obstacle]]) -> 
 
 def _name_reasons(record: dict[str, Any], directories: Sequence[str]) -> list[dict[str, Any]]:
     """Whether the filesystems here take the names that the operation gives to files and directories beside those of the guest."""
-    paths = [disk["path"] for disk in all_files(record) if not disk.get("shared")] + _belongings.paths(record)
+    paths = [disk["path"] for disk in all_files(record) if _kinds.of(disk).travels] + _belongings.paths(record)
     found = filter(None, map(_paths.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
     return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 

@@ -32,7 +32,6 @@ from .._storage import (
     files as _files,
     merging as _merging,
     new_files as _new_files,
-    pools as _pools,
     qemu_access as _qemu_access,
     qemu_img as _qemu_img,
     run_evidence as _run_evidence,
@@ -70,7 +69,7 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
         domain = _defining.define(conn, _shaping.layered(record))
         if not _runs_as_defined(uses, record, domain):
             _require_off(domain)  # whoever started it meanwhile has started it on the disks below
-        _pools.sync(conn, record.get("new_disks", ()))
+        _kinds.sync(conn, record.get("new_disks", ()))
         record = journal.update(record, status="post-migrating", step="defined")
     up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
     timings = {"started_at": up.pop("started_at")}
@@ -129,7 +128,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         for kind in _belongings.ALL if not as_before else ():
             record = kind.go_back(record)
     _new_files.remove(uses, record)
-    _pools.sync(conn, record.get("new_disks", ()))
+    _kinds.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":
         _sealing.start_unchanged(domain, record)
     _keeping.take_back(conn, record)
@@ -165,7 +164,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
     _merging.remove(uses, record, stacks)
     _firmware.forget(record)
     _files.remove(uses, _left_behind_files(record), operation=record["uuid"])
-    _pools.sync(conn, _left_behind(record))
+    _kinds.sync(conn, _left_behind(record))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")
     return True

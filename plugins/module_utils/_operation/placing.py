@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .._guest.belongings import registry as _belongings
@@ -18,12 +18,11 @@ from .._rules.errors import KvmfleetError
 from .._storage import (
     directories as _directories,
     new_files as _new_files,
-    places as _places,
-    pools as _pools,
-    qemu_img as _qemu_img,
     shared_storage as _shared_storage,
     store as _store,
 )
+from .._storage.kinds import registry as _kinds
+from .._storage.kinds.kind import Claim
 from . import admission as _admission, withdrawing as _withdrawing
 
 
@@ -46,7 +45,7 @@ def new_record(conn: Any, params: dict[str, Any]) -> dict[str, Any]:
     return dict(
         plan,
         directories=_directories.called_here(plan.get("directories", {}), files),
-        probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if disk.get("shared")),
+        probes=_shared_storage.draw(os.path.dirname(disk["path"]) for disk in disks if not _kinds.of(disk).travels),
         uuid=params["migration_uuid"],
         owner=params["owner"],
         role=params["role"],
@@ -78,7 +77,7 @@ def foreseen(conn: Any, journal: Journal, record: dict[str, Any], images_path: s
     """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
     _admission.require_places(record)
     store = _store.ImageStore(journal.state, images_path, record["image_directories"], _domains.writable_paths(conn))
-    bases = {base["sha256"]: base for disk in record["disks"] if not disk.get("shared") for base in disk["bases"]}
+    bases = {base["sha256"]: base for disk in record["disks"] if _kinds.of(disk).travels for base in disk["bases"]}
     return {
         "changed": True,
         "directories": _directories.described(_directories.to_make(conn, journal.state, record)),
@@ -87,58 +86,27 @@ def foreseen(conn: Any, journal: Journal, record: dict[str, Any], images_path: s
 
 
 def _here(conn: Any, disk: dict[str, Any], path: str | None, params: dict[str, Any]) -> dict[str, Any]:
-    """A disk of the source as it comes to lie on this host; a medium whose name is taken (an ISO that other guests use) gets a name of its own."""
-    if disk.get("pool"):
-        path = _pools.volume_path(conn, disk["pool"], disk["volume"])
-    if path is None:
-        raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
-    if not _places.may_lie(path, _allowed(params)):
-        return dict(disk, path=path)  # which the admission refuses; nothing is looked at there
-    if _shared_storage.sees(os.path.dirname(path), params["probes"].get(os.path.dirname(disk["path"]))):
-        return _on_shared_storage(disk, path, params["probes"], _allowed(params))
-    if disk["kind"] == "media" and os.path.lexists(path):
-        stem, extension = os.path.splitext(path)
-        path = _file_names.beside(stem, _file_names.OTHER_MEDIUM, {"uuid": params["migration_uuid"]}) + extension
-    return dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
+    """A disk of the source as it comes to lie on this host."""
+    return _kinds.place(conn, disk, path, Claim(params["migration_uuid"], _allowed(params), params["probes"]))
 
 
 def _apart(disks: Sequence[dict[str, Any]], params: dict[str, Any]) -> list[dict[str, Any]]:
     """The same disks, of which a medium that is in several drives comes for each, under a name of its own."""
     found: list[dict[str, Any]] = []
     for number, disk in enumerate(disks):
-        if disk["kind"] == "media" and not disk.get("shared") and disk["path"] in {other["path"] for other in found}:
+        kind = _kinds.of(disk)
+        if disk["kind"] == "media" and kind.travels and disk["path"] in {other["path"] for other in found}:
             stem, extension = os.path.splitext(disk["path"])
             path = _file_names.beside(stem, _file_names.OTHER_DRIVE, {"uuid": params["migration_uuid"]}, number) + extension
-            disk = dict(disk, path=path, volume=os.path.basename(path) if disk.get("pool") else None)
+            disk = kind.called(disk, path)
         found.append(disk)
     return found
 
 
 def _beside_here(new: dict[str, Any], disk: dict[str, Any]) -> dict[str, Any]:
     """A disk that the operation adds, made on this host where the other one comes to lie, and in the same way."""
-    name = os.path.basename(new["path"])
-    return dict(new, path=os.path.join(os.path.dirname(disk["path"]), name), pool=disk["pool"], volume=name if disk["pool"] else None)
-
-
-def _on_shared_storage(disk: dict[str, Any], path: str, probes: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
-    """A disk that is here already: it stays the file that it is, so nothing may have to be changed in it."""
-    if disk["grow_to"]:
-        raise KvmfleetError(
-            "shared_growth",
-            f"{disk['target']}, {path}, lies on storage that the source shares with this host; growing it could not be reverted. Resize in place "
-            "(allow_resize_to_same_host), or take a flavor with the same disk.",
-            target=disk["target"],
-        )
-    for base in disk["bases"]:
-        if not _places.may_lie(base["path"], allowed) or not _shared_storage.sees(os.path.dirname(base["path"]), probes.get(os.path.dirname(base["path"]))):
-            raise KvmfleetError(
-                "base_not_shared",
-                f"{disk['target']}, {path}, lies on storage that the source shares with this host, but its base image {base['path']} does not lie "
-                "there under the same path.",
-                target=disk["target"],
-            )
-    _qemu_img.chain(path, disk["format"], allowed, force_share=True)
-    return dict(disk, path=path, shared=True)
+    path = os.path.join(os.path.dirname(disk["path"]), os.path.basename(new["path"]))
+    return _kinds.of(disk).called(dict(new, pool=disk["pool"]), path)
 
 
 def _allowed(params: dict[str, Any]) -> list[str]:

@@ -34,7 +34,6 @@ from .._storage import (
     files as _files,
     identity as _identity,
     places as _places,
-    pools as _pools,
     preallocation as _preallocation,
     qemu_access as _qemu_access,
     qemu_img as _qemu_img,
@@ -42,6 +41,7 @@ from .._storage import (
     shared_storage as _shared_storage,
 )
 from .._storage.incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
+from .._storage.kinds import registry as _kinds
 from .._system import whole_file as _whole_file
 from . import shaping as _shaping, starting as _starting
 
@@ -197,7 +197,7 @@ def receive_round(
 def finish(conn: Any, journal: Journal, record: dict[str, Any], *, watch: dict[str, Any], timings: dict[str, float], resumed: bool) -> dict[str, Any]:
     """Start the defined domain if the guest ran before, unless an earlier run may have done so; watch it come up, and set `finished`."""
     domain = _defining.require_defined(conn, record)
-    _pools.sync(conn, all_files(record))
+    _kinds.sync(conn, all_files(record))
     up = _starting.bring_up(journal, record, domain, resumed=resumed, **watch)
     timings["started_at"] = up.pop("started_at")
     journal.update(record, status="finished", step="finished", timings=timings, came_up=up)

@@ -31,9 +31,10 @@ from .._journal.records import Journal
 from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules import exclusive as _exclusive, file_names as _file_names
 from .._rules.errors import KvmfleetError
-from .._storage import directories as _directories, files as _files, pools as _pools, qemu_img as _qemu_img, shared_storage as _shared_storage
+from .._storage import directories as _directories, files as _files, qemu_img as _qemu_img, shared_storage as _shared_storage
 from .._storage.disk_use import DiskUses
 from .._storage.incoming import NVRAM, travelling
+from .._storage.kinds import registry as _kinds
 from . import precopy as _precopy
 
 _FOLD_STALL = 120.0  # seconds without progress
@@ -156,7 +157,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         _unseal(conn, journal, record)
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:
-        _pools.sync(conn, record["disks"])
+        _kinds.sync(conn, record["disks"])
         for kind in _belongings.ALL:
             kind.put_there(record)
         domain = _domains.find_domain(conn, record["instance_uuid"]) or _definitions.define(conn, record["private"]["domain_xml"])

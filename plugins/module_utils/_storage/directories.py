@@ -28,6 +28,7 @@ from .._system import paths as _paths, whole_file as _whole_file
 from . import files as _files, places as _places, qemu_user as _qemu_user
 from .disk_use import DiskUses
 from .incoming import all_files, part_path
+from .kinds import registry as _kinds
 
 _PLAIN = 0o711
 """Mode of a directory of which the source tells nothing: as that of libvirt's own directory of images."""
@@ -85,9 +86,7 @@ def called_here(directories: Mapping[str, Any], files: Iterable[tuple[str, str]]
 
 def reasons(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Code and sentence of what keeps this host from having the directories of the record."""
-    for path in sorted({os.path.dirname(disk["path"]) for disk in all_files(dict(record)) if disk.get("pool") and not disk.get("shared")}):
-        if not os.path.isdir(path):
-            yield "directory_missing", f"the directory {path} does not exist here, in which the storage pool keeps its volumes"
+    yield from sorted({reason for disk in all_files(dict(record)) for reason in _kinds.of(disk).lacking(disk)})
     roots = {_root(path, allowed) for path, allowed in _files_of(record)}
     for root in sorted(filter(None, roots)):
         if not os.path.isdir(root):
@@ -211,7 +210,7 @@ def _described(path: str, look: _whole_file.Look) -> str:
 
 def _files_of(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
     """The files of the record that lie in directories which are nobody else's matter: those of pools are libvirt's, and on shared storage all is there."""
-    elsewhere = {disk["path"] for disk in all_files(dict(record)) if disk.get("shared") or disk.get("pool")}
+    elsewhere = {disk["path"] for disk in all_files(dict(record)) if not _kinds.of(disk).makes_directories}
     return ((path, allowed) for path, allowed in _places.files(record) if path not in elsewhere)
 
 

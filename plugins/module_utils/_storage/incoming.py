@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .._journal.records import CLOSED, Journal
 from .._rules import file_names as _file_names
 from .._system import paths as _paths, whole_file as _whole_file
+from .kinds import registry as _kinds
 
 NVRAM = "nvram"
 """The name of firmware variables in the channel."""
@@ -50,8 +51,8 @@ def exports(record: dict[str, Any]) -> dict[str, str]:
 
 
 def travelling(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The disks that are copied: neither on storage that both hosts share, nor such that the guest leaves behind."""
-    return [disk for disk in record["disks"] if not disk.get("shared") and not disk.get("left_behind")]
+    """The disks that are copied: neither such that are at the destination already, nor such that the guest leaves behind."""
+    return [disk for disk in record["disks"] if _kinds.of(disk).travels and not disk.get("left_behind")]
 
 
 def writable(record: dict[str, Any]) -> list[dict[str, Any]]:

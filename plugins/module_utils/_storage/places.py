@@ -14,15 +14,7 @@ from .._rules.handed_plan import PLAN, REQUIREMENTS
 from .._rules.value_kinds import SHA256, UUID
 from .._rules.values import invalid, require, values
 from . import qemu_img as _qemu_img
-
-
-def may_lie(path: str, directories: Sequence[str]) -> bool:
-    """Whether a file of a guest may lie there at all."""
-    try:
-        _qemu_img.check_path(path, directories)
-    except KvmfleetError:
-        return False
-    return True
+from .kinds import registry as _kinds
 
 
 def reasons_here(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -40,8 +32,8 @@ def reasons_here(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             _qemu_img.check_path(value, below)
         except KvmfleetError as exc:
             yield exc.code, f"{field}: {exc.message}"
-    # On storage that both hosts share the base is not fetched, so it has to be in a directory of images as well.
-    for base in (base for disk in record["disks"] if disk.get("shared") for base in disk["bases"]):
+    # Of what does not travel the base is not fetched, so it has to be in a directory of images as well.
+    for base in (base for disk in record["disks"] if not _kinds.of(disk).travels for base in disk["bases"]):
         try:
             _qemu_img.check_path(base["path"], record["image_directories"])
         except KvmfleetError as exc:

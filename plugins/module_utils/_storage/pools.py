@@ -2,12 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage pools that are directories of a host: where a volume lies, and that libvirt knows what lies there."""
+"""Storage pools that are directories of a host: where a volume lies."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from .._domain import definition as _definition
@@ -46,14 +45,3 @@ def volume_path(conn: Any, name: str, volume: str) -> str:
     if os.path.basename(volume) != volume or volume in ("", ".", ".."):
         raise KvmfleetError("invalid_volume_name", f"{volume!r} is no name of a file in the storage pool {name}", pool=name)
     return os.path.join(found["path"], volume)
-
-
-def sync(conn: Any, disks: Iterable[dict[str, Any]]) -> None:
-    """Let libvirt know which volumes of these disks exist by now: it looks into the directory of a pool only when it is told to.
-
-    A pool that is right already is left alone, since all its files are opened. One that cannot be read now shows when the guest starts.
-    """
-    for name in sorted({disk["pool"] for disk in disks if disk.get("pool")}):
-        pool = _storage.find_pool(conn, name)
-        if pool is not None and any(os.path.exists(disk["path"]) != _storage.has_volume(pool, disk["volume"]) for disk in disks if disk.get("pool") == name):
-            _storage.refresh_pool(pool)

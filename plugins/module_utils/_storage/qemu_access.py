@@ -34,6 +34,7 @@ from .._system import whole_file as _whole_file
 from .._system.whole_file import Look
 from . import files as _files, qemu_user as _qemu_user
 from .incoming import exports
+from .kinds import registry as _kinds
 
 _REMEMBERED = "trusted.libvirt.security.dac"
 _TRY_TIMEOUT = 30.0
@@ -109,13 +110,13 @@ def looks(conn: Any, record: Mapping[str, Any]) -> tuple[dict[str, list[int]], l
                 chosen[path] = list(tried[key])
             else:
                 obstacles.append((path, tried[key]))
-    return chosen, obstacles + [*_of_shared(host, record)]
+    return chosen, obstacles + [*_of_what_is_here(host, record)]
 
 
-def _of_shared(host: _qemu_user.Process, record: Mapping[str, Any]) -> Iterator[tuple[str, Obstacle]]:
-    """The disks that are here already, on storage that both hosts share."""
+def _of_what_is_here(host: _qemu_user.Process, record: Mapping[str, Any]) -> Iterator[tuple[str, Obstacle]]:
+    """The disks that do not travel, since they are here already."""
     for disk in record["disks"] if os.geteuid() == 0 else ():
-        if disk.get("shared"):
+        if not _kinds.of(disk).travels:
             owner, path, writes = (record.get("owners") or {}).get(disk["target"], _NO_OWNER), disk["path"], disk["kind"] == "disk"
             process, given = _qemu_user.running_as(host, owner["label"]), host.gives and owner["relabel"]
             reason = _try(process, [(path, os.O_RDWR if writes else os.O_RDONLY)])[path]

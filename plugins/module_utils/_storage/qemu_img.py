@@ -137,6 +137,15 @@ def check_path(path: str, allowed_directories: Sequence[str], backing_of: str | 
     )
 
 
+def may_lie(path: str, directories: Sequence[str]) -> bool:
+    """Whether a file of a guest may lie there at all."""
+    try:
+        check_path(path, directories)
+    except KvmfleetError:
+        return False
+    return True
+
+
 def resize(path: str, fmt: str, size: int, key: bytes | None = None) -> None:
     """Grow the image to `size` bytes; qemu-img itself refuses to shrink.
 

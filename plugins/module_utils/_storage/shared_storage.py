@@ -18,7 +18,6 @@ from typing import Any
 from .._rules import file_names as _file_names
 from .._rules.errors import KvmfleetError
 from .._system import whole_file as _whole_file
-from . import files as _files
 
 PREFIX = _file_names.PROBE
 
@@ -50,5 +49,6 @@ def sees(directory: str, probe: dict[str, str] | None) -> bool:
 def remove(record: dict[str, Any]) -> None:
     """Remove the probes that this host wrote for the operation."""
     for directory, probe in record.get("probes", {}).items():
-        with contextlib.suppress(OSError):
-            _files.remove_unfinished(os.path.join(directory, probe["name"] + suffix) for suffix in (_whole_file.NEW_SUFFIX, ""))
+        for suffix in (_whole_file.NEW_SUFFIX, ""):
+            with contextlib.suppress(OSError):
+                _whole_file.remove(os.path.join(directory, probe["name"] + suffix))

@@ -167,7 +167,7 @@ def _foreign_files(whole: ET.Element, record: Mapping[str, Any], images: Mapping
 
 def _bases(record: Mapping[str, Any], *, travelling: bool = False) -> list[dict[str, Any]]:
     """The base images of all disks, or of those that are not on storage that both hosts share."""
-    return [base for disk in record["disks"] if not (travelling and disk.get("shared")) for base in disk["bases"]]
+    return [base for disk in record["disks"] if not travelling or _kinds.of(disk).travels for base in disk["bases"]]
 
 
 def sources(root: ET.Element) -> Iterator[ET.Element]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from ..._domain import edit as _edit, media as _media
 from ..._domain.definition import Disk
+from ..._rules import file_names as _file_names
 from ..._rules.errors import KvmfleetError
 from .. import identity as _identity, qemu_img as _qemu_img
-from .kind import Examined, Kind
+from .kind import Claim, Examined, Kind
 
 
 class File(Kind):
@@ -30,10 +31,11 @@ class File(Kind):
     def facts(self, guest: Examined, disk: Disk) -> dict[str, Any]:
         """What its image says; `error` where that cannot be read."""
         found: dict[str, Any] = {}
+        domain = guest.domain
         if self.is_empty(disk):
             return found
         try:
-            found["path"] = path = self.path(guest.domain.connect(), disk)
+            found["path"] = path = self.path(domain.connect(), disk)
             if _media.is_left_out(disk, path):
                 return {**dict.fromkeys(("path", "pool", "volume")), "left_out": path}
             layers = _qemu_img.chain(path, disk.format, guest.directories, force_share=guest.active)
@@ -60,6 +62,19 @@ class File(Kind):
     def holds(self, disk: Mapping[str, Any]) -> bool:
         """All that no other kind holds: a record of any release has the path of each disk."""
         return True
+
+    def here(self, conn: Any, disk: Mapping[str, Any], path: str | None) -> str:
+        """:raises KvmfleetError: `directory_missing`."""
+        if path is None:
+            raise KvmfleetError("directory_missing", f"{disk['target']}: the directory of this name is not known of this host", target=disk["target"])
+        return path
+
+    def place(self, disk: dict[str, Any], here: str, claim: Claim) -> dict[str, Any]:
+        """A medium whose name is taken (an ISO that other guests use) gets a name of its own."""
+        if disk["kind"] == "media" and os.path.lexists(here):
+            stem, extension = os.path.splitext(here)
+            here = _file_names.beside(stem, _file_names.OTHER_MEDIUM, {"uuid": claim.uuid}) + extension
+        return self.called(disk, here)
 
     def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
         _edit.set_disk_source(root, disk["target"], disk["path"], image_format)

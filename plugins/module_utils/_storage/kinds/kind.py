@@ -36,6 +36,18 @@ class Examined(NamedTuple):
     digests: bool
 
 
+class Claim(NamedTuple):
+    """What the claim for an operation knows, by which disks of its source come to lie on this host.
+
+    :param uuid: of the operation; :param allowed: the directories of this host in which files of guests may lie.
+    :param probes: what the source has written where, by its own directories.
+    """
+
+    uuid: str
+    allowed: Sequence[str]
+    probes: Mapping[str, Any]
+
+
 class Kind(Protocol):
     """One kind."""
 
@@ -43,6 +55,10 @@ class Kind(Protocol):
     """What the type of such a disk is in a definition."""
     by_path: bool = True
     """A definition names it by its path on this host."""
+    travels: bool = True
+    """It is copied to the destination, and is another one there; else both hosts have the same, which is here before the guest and stays after it."""
+    makes_directories: bool = True
+    """The directories of the guest that lead to it are made with it, and go with it."""
 
     # A disk of a definition.
 
@@ -82,6 +98,33 @@ class Kind(Protocol):
     def holds(self, disk: Mapping[str, Any]) -> bool:
         """Whether it is of this kind."""
         return False
+
+    def here(self, conn: Any, disk: Mapping[str, Any], path: str | None) -> str:
+        """Where a disk of the source would lie on this host.
+
+        :param path: what the plan says of that; None where it does not know.
+        :raises KvmfleetError: where this host has no place for it.
+        """
+        raise NotImplementedError
+
+    def place(self, disk: dict[str, Any], here: str, claim: Claim) -> dict[str, Any]:
+        """The record of a disk of the source as it comes to lie here, where it may."""
+        raise NotImplementedError
+
+    def called(self, disk: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """The record of a disk under another name."""
+        return dict(disk, path=path, volume=None)
+
+    def lacking(self, disk: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Code and sentence of what this host lacks to have it."""
+        yield from ()
+
+    def unreachable(self, requirements: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The same of disks that do not come here and are in no record, by the `requirements` of a plan; servers are asked, which may take seconds."""
+        yield from ()
+
+    def sync(self, conn: Any, disks: Sequence[Mapping[str, Any]]) -> None:
+        """Let libvirt know which of these disks exist by now."""
 
     def noted(self, disk: Mapping[str, Any]) -> Name:
         """What `named` says of the definition that it is to have."""

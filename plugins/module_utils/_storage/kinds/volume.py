@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._domain import edit as _edit
@@ -24,6 +24,7 @@ class Volume(File):
 
     source_types = ("volume",)
     by_path = False
+    makes_directories = False
 
     def is_empty(self, disk: Disk) -> bool:
         return disk.volume is None
@@ -45,6 +46,28 @@ class Volume(File):
 
     def holds(self, disk: Mapping[str, Any]) -> bool:
         return bool(disk.get("pool"))
+
+    def here(self, conn: Any, disk: Mapping[str, Any], path: str | None) -> str:
+        """:raises KvmfleetError: as `_storage.pools.volume_path`."""
+        return _pools.volume_path(conn, disk["pool"], disk["volume"])
+
+    def called(self, disk: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return dict(disk, path=path, volume=os.path.basename(path))
+
+    def lacking(self, disk: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        directory = os.path.dirname(disk["path"])
+        if not os.path.isdir(directory):
+            yield "directory_missing", f"the directory {directory} does not exist here, in which the storage pool keeps its volumes"
+
+    def sync(self, conn: Any, disks: Sequence[Mapping[str, Any]]) -> None:
+        """libvirt looks into the directory of a pool only when it is told to.
+
+        A pool that is right already is left alone, since all its files are opened. One that cannot be read now shows when the guest starts.
+        """
+        for name in sorted({disk["pool"] for disk in disks}):
+            pool, own = _storage.find_pool(conn, name), [disk for disk in disks if disk["pool"] == name]
+            if pool is not None and any(os.path.exists(disk["path"]) != _storage.has_volume(pool, disk["volume"]) for disk in own):
+                _storage.refresh_pool(pool)
 
     def noted(self, disk: Mapping[str, Any]) -> Name:
         return disk["pool"], disk["volume"]

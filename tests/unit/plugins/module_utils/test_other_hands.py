@@ -446,7 +446,7 @@ def test_an_undo_leaves_what_others_use_so_that_the_guest_can_go_on_at_its_sourc
 def killed(host: Host, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """A resize in place whose module dies right before (`define`) or right after (`_require_off`) the definition names the layers."""
     with monkeypatch.context() as patched:
-        patched.setattr(*((_in_place._defining, "define") if at == "define" else (_in_place._pools, "sync")), die)
+        patched.setattr(*((_in_place._defining, "define") if at == "define" else (_in_place._kinds, "sync")), die)
         with pytest.raises(Died):
             _in_place.resize(host.qemu, host.journal, host.begin("in_place"), shutdown=CUT, watch=WATCH)
     assert host.record["step"] == "defining"

@@ -19,6 +19,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds.network import Network
 
 
 def test_servers_of_network_disks_are_tried_before_anybody_has_to_wait(
@@ -26,12 +27,12 @@ def test_servers_of_network_disks_are_tried_before_anybody_has_to_wait(
 ) -> None:
     asked = []
 
-    def reasons(disks: Any) -> Iterator[tuple[str, str]]:
+    def unreachable(_kind: Network, requirements: Any) -> Iterator[tuple[str, str]]:
         with state.lock(_claims.LOCK, timeout=0):
-            asked.append(disks)
+            asked.append(requirements["network_disks"])
         yield "server_unreachable", "no server of disk vda takes a connection from here: store1:10809"
 
-    monkeypatch.setattr(_admission._network_disks, "reasons", reasons)
+    monkeypatch.setattr(Network, "unreachable", unreachable)
     flavor = {"name": "m1", "vcpus": 1, "ram": 64, "disk": 0, "ephemeral": 0, "swap": 0, "extra_specs": {}}
     parties = {"source_host": "kvm1", "destination_host": "kvm2", "instance_uuid": "11111111-2222-4333-8444-555555555555", "instance_name": "web1"}
     record = {"uuid": "m-1", "owner": "run-1", "role": "destination", "disks": [], "nvram": None, "new_flavor": flavor, **parties}

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import pools as _pools
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 
 
 class Pool:
@@ -82,12 +83,12 @@ def test_libvirt_looks_again_only_where_it_is_wrong(tmp_path: Path) -> None:
     pool = Pool("vms", path=str(tmp_path))
     volume = {"pool": "vms", "volume": "x", "path": str(tmp_path / "x")}
     disks: list[dict[str, Any]] = [volume, {"path": "/elsewhere"}, {**volume, "pool": "gone"}]
-    _pools.sync(Connection(pool), disks)
+    _kinds.sync(Connection(pool), disks)
     assert pool.refreshed == 0
     (tmp_path / "x").touch()
-    _pools.sync(Connection(pool), disks)
-    _pools.sync(Connection(pool), disks)
+    _kinds.sync(Connection(pool), disks)
+    _kinds.sync(Connection(pool), disks)
     assert (pool.refreshed, pool.volumes) == (1, {"x"})
     (tmp_path / "x").unlink()
-    _pools.sync(Connection(pool), disks)
+    _kinds.sync(Connection(pool), disks)
     assert (pool.refreshed, pool.volumes) == (2, set())

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
-from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import network_disks as _network_disks, qemu_img as _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import qemu_img as _qemu_img
+from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds.network import Network
 
 CEPH = (
     "<domain><devices><disk type='network'><auth username='u'><secret type='ceph' uuid='0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0afff'/></auth>"
@@ -25,7 +26,7 @@ def disk(**more: Any) -> dict[str, Any]:
 
 
 def codes(**more: Any) -> list[str]:
-    return [code for code, _reason in _network_disks.reasons([disk(**more)])]
+    return [code for code, _reason in Network().unreachable({"network_disks": [disk(**more)]})]
 
 
 def test_a_definition_tells_what_a_disk_needs() -> None:
@@ -50,7 +51,9 @@ def test_one_server_that_answers_is_enough() -> None:
         dead = {"name": "127.0.0.1", "port": 1}
         assert codes(hosts=[dead, {"name": "127.0.0.1", "port": port}]) == []
         assert codes(hosts=[dead]) == ["server_unreachable"]
-    ((_code, reason),) = _network_disks.reasons([disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])])
+    ((_code, reason),) = Network().unreachable(
+        {"network_disks": [disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])]}
+    )
     assert reason == "no server of disk vdb (nbd export) takes a connection from here: 127.0.0.1:1, name.invalid:10809"
 
 

@@ -1,0 +1,74 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A disk of any kind in a directory that both hosts see: it is at the destination already, and stays what it is and where it is.
+
+Whether it is one is found out by the claim (`_storage.shared_storage`), and stands in the record of both hosts from then on. Records of one without are of a
+disk that travels.
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from typing import Any
+
+from ..._rules.errors import KvmfleetError
+from .. import qemu_img as _qemu_img, shared_storage as _shared_storage
+from .kind import Claim, Kind, Name
+
+
+def is_here(disk: Mapping[str, Any], here: str, claim: Claim) -> bool:
+    """Whether a disk of the source, which would lie `here`, lies there by now, since this host sees the directory of the source."""
+    return _shared_storage.sees(os.path.dirname(here), claim.probes.get(os.path.dirname(disk["path"])))
+
+
+class Shared(Kind):
+    """What it is called is for the kind to say that it is besides.
+
+    :param below: that kind.
+    """
+
+    travels = False
+    makes_directories = False
+
+    def __init__(self, below: Kind) -> None:
+        self._below = below
+
+    def noted(self, disk: Mapping[str, Any]) -> Name:
+        return self._below.noted(disk)
+
+    def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
+        self._below.define(root, disk, image_format)
+
+    def is_misnamed(self, disk: Mapping[str, Any]) -> bool:
+        return self._below.is_misnamed(disk)
+
+    def called(self, disk: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return self._below.called(disk, path)
+
+    def place(self, disk: dict[str, Any], here: str, claim: Claim) -> dict[str, Any]:
+        """Nothing may have to be changed in it.
+
+        :raises KvmfleetError: `shared_growth`, `base_not_shared` and what `_storage.qemu_img.chain` raises.
+        """
+        if disk["grow_to"]:
+            raise KvmfleetError(
+                "shared_growth",
+                f"{disk['target']}, {here}, lies on storage that the source shares with this host; growing it could not be reverted. Resize in place "
+                "(allow_resize_to_same_host), or take a flavor with the same disk.",
+                target=disk["target"],
+            )
+        for path in (base["path"] for base in disk["bases"]):
+            directory = os.path.dirname(path)
+            if not _qemu_img.may_lie(path, claim.allowed) or not _shared_storage.sees(directory, claim.probes.get(directory)):
+                raise KvmfleetError(
+                    "base_not_shared",
+                    f"{disk['target']}, {here}, lies on storage that the source shares with this host, but its base image {path} does not lie "
+                    "there under the same path.",
+                    target=disk["target"],
+                )
+        _qemu_img.chain(here, disk["format"], claim.allowed, force_share=True)
+        return dict(disk, path=here, shared=True)
