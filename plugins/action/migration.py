@@ -5,6 +5,8 @@
 """Runs the modules of an operation (meta/runtime.yml). A lost connection is a failure of the task, since Ansible ends a play without its rescue otherwise.
 
 While a module runs that may take long, it says now and then how far that is. One that is done before the interval costs no further round trip.
+
+A host that has as many moves in hand as it may is asked again from here, where the wait holds no connection to it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import select
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -30,6 +32,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress
 
 _STATE_PATH = "/var/lib/kvmfleet"
 _INTERVAL = 10.0
+_SLOT_INTERVAL = 2.0
+_SAID_INTERVAL = 300.0
 _SIGN_INTERVAL = 15.0  # seconds between signs of life, however seldom somebody wants to read (see `_journal.desertion.SILENCE`)
 _WAITING = ("idle", "taken_over")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -46,8 +50,35 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         tell_host_its_name(self._task, task_vars or {})
         keep_asking(self._connection, self._task.args)
-        result.update(self._run_module(task_vars or {}))
+        result.update(self._once_free(lambda: self._run_module(task_vars or {})))
         return result
+
+    def _once_free(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The answer of the module, once its host is not busy any more, or nothing there has got on for `slot_timeout`.
+
+        The operation may have begun at its other host, which has to hear of it: `slot_patience` seconds end the wait as well, and `slot` tells how far it is.
+        """
+        limit, patience = (float(self._task.args.get(name) or 0) for name in ("slot_timeout", "slot_patience"))
+        began = time.monotonic()
+        before = self._task.args.get("slot") or {}
+        seen, since, said = before.get("seen"), float(before.get("since") or began), float(before.get("said") or began - _SAID_INTERVAL)
+        while True:
+            answer = ask()
+            details = answer.get("details") or {}
+            if answer.get("error_code") != "busy" or limit <= 0:
+                return answer
+            now = time.monotonic()
+            if details.get("seen") != seen or details.get("moving"):
+                seen, since = details.get("seen"), now
+            if now - since >= limit:
+                stalled = f"{answer['msg']} None of them has got on for {limit:.0f} s. Nothing was begun; see kvmfleet.compute.status, and run recover."
+                return {**answer, "msg": stalled, "error_code": "slots_stalled"}
+            if patience and now - began >= patience:
+                return {**answer, "slot": {"seen": seen, "since": since, "said": said}}
+            if now - said >= _SAID_INTERVAL:
+                said = now
+                _say(f"{answer['msg']} It is asked again.")
+            time.sleep(_SLOT_INTERVAL)
 
     def _run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         interval = float(self._task.args.get("progress_interval", _INTERVAL))

@@ -78,6 +78,24 @@ options:
     description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
     type: dict
     default: {}
+  max_moves:
+    description:
+      - How many guests come to this host at once. One more is refused with the error code V(busy) until one of them has arrived. V(0) for no limit.
+    type: int
+    default: 2
+  slot_timeout:
+    description:
+      - Ansible asks again where the host is V(busy), until none of the moves that it has in hand has got on for so many seconds. V(0) does not wait.
+    type: float
+    default: 0
+  slot_patience:
+    description: With O(slot_timeout), answer V(busy) after so many seconds of waiting, so that the caller can renew the lease at the source. V(0) goes on.
+    type: float
+    default: 0
+  slot:
+    description: RV(slot) of the answer before, with which the wait goes on.
+    type: dict
+    default: {}
   cpu_dedicated_set:
     description: CPUs of this host that are set aside for guests whose flavor has C(hw:cpu_policy=dedicated), such as V(4-11,^8).
     type: str
@@ -174,6 +192,10 @@ source_address:
   description: The address that O(source_address) means to this host, which it can reach as far as its routes tell. V(null) if RV(local_address) is.
   type: str
   returned: when not in check mode
+slot:
+  description: How far the wait for a busy host is.
+  type: dict
+  returned: failure, with O(slot_patience)
 no_way:
   description: Why this host has no way to O(source_address). The copy can travel through a tunnel then.
   type: str
@@ -181,7 +203,7 @@ no_way:
 error_code:
   description: >-
     V(host_hangs), V(run_gone),
-    V(claim_refused), with every reason and its numbers in RV(details), V(unknown_user), V(pool_missing), V(pool_inactive),
+    V(claim_refused), with every reason and its numbers in RV(details), V(busy), V(unknown_user), V(pool_missing), V(pool_inactive),
     V(pool_unsupported), V(directory_missing), V(shared_growth), V(base_not_shared), V(handed_value), V(format_failed), V(path_taken),
     V(invalid_directory) or V(operation_in_progress).
   type: str
@@ -230,6 +252,7 @@ def act(module):
             dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
             secret_proofs=params["secret_proofs"],
             key=params["key"],
+            most=params["max_moves"],
         )
         lacking = _secrets.lacking(conn, record.get("secrets", ()))
         made = _placing.make(conn, journal, params).get("made_directories", {})
@@ -269,6 +292,10 @@ def main():
             images_path={"type": "path", "default": "/var/lib/libvirt/images"},
             image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
             reserved={"type": "dict", "default": {}},
+            max_moves={"type": "int", "default": 2},
+            slot_timeout={"type": "float", "default": 0.0},  # these for the action plugin
+            slot_patience={"type": "float", "default": 0.0},
+            slot={"type": "dict", "default": {}},
             cpu_dedicated_set={"type": "str", "default": ""},
             ratios={
                 "type": "dict",

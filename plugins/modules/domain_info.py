@@ -122,6 +122,10 @@ domain:
       description: Whether the domain is defined, and not only running.
       type: bool
       returned: success
+    origin:
+      description: Where a drain took the guest from, as C(host), C(drain) (its UUID) and C(at) (UTC), until it is at home again. V(null) for any other guest.
+      type: dict
+      returned: success
     managed_save:
       description: Whether the guest's memory is saved, to be restored with the next start.
       type: bool

@@ -169,7 +169,13 @@ ansible_facts:
           type: bool
           returned: success
         maintenance:
-          description: Why the host is drained, or V(null).
+          description:
+            - What closes the host for guests that come, V(null) if nothing does. The O(maintenance) that was given is a text; the host's own record
+              (M(kvmfleet.compute.host_maintenance)), which goes before it, has C(state), C(uuid), C(reason), C(by), C(guests) and so on.
+          type: raw
+          returned: success
+        maintenance_told:
+          description: The O(maintenance) that was given.
           type: str
           returned: success
         cpu_dedicated_set:
@@ -378,6 +384,10 @@ ansible_facts:
           type: list
           elements: str
           returned: success
+        origins:
+          description: By UUID of a guest that a drain took from another host, C(host), C(drain) (its UUID) and C(at) (UTC).
+          type: dict
+          returned: success
         macs:
           description: MAC addresses of all domains.
           type: list
@@ -534,7 +544,9 @@ def main(module: AnsibleModule) -> dict[str, Any]:
     with _connection.connect(params["uri"]) as connection:
         found = host_state(connection, StateDir(params["state_path"]), reserved=reserved, images_path=params["images_path"])
     told = {name: params[name] for name in FROM_CONTROLLER}
-    return {"ansible_facts": {"kvmfleet_host": {**told, "now": time.time(), "disk_directories": directories, "mappings": mappings, **found}}}
+    # Either closes the host; its own record says more.
+    closed = {"maintenance": found.pop("maintenance") or params["maintenance"], "maintenance_told": params["maintenance"]}
+    return {"ansible_facts": {"kvmfleet_host": {**told, "now": time.time(), "disk_directories": directories, "mappings": mappings, **found, **closed}}}
 
 
 def _one_to_one(kind: str, named: dict[str, Any]) -> dict[str, str]:

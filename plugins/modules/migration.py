@@ -16,7 +16,7 @@ description:
 options:
   state:
     description:
-      - V(present) begins an operation.
+      - V(present) begins an operation, or renews the lease of one that O(owner) has begun.
       - V(shared) proves that this host sees what the destination wrote into directories that it shares with it, and notes which disks are there.
       - V(idle) waits until V(taken_over) would not have to wait, and changes nothing. A run that lives renews only the lease of the host on which it
         works, so both hosts have to be idle together before the operation is taken from it anywhere.
@@ -77,6 +77,17 @@ options:
       - With O(state=idle) and O(state=taken_over), the owner that the other host has seen go (RV(migration) with C(abandoned) and C(owner)). Its lease is not
         waited for here either.
     type: str
+  max_moves:
+    description:
+      - With O(state=present) and O(role=source), how many guests leave this host at once. One more is refused with the error code V(busy) until one of
+        them has left. V(0) for no limit.
+    type: int
+    default: 2
+  slot_timeout:
+    description:
+      - Ansible asks again where the host is V(busy), until none of the moves that it has in hand has got on for so many seconds. V(0) does not wait.
+    type: float
+    default: 0
   progress_interval:
     description: While another run is waited for, Ansible says after each of so many seconds how long, and how far its copy is. V(0) says nothing.
     type: float
@@ -155,7 +166,7 @@ secret_proofs:
   returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 error_code:
   description:
-    - V(host_hangs), V(run_gone),
+    - V(host_hangs), V(run_gone), V(busy), V(drain_paused), V(not_drained), V(maintenance_alive),
       V(operation_in_progress), V(secret_missing), V(storage_not_shared), V(operation_alive), V(unknown_migration), V(state_directory_unusable),
       V(live_differences), V(definition_not_taken), V(definition_changed), V(instance_vanished), V(not_persistent),
       V(invalid_directory) or V(record_unreadable).
@@ -171,7 +182,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import connection as _connection
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
-from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing
+from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import sealing as _sealing, slots as _slots
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, HISTORY_ARGS, OPERATION_ARGS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -183,6 +194,9 @@ def begin(module, journal):
     params = module.params
     existing = journal.find(params["migration_uuid"])
     if existing is not None and existing["status"] not in CLOSED:
+        if existing["owner"] == params["owner"] and not module.check_mode:
+            with journal.working(params["migration_uuid"], params["owner"]) as record:
+                existing = journal.renew(record)
         return {"changed": False, "migration": summary(existing)}
     result = {"changed": True, "diff": params["diff"] or {}, "migration": None}
     if module.check_mode:
@@ -202,7 +216,8 @@ def begin(module, journal):
         requested_by=params["requested_by"],
         reason=params["reason"],
     )
-    record = journal.begin(dict(record, own_directories=_directories.own(journal.state, record) if moves else {}))
+    record = dict(record, own_directories=_directories.own(journal.state, record) if moves else {})
+    record = _slots.begin(journal, record, params["max_moves"]) if moves else journal.begin(record)
     _shared_storage.write(probes)
     if record.get("live_differences"):
         keep_live(params, journal)
@@ -297,7 +312,9 @@ def main():
             wait={"type": "float", "default": 120.0},
             settled={"type": "bool", "default": False},
             gone={"type": "str"},
+            max_moves={"type": "int", "default": 2},
             progress_interval={"type": "float", "default": 10.0},  # for the action plugin
+            slot_timeout={"type": "float", "default": 0.0},
         ),
         required_if=[
             ("state", "present", ["migration_uuid", "owner", "plan"]),

@@ -18,6 +18,7 @@ from .._domain import (
     definition as _definition,
     edit as _edit,
     flavor_disks as _flavor_disks,
+    origin as _origin,
     pins as _pins,
     references as _references,
     referring as _referring,
@@ -86,7 +87,7 @@ def domain_facts(
     secrets = _secrets.facts(conn, root)
     guest = Guest(domain, root, live if active else root)
     facts = {
-        **_state_of(domain),
+        **_state_of(domain, root),
         **_machine_of(domain, root, live if active else root),
         **_needs_of(root, planned, dedicated),
         **_belongings.facts(guest),
@@ -116,8 +117,8 @@ def _process(conn: Any, root: ET.Element) -> _qemu_user.Process:
     return _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
 
 
-def _state_of(domain: Any) -> dict[str, Any]:
-    """What libvirt says of the domain, besides its definition."""
+def _state_of(domain: Any, root: ET.Element) -> dict[str, Any]:
+    """What libvirt says of the domain, besides its definition, and where a drain took it from."""
     return {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
@@ -126,6 +127,7 @@ def _state_of(domain: Any) -> dict[str, Any]:
         "autostart": bool(domain.isPersistent() and domain.autostart()),
         "managed_save": _domains.has_managed_save(domain),
         "has_checkpoints": _domains.has_checkpoints(domain),
+        "origin": _origin.read(root),
     }
 
 

@@ -11,10 +11,10 @@ import glob
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .._domain import definition as _definition
+from .._domain import definition as _definition, origin as _origin
 from .._libvirt import definitions as _definitions, domains as _domains
 from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError
@@ -30,11 +30,13 @@ class Bindings:
     """Of all guests together, stopped ones included: they want them back when they start.
 
     :param cpus, pci: of a guest that runs, as it runs; :param held: things of which the host can have one, those of its next start too, with its name.
+    :param origins: by UUID, where a drain took the guest from, of those that one took from anywhere.
     """
 
     cpus: frozenset[int]
     pci: frozenset[PciAddress]
     held: _exclusive.Held
+    origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def macs(self) -> frozenset[str]:
@@ -60,12 +62,16 @@ def of_definitions(guests: Iterable[Sequence[ET.Element]]) -> Bindings:
     cpus: set[int] = set()
     pci: set[PciAddress] = set()
     held: dict[str, dict[str, str]] = {}
+    origins: dict[str, dict[str, str]] = {}
     for definitions in guests:
         cpus.update(own_cpus(definitions[0]))
         pci.update(_passed_through(definitions[0]))
+        origin = next(filter(None, map(_origin.read, definitions)), None)
+        if origin is not None:
+            origins[definitions[0].findtext("uuid") or ""] = origin
         for root in definitions:
             _exclusive.hold(held, _exclusive.things(root, lasting=False), root.findtext("name") or "")
-    return Bindings(frozenset(cpus), frozenset(pci), held)
+    return Bindings(frozenset(cpus), frozenset(pci), held, origins)
 
 
 def pci_address(numbers: dict[str, str | None]) -> PciAddress | None:

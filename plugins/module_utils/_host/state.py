@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._domain import definition as _definition
-from .._journal import claims as _claims, progress as _progress, records as _records
+from .._journal import claims as _claims, maintenance as _maintenance, progress as _progress, records as _records
 from .._journal.state_dir import StateDir
 from .._libvirt import binding as _binding, connection as _connection, definitions as _definitions, domains as _domains, storage as _storage
 from .._rules.errors import KvmfleetError
@@ -131,6 +131,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         **_capabilities.offers(connection, state, capabilities, bound, _claims.cpus(claims)),
         **asdict(usage(connection, state, reserved=reserved, images_path=images_path)),
         "macs": sorted(bound.macs),
+        "origins": {uuid: dict(origin) for uuid, origin in sorted(bound.origins.items())},
         "exclusive": _taken.told(_taken.held(bound.held, claims)),
         "reserved": asdict(reserved),
         "images_path": images_path,
@@ -142,6 +143,7 @@ def host_state(connection: Any, state: StateDir, *, reserved: Reserved, images_p
         "migrations": unfinished,
         "forced_migrations": [_records.summary(record) for record in migrations if record["status"] in _records.CLOSED and _records.may_be_needed(record)],
         "claims": claims,
+        "maintenance": _maintenance.told(_maintenance.in_force(state)),
         "num_io_ops": sum(migration["status"] in BUSY_STATUSES for migration in unfinished),
         "failed_builds": _records.failures_in_a_row(migrations),
         "copy_rates": _records.copy_rates(migrations),

@@ -76,6 +76,8 @@ class Record(TypedDict, total=False):
     requested_by: dict[str, Any]
     """User, and the job where AWX tells one."""
     reason: str | None
+    part_of: dict[str, Any] | None
+    """What the move is part of: kind (drain or restore), uuid, host (that is drained or restored), order and run (which acts). None for a single one."""
     image_directories: list[str]
     """Where files of guests may lie on this host."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from .._rules.errors import KvmfleetError
 from .._rules.statuses import CLOSED, TRANSITIONS
 from .._system import watchdog as _watchdog
-from . import desertion as _desertion
+from . import desertion as _desertion, maintenance as _maintenance
 from .state_dir import StateDir
 
 PRIVATE = ("private", "before_keeping")
@@ -88,6 +88,28 @@ class Journal:
         for key in PRIVATE:
             record.pop(key, None)
         return self.update(record, status=status, step=status, note=note, error=error)
+
+    def renew(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Say that the run of an operation lives while it waits for another host."""
+        now = time.time()
+        record.update(updated_at=now, lease_until=now + self.lease, boot_id=_boot_id())
+        self.state.write("migrations", record["uuid"], record)
+        return record
+
+    def is_at_work(self, part_of: str) -> bool:
+        """Whether a run works here on anything that is part of a drain or a restore (by its UUID)."""
+        for record in self.all():
+            if record["status"] not in CLOSED and (record.get("part_of") or {}).get("uuid") == part_of:
+                if record["status"] not in ("finished",) and record["lease_until"] > time.time():
+                    return True
+                try:
+                    with self.state.lock(f"migration-{record['uuid']}", timeout=0):
+                        pass
+                except KvmfleetError as exc:
+                    if exc.code != "locked":
+                        raise
+                    return True
+        return False
 
     @contextlib.contextmanager
     def working(self, uuid: str, owner: str, timeout: float = 10.0) -> Iterator[dict[str, Any]]:
@@ -228,6 +250,7 @@ class Journal:
             entry["note"] = note
         record["history"] = (record["history"] + [entry])[-_HISTORY_LIMIT:]
         self.state.write("migrations", record["uuid"], record)
+        _maintenance.follow(self.state, record)
         return record
 
 

@@ -19,7 +19,7 @@ from .._guest import secrets as _secrets
 from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks, taken as _taken
 from .._host.state import Reserved, host_state, usage
-from .._journal import claims as _claims
+from .._journal import claims as _claims, maintenance as _maintenance
 from .._journal.records import Journal
 from .._journal.state_dir import StateDir
 from .._libvirt import connection as _connection, definitions as _definitions, domains as _domains
@@ -42,6 +42,7 @@ from .._storage import (
 from .._storage.incoming import all_files, shortage_for, shortages
 from .._storage.kinds import registry as _kinds
 from .._system import paths as _paths
+from . import slots as _slots
 
 
 def admit(
@@ -56,16 +57,17 @@ def admit(
     secret_proofs: dict[str, str],
     key: str | None,
     dedicated: Collection[int] = (),
+    most: int = 0,
 ) -> dict[str, Any]:
     """Check everything that this host could refuse later, and claim the capacity.
 
     For `role` destination the record is begun here; for in_place it exists already. Where the flavor asks for CPUs of its own, they are chosen here.
 
     :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`; :param dedicated: CPUs of this host that are set
-        aside for guests of their own.
+        aside for guests of their own; :param most: how many moves into this host there are at once, 0 for no limit.
     :param secret_proofs: `_guest.secrets.proofs` of the source under the one-time key `key`.
     :returns: the claim.
-    :raises KvmfleetError: `claim_refused` with every reason, numbers included.
+    :raises KvmfleetError: `claim_refused` with every reason, numbers included; `busy`.
     """
     state = journal.state
     if record["role"] == "destination":
@@ -76,6 +78,8 @@ def admit(
     looks, unopenable = _qemu_access.looks(conn, record)
     with state.lock(_claims.LOCK):
         _leftovers.drop(state, *_leftovers.expired(state))
+        require_open(journal, record)
+        _slots.require_free(journal, record, most)
         reasons = list(_capacity_reasons(conn, state, record, images_path, reserved, ratios))
         if record["role"] == "destination":
             here = host_state(conn, state, reserved=reserved, images_path=images_path)
@@ -243,6 +247,15 @@ def _new_file_reasons(record: dict[str, Any]) -> list[dict[str, Any]]:
     taken = [path for path in new if os.path.lexists(path) or path in {disk["path"] for disk in record["disks"]}]
     reasons = [_reason("path_taken", f"{path} exists here already, and a disk that the flavor has would be made there") for path in taken]
     return reasons + [_reason("tool_missing", f"{tool} is not installed here") for tool in _new_files.missing_tools(record)]
+
+
+def require_open(journal: Journal, record: dict[str, Any]) -> None:
+    """This host is not closed for the guest by its own record of its maintenance.
+
+    :raises KvmfleetError: `claim_refused`.
+    """
+    closed = _maintenance.refusal(journal.state, record.get("part_of"))
+    _refuse_for(record, [_reason("maintenance", closed)] if closed else [])
 
 
 def require_places(record: dict[str, Any]) -> None:

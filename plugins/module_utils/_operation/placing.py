@@ -75,6 +75,7 @@ def make(conn: Any, journal: Journal, params: dict[str, Any]) -> dict[str, Any]:
 
 def foreseen(conn: Any, journal: Journal, record: dict[str, Any], images_path: str) -> dict[str, Any]:
     """What the claim and what follows it would make here, and leave alone, where this host has the places for it. All else is for the claim to find out."""
+    _admission.require_open(journal, record)
     _admission.require_places(record)
     store = _store.ImageStore(journal.state, images_path, record["image_directories"], _domains.writable_paths(conn))
     bases = {base["sha256"]: base for disk in record["disks"] if _kinds.of(disk).travels for base in disk["bases"]}

@@ -26,7 +26,7 @@ from .._guest import (
 )
 from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings
-from .._journal import claims as _claims
+from .._journal import claims as _claims, maintenance as _maintenance
 from .._journal.records import Journal
 from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules import exclusive as _exclusive, file_names as _file_names
@@ -154,6 +154,7 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     _late_shutdown.before_going_back(journal, record, _domains.find_domain(conn, record["instance_uuid"]))
     sealed = "domain_xml" in record.get("private", {})
     if sealed:
+        _maintenance.came_back(journal.state, record)
         _unseal(conn, journal, record)
     record = _precopy.fold(conn, journal, record, timeout=_FOLD_STALL)
     if sealed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks
+from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks, origin as _origin
 from .._rules import file_names as _file_names
 from .._storage.kinds import registry as _kinds
 
@@ -27,6 +27,7 @@ def adapted(record: dict[str, Any]) -> ET.Element:
     if record["nvram"] and _definition.firmware(root).nvram:
         _edit.set_nvram(root, record["nvram"])
     _edit.map_names(root, record.get("mappings", {}))
+    _origin.note(root, record)
     _set_flavor(root, record)
     return root
 

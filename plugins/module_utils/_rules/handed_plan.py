@@ -117,6 +117,7 @@ PLAN: Mapping[str, Table] = {
     "live_differences": Absent({"answer": Null(one_of("keep", "drop")), "found": Each(TEXT)}),
     "tuning": Absent(OURS),
     "availability_zone": Absent(OURS),
+    "part_of": Absent(Null({"kind": one_of("drain", "restore"), "uuid": ID, "host": HOST, "order": COUNT, "run": ID})),
 }
 """What the record of a plan holds, which the journals of both hosts keep."""
 

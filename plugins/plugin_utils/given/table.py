@@ -69,6 +69,8 @@ HOST = {
     "kvmfleet_migration_address": Input(kinds.text),
     "kvmfleet_migration_peer": Input(kinds.text),
     "kvmfleet_migration_bandwidth_limit": Input(kinds.amount, 0),
+    "kvmfleet_max_moves_out": Input(kinds.whole(0), 2),
+    "kvmfleet_max_moves_in": Input(kinds.whole(0), 2),
 }
 """Variables of a host, which a group may have for all of its hosts."""
 
@@ -130,6 +132,8 @@ MIGRATE = {
     "migrate_without_agent": Input(kinds.flag, False),
     "migrate_hang_timeout": Input(kinds.seconds, 60, "kvmfleet_hang_timeout"),
     "migrate_takeover_timeout": Input(kinds.seconds, 600),
+    "migrate_slot_timeout": Input(kinds.seconds, 600),
+    "migrate_part_of": Input(kinds.handed_over, {}),
     "migrate_lease": Input(kinds.seconds, 30),
     "migrate_history_days": Input(kinds.seconds, 90, "kvmfleet_history_days"),
     "migrate_resize_confirm_window": Input(kinds.seconds, 0, "kvmfleet_resize_confirm_window"),

@@ -145,6 +145,14 @@ def _texts_by_name(field: str, value: Any) -> None:
         strings(f"{field}.{name}", texts)
 
 
+def _by_name(fields: Mapping[str, Check]) -> Check:
+    def check(field: str, value: Any) -> None:
+        for name, item in mapping(field, value).items():
+            _check(f"{field}.{name}.", item, fields)
+
+    return check
+
+
 _DOMAIN: dict[str, Check] = {"name": _text, "uuid": _text, "state": _text}
 _PROGRESS: dict[str, Check] = {"percent": _number, "bytes_total": _number, "rate": _number, "eta": _or_null(_number)}
 _RECORD: dict[str, Check] = {
@@ -171,6 +179,7 @@ _HOST: dict[str, Check] = {
     "domains": _each(_DOMAIN),
     "claims": _each({"instance_name": _text, "instance_uuid": _text}),
     "migrations": _each(_RECORD),
+    "origins": _or_null(_by_name({"host": _text})),
     "forced_migrations": _each({**_RECORD, "forced": _a({"lost_host": _text})}),
 }
 

@@ -110,7 +110,7 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     :param domain: the module domain_info's answer from the host that defines the instance.
     :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
-        `live_differences` (`keep`, `drop` or nothing),
+        `live_differences` (`keep`, `drop` or nothing), `part_of` (the drain or restore that the move belongs to, or nothing),
         `server_groups` (`kvmfleet_server_groups`), `scheduler_hints`, and for Nova's filters that ask about them `project_id` and `image_id`.
     :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
         (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
@@ -253,6 +253,7 @@ def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any,
         "tuning": wanted.tuning,
         "availability_zone": wanted.request["availability_zone"],
         "live_differences": live,
+        "part_of": wanted.request.get("part_of") or None,
     }
     more = {"dedicated": wanted.dedicated, "server_group": placed.group}
     requirements = {name: {**needs.of_destination(domain, mappings[name]), **more} for name in placed.hosts}

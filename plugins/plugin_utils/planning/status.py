@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.filters.maintenance import closed
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
 _HOST_COLUMNS = ("host", "zone", "vCPUs", "RAM MiB", "disk GiB", "guests", "state")
@@ -37,7 +38,15 @@ def _host_row(fleet: Fleet, name: str, state: Mapping[str, Any]) -> tuple[str, .
     if name in fleet.down:
         return (name, zone, "-", "-", "-", "-", f"down: {_one_line(fleet.down[name])}")
     used = (_used(state.get(f"{key}_used"), state.get(key), digits) for key, digits in (("vcpus", 0), ("memory_mb", 0), ("local_gb", 1)))
-    return (name, zone, *used, str(state.get("num_instances", "-")), "up" if state.get("enabled", True) else "disabled")
+    return (name, zone, *used, str(state.get("num_instances", "-")), _state(state))
+
+
+def _state(state: Mapping[str, Any]) -> str:
+    """The host's own record says more than the inventory, and how far it is."""
+    why = closed(state.get("maintenance"))
+    if why:
+        return _one_line(why.removeprefix("is "))
+    return "up" if state.get("enabled", True) else "disabled"
 
 
 def _used(used: float | None, total: float | None, digits: int) -> str:

@@ -25,7 +25,10 @@ def closed(maintenance: Any) -> str | None:
 
 
 class MaintenanceFilter(Filter):
-    """The host has no `maintenance`, the reason why it is drained. A guest may leave such a host, never stay or come."""
+    """The host has no `maintenance`, the reason why it is drained. A guest may leave such a host, never stay or come.
+
+    Who may come to one that is being restored, its own lock knows.
+    """
 
     needs_facts = False
 
@@ -33,5 +36,6 @@ class MaintenanceFilter(Filter):
         return self.asked(fleet, [row for row, why in enumerate(fleet.column("maintenance")) if why])
 
     def rejection(self, host: HostState) -> Rejection | None:
-        why = closed(host.facts.get("maintenance"))
+        told = host.facts.get("maintenance")
+        why = None if isinstance(told, Mapping) and told.get("state") == "restoring" else closed(told)
         return None if why is None else self.reject("maintenance", why)
