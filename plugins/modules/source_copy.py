@@ -199,7 +199,7 @@ def freeze(params, conn, journal, record):
         files = _precopy.frozen_files(record, done["round"])
         for name, path in files.items():
             server.offer_file(name, path)
-        server.offer_manifest({"migration_uuid": record["uuid"], "round": done["round"], **_sealing.measured(files)})
+        server.offer_manifest({"migration_uuid": record["uuid"], "round": done["round"], **_sealing.measured(record, files)})
     return dict(done, changed=done["frozen"])
 
 

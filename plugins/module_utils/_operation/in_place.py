@@ -163,7 +163,7 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
             _name_anew(conn, _domains.find_domain(conn, record["instance_uuid"]), disk)
     _merging.remove(uses, record, stacks)
     _firmware.forget(record)
-    _files.remove(uses, _left_behind_files(record), operation=record["uuid"])
+    _files.remove(uses, _left_behind_files(record), operation=record["uuid"], how={disk["path"]: _kinds.of(disk).remove for disk in _left_behind(record)})
     _kinds.sync(conn, _left_behind(record))
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="layers merged")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -32,9 +33,7 @@ from .._rules.values import Absent
 from .._storage import (
     directories as _directories,
     files as _files,
-    identity as _identity,
     places as _places,
-    preallocation as _preallocation,
     qemu_access as _qemu_access,
     qemu_img as _qemu_img,
     run_evidence as _run_evidence,
@@ -42,6 +41,7 @@ from .._storage import (
 )
 from .._storage.incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from .._storage.kinds import registry as _kinds
+from .._storage.kinds.kind import Arrived
 from .._system import whole_file as _whole_file
 from . import shaping as _shaping, starting as _starting
 
@@ -182,7 +182,7 @@ def receive_round(
         _documents.require_sizes(record, manifest)
         record = _pull(journal, record, client, manifest, verify, timings)
     for disk in () if record.get("rounds") else writable(record):
-        _rebase(journal, record, disk, bases)
+        _kinds.of(disk).rebase(journal, record, disk, _arrived(journal, record, disk, bases))
     _merge_layers(record)
     copied = sum(manifest["files"].values())
     changes = {
@@ -302,47 +302,20 @@ def _merge_layers(record: dict[str, Any]) -> None:
         _files.remove_unfinished([layer])
 
 
-def _rebase(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str]) -> None:
-    """Point the received file at this host's base, proven by content right now."""
-    base = disk["base"]
-    if base is not None:
-        path = bases.get(base["sha256"])
-        if path is None:
-            raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
-        _identity.require(journal.state, path, base, _of_bases(record, bases))
-        _qemu_img.rebase_unsafe(part_path(record, disk["path"]), disk["format"], path, base["format"])
+def _arrived(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], bases: dict[str, str], key: bytes | None = None) -> Arrived:
+    """What has come of a disk."""
+    return Arrived(part_path(record, disk["path"]), bases, key, lambda: shortages(journal, record))
 
 
-def _of_bases(record: dict[str, Any], bases: dict[str, str]) -> list[str]:
-    return record["image_directories"] + [os.path.dirname(path) for path in bases.values()]
+def _adapt(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], bases: dict[str, str], key: bytes | None) -> dict[str, Any]:
+    """Make a disk of this host of what has come of it."""
+    return _kinds.of(disk).adopt(journal, record, disk, _arrived(journal, record, disk, bases, key))
 
 
 def _key(conn: Any, disk: dict[str, Any], manifest: dict[str, Any]) -> bytes | None:
     """What opens the received file, where it is encrypted and has to be opened."""
-    encrypted = disk.get("encrypted") and disk["kind"] == "disk" and not disk.get("shared")
+    encrypted = disk.get("encrypted") and disk["kind"] == "disk" and _kinds.of(disk).travels
     return _secrets.key_of(conn, _definition.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
-
-
-def _adapt(journal: Journal, record: dict[str, Any], disk: dict[str, Any], bases: dict[str, str], key: bytes | None) -> dict[str, Any]:
-    """Rebase the received file, set its room aside, grow and check it."""
-    part = part_path(record, disk["path"])
-    if disk.get("shared"):
-        _require_shared(record, disk)
-        return record
-    if disk["kind"] == "disk":
-        _rebase(journal, record, disk, bases)
-        record = _preallocation.set_aside(journal, record, disk, part)
-    size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
-    if size != disk["virtual_size"]:
-        raise KvmfleetError("chain_changed", f"{part} has {size} bytes for the guest; by the plan {disk['target']} has {disk['virtual_size']}.")
-    if disk["grow_to"] and size < disk["grow_to"]:
-        _qemu_img.resize(part, disk["format"], disk["grow_to"], key)
-    if disk["format"] != "raw":
-        _qemu_img.check(part, disk["format"], key)
-    layers = _qemu_img.chain(part, disk["format"], _of_bases(record, bases))
-    if len(layers) != 1 + len(disk["bases"]):
-        raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
-    return record
 
 
 def _require_variables(record: dict[str, Any]) -> None:
@@ -350,15 +323,6 @@ def _require_variables(record: dict[str, Any]) -> None:
     path = part_path(record, record["nvram"]) if record["nvram"] else None
     if path is not None and _qemu_img.is_qcow2(path) and (backing := _qemu_img.info(path, "qcow2").backing_path):
         raise KvmfleetError("chain_changed", f"The firmware variables {path} stand on another file, {shown(backing)}.")
-
-
-def _require_shared(record: dict[str, Any], disk: dict[str, Any]) -> None:
-    """A disk on shared storage is free, so the source's QEMU is off, and what the plan says of it holds here too."""
-    _qemu_img.assert_not_in_use(disk["path"], disk["format"])
-    directories = record["image_directories"]
-    layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], directories)]
-    if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
-        raise KvmfleetError("chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned.")
 
 
 def _here(record: dict[str, Any], bases: dict[str, str]) -> Here:

@@ -11,6 +11,7 @@ another name, except those on storage that it shares with the destination. Every
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from .._channel.content_digest import data_bytes
@@ -29,7 +30,7 @@ from .._host import bindings as _bindings
 from .._journal import claims as _claims, maintenance as _maintenance
 from .._journal.records import Journal
 from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
-from .._rules import exclusive as _exclusive, file_names as _file_names
+from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError
 from .._storage import directories as _directories, files as _files, qemu_img as _qemu_img, shared_storage as _shared_storage
 from .._storage.disk_use import DiskUses
@@ -66,14 +67,18 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "was_running": record["was_running"],
         "round": record.get("layers", 0),
         "there": there,
-        **measured(files),
+        **measured(record, files),
     }
     return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
 
 
-def measured(files: dict[str, str]) -> dict[str, dict[str, int]]:
+def measured(record: dict[str, Any], files: dict[str, str]) -> dict[str, dict[str, int]]:
     """Of each file its bytes of data (`files`) and its length (`sizes`)."""
-    return {"files": {name: data_bytes(path) for name, path in files.items()}, "sizes": {name: os.lstat(path).st_size for name, path in files.items()}}
+    kinds = {disk["target"]: _kinds.of(disk) for disk in record["disks"]}
+    return {
+        "files": {name: data_bytes(path) for name, path in files.items()},
+        "sizes": {name: kinds[name].length(path) if name in kinds else os.lstat(path).st_size for name, path in files.items()},
+    }
 
 
 def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dict[str, Any], uses: DiskUses | None = None) -> dict[str, Any]:
@@ -184,7 +189,8 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     if record["status"] == "confirmed":
         return False
     uses = DiskUses(conn, journal.state)
-    own = [disk for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")]
+    own = [disk for disk in record["disks"] if _kinds.of(disk).sealed_path(record, disk)]
+    removing = {sealed_path(record, disk): _kinds.of(disk).remove for disk in own}
     paths = [path for disk in own for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
     if record.get("sealed_nvram"):
         paths.append(_firmware.sealed_path(record))
@@ -193,7 +199,7 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     uses.require_unused(renamed, operation=record["uuid"])
     _files.require_removable(uses, paths, operation=record["uuid"])
     journal.update(record, status="confirming", step="confirming")
-    _files.remove(uses, paths, operation=record["uuid"])
+    _files.remove(uses, paths, operation=record["uuid"], how=removing)
     if record["nvram"] and not record.get("sealed_nvram"):
         # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
         _files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
@@ -207,8 +213,8 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
 
 
 def sealed_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Where a disk of the record lies while the source copy is sealed; one on shared storage keeps its name, and nothing is here."""
-    return _file_names.beside(disk["path"], _file_names.SEALED, record) if disk["kind"] == "disk" else disk["path"]
+    """Where a disk of the record lies while the source copy is sealed: media, and what does not travel, keep their names."""
+    return _kinds.of(disk).sealed_path(record, disk) or disk["path"]
 
 
 def last_path(record: dict[str, Any], disk: dict[str, Any]) -> str:
@@ -294,7 +300,7 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
     if domain is not None:
         _undefine_unchanged(conn, record)
     names = {path: sealed for path, sealed in _sealed_names(record).items() if not os.path.lexists(sealed)}
-    _files.rename(uses, names, operation=record["uuid"], guest=record["instance_uuid"])
+    _files.rename(uses, names, operation=record["uuid"], guest=record["instance_uuid"], how=_renaming(record))
     return journal.update(record, step="sealed")
 
 
@@ -315,12 +321,17 @@ def _undefine_unchanged(conn: Any, record: dict[str, Any]) -> None:
 def _sealed_names(record: dict[str, Any]) -> dict[str, str]:
     """Name -> name while the copy is sealed, of all files that change it.
 
-    On shared storage the destination needs the name. What keeps this host from starting the guest is that it does not define it.
+    Of what does not travel the destination needs the name. What keeps this host from starting the guest is that it does not define it.
     """
-    names = {disk["path"]: sealed_path(record, disk) for disk in record["disks"] if disk["kind"] == "disk" and not disk.get("shared")}
+    names = {disk["path"]: sealed for disk in record["disks"] if (sealed := _kinds.of(disk).sealed_path(record, disk))}
     if record.get("sealed_nvram"):
         names[record["nvram"]] = _firmware.sealed_path(record)
     return names
+
+
+def _renaming(record: dict[str, Any]) -> dict[str, Callable[[str, str], None]]:
+    """What renames each disk, by the name that it may have before."""
+    return {path: _kinds.of(disk).rename for disk in record["disks"] for path in (disk["path"], sealed_path(record, disk))}
 
 
 def require_restorable(conn: Any, journal: Journal, record: dict[str, Any]) -> dict[str, str]:
@@ -355,4 +366,4 @@ def require_restorable(conn: Any, journal: Journal, record: dict[str, Any]) -> d
 def _unseal(conn: Any, journal: Journal, record: dict[str, Any]) -> None:
     """Give all files their names back, or none."""
     names = require_restorable(conn, journal, record)
-    _files.rename(DiskUses(conn, journal.state), names, operation=record["uuid"], guest=record["instance_uuid"])
+    _files.rename(DiskUses(conn, journal.state), names, operation=record["uuid"], guest=record["instance_uuid"], how=_renaming(record))

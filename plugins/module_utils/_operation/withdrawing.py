@@ -33,6 +33,7 @@ from .._storage import (
 )
 from .._storage.disk_use import DiskUses
 from .._storage.incoming import exports, layer_part_path, part_path, writable
+from .._storage.kinds import registry as _kinds
 from .._system import paths as _paths
 
 
@@ -92,7 +93,7 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
     uses = DiskUses(conn, journal.state)
     own, media = _published(record)
     if record["status"] == "reverting":
-        _files.remove(uses, own, operation=record["uuid"])
+        _files.remove(uses, own, operation=record["uuid"], how={disk["path"]: _kinds.of(disk).remove for disk in record["disks"]})
         stayed = _files.remove_unused(uses, media, operation=record["uuid"])
     else:
         # The guest is off until the source may go on, so that a file which somebody has begun to use since does not keep it.

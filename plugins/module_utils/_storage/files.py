@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .._rules.errors import KvmfleetError
 from .._rules.file_names import PROBE
@@ -15,18 +15,28 @@ from .._system import whole_file as _whole_file
 from .._system.paths import if_there
 from .disk_use import DETACH, DiskUses
 
+_AS_FILES: Mapping[str, Callable[..., None]] = {}
 
-def remove(uses: DiskUses, paths: Iterable[str], *, operation: str, advice: str = DETACH, code: str = "disk_in_use_by") -> bool:
+
+def remove(
+    uses: DiskUses,
+    paths: Iterable[str],
+    *,
+    operation: str,
+    advice: str = DETACH,
+    code: str = "disk_in_use_by",
+    how: Mapping[str, Callable[[str], None]] = _AS_FILES,
+) -> bool:
     """Remove files for good, all of them or none; those that are not there (any more) are fine.
 
-    :param operation: UUID of the operation that they belong to.
+    :param operation: UUID of the operation that they belong to; :param how: what removes those that are no files, by path.
     :returns: whether there was one.
     :raises KvmfleetError: the `code`, where anything but the operation uses one of them.
     """
     there = require_removable(uses, paths, operation=operation, advice=advice, code=code)
     for path in there:
         with if_there():
-            _whole_file.remove(path)
+            how.get(path, _whole_file.remove)(path)
     return bool(there)
 
 
@@ -81,10 +91,17 @@ def name_unfinished(old: str, new: str) -> None:
     _whole_file.rename(old, new)
 
 
-def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: str | None = None) -> None:
+def rename(
+    uses: DiskUses,
+    names: Mapping[str, str],
+    *,
+    operation: str,
+    guest: str | None = None,
+    how: Mapping[str, Callable[[str, str], None]] = _AS_FILES,
+) -> None:
     """Give files other names beside their own, which nothing bears yet; those that are not there are left out, since that was done before.
 
-    :param guest: UUID of the guest that may use them, and does not run.
+    :param guest: UUID of the guest that may use them, and does not run; :param how: what renames those that are no files, by the name that they have.
     :raises KvmfleetError: `disk_in_use_by`, `path_taken`; nothing was renamed then.
     """
     there = {old: new for old, new in names.items() if os.path.lexists(old)}
@@ -93,7 +110,7 @@ def rename(uses: DiskUses, names: Mapping[str, str], *, operation: str, guest: s
         if os.path.lexists(new):
             raise KvmfleetError("path_taken", f"{old} cannot be called {new}: that exists already, and is not known to this operation.", path=new)
     for old, new in there.items():
-        _whole_file.rename(old, new)
+        how.get(old, _whole_file.rename)(old, new)
 
 
 def replace(uses: DiskUses, new: str, path: str, *, operation: str, guest: str | None = None) -> None:

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._journal.records import Journal
 from .._system import whole_file as _whole_file
-from .incoming import shortages
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
-def set_aside(journal: Journal, record: dict[str, Any], disk: dict[str, Any], path: str) -> dict[str, Any]:
+def set_aside(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], path: str, lacking: Callable[[], Sequence[object]]) -> dict[str, Any]:
     """Give a file that has arrived the room which it had where it came from, if it had all of it.
 
     A guest that gets its disk without is better off than one that does not move, so no failure ends the operation: the record says it.
 
     :param disk: of the record; :param path: the file, before a flavor makes it larger, which no room is set aside for.
+    :param lacking: tells what room the host lacks for all that has yet to come.
     """
     if disk["allocated_bytes"] < disk["virtual_size"]:
         return record
@@ -35,8 +36,8 @@ def set_aside(journal: Journal, record: dict[str, Any], disk: dict[str, Any], pa
         missing = status.st_size - status.st_blocks * 512
         if missing <= 0:
             return record
-        lacking = shortages(journal, record)
-        why = str(lacking[0]) if lacking else _allocate(descriptor, status.st_size)
+        short = lacking()
+        why = str(short[0]) if short else _allocate(descriptor, status.st_size)
     return journal.update(record, note=f"{disk['target']}: no room is set aside for the whole disk: {why}") if why else record
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from ..._domain import edit as _edit, media as _media
 from ..._domain.definition import Disk
+from ..._journal.records import Journal
 from ..._rules import file_names as _file_names
 from ..._rules.errors import KvmfleetError
-from .. import identity as _identity, qemu_img as _qemu_img
-from .kind import Claim, Examined, Kind
+from ..._system import whole_file as _whole_file
+from .. import identity as _identity, preallocation as _preallocation, qemu_img as _qemu_img
+from .kind import Arrived, Claim, Examined, Kind
 
 
 class File(Kind):
@@ -78,6 +80,54 @@ class File(Kind):
 
     def define(self, root: ET.Element, disk: Mapping[str, Any], image_format: str | None = None) -> None:
         _edit.set_disk_source(root, disk["target"], disk["path"], image_format)
+
+    def sealed_path(self, record: Mapping[str, Any], disk: Mapping[str, Any]) -> str | None:
+        """Media such as seed ISOs keep their names: other guests may use them."""
+        return _file_names.beside(disk["path"], _file_names.SEALED, record) if disk["kind"] == "disk" else None
+
+    def rename(self, old: str, new: str) -> None:
+        _whole_file.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        _whole_file.remove(path)
+
+    def length(self, path: str) -> int:
+        return os.lstat(path).st_size
+
+    def rebase(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> None:
+        base = disk["base"]
+        if base is not None:
+            path = arrived.bases.get(base["sha256"])
+            if path is None:
+                raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
+            _identity.require(journal.state, path, base, _directories(record, arrived))
+            _qemu_img.rebase_unsafe(arrived.part, disk["format"], path, base["format"])
+
+    def adopt(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> dict[str, Any]:
+        """Rebase the received file, set its room aside, grow and check it."""
+        part, key = arrived.part, arrived.key
+        if disk["kind"] == "disk":
+            self.rebase(journal, record, disk, arrived)
+            record = _preallocation.set_aside(journal, record, disk, part, arrived.lacking)
+        size = _qemu_img.luks_size(part) if key and disk["format"] == "raw" else _qemu_img.info(part, disk["format"]).virtual_size
+        if size != disk["virtual_size"]:
+            raise KvmfleetError("chain_changed", f"{part} has {size} bytes for the guest; by the plan {disk['target']} has {disk['virtual_size']}.")
+        if disk["grow_to"] and size < disk["grow_to"]:
+            self.grow(part, disk, key)
+        if disk["format"] != "raw":
+            _qemu_img.check(part, disk["format"], key)
+        layers = _qemu_img.chain(part, disk["format"], _directories(record, arrived))
+        if len(layers) != 1 + len(disk["bases"]):
+            raise KvmfleetError("chain_changed", f"{part} has a chain of {len(layers)} layers here: {[layer.path for layer in layers]}.")
+        return record
+
+    def grow(self, path: str, disk: Mapping[str, Any], key: bytes | None) -> None:
+        _qemu_img.resize(path, disk["format"], disk["grow_to"], key)
+
+
+def _directories(record: Mapping[str, Any], arrived: Arrived) -> list[str]:
+    """Where what has come, and what it stands on, may lie."""
+    return record["image_directories"] + [os.path.dirname(path) for path in arrived.bases.values()]
 
 
 def _layer_facts(layer: _qemu_img.Layer) -> dict[str, Any]:

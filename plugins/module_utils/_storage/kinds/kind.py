@@ -10,10 +10,11 @@ Each kind is one file of this folder and one line in `registry`. What stands her
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Protocol
 
 from ..._domain.definition import Disk
+from ..._journal.records import Journal
 from ..._journal.state_dir import StateDir
 
 Name = tuple[Optional[str], Optional[str]]
@@ -46,6 +47,19 @@ class Claim(NamedTuple):
     uuid: str
     allowed: Sequence[str]
     probes: Mapping[str, Any]
+
+
+class Arrived(NamedTuple):
+    """What has come of a disk, before it gets its name.
+
+    :param part: where it lies; :param bases: sha256 of a base image -> its path on this host; :param key: what opens it, where it is encrypted.
+    :param lacking: tells what room the host lacks for all that has yet to come.
+    """
+
+    part: str
+    bases: Mapping[str, str]
+    key: bytes | None
+    lacking: Callable[[], Sequence[object]]
 
 
 class Kind(Protocol):
@@ -137,3 +151,42 @@ class Kind(Protocol):
     def is_misnamed(self, disk: Mapping[str, Any]) -> bool:
         """Whether a definition names it by its path once a layer over it was merged, and that is not what it is called."""
         return False
+
+    # The copy at the source.
+
+    def sealed_path(self, record: Mapping[str, Any], disk: Mapping[str, Any]) -> str | None:
+        """What it is called while the copy is sealed; None where it keeps its name, and stays when the copy is removed for good."""
+        return None
+
+    def rename(self, old: str, new: str) -> None:
+        """Give it the name that it has while it is sealed, or its own again. `_storage.files` has asked who uses it."""
+        raise NotImplementedError
+
+    def remove(self, path: str) -> None:
+        """Remove it for good. `_storage.files` has asked who uses it."""
+        raise NotImplementedError
+
+    def length(self, path: str) -> int:
+        """How many bytes a copy of it has, holes included."""
+        raise NotImplementedError
+
+    # The copy at the destination.
+
+    def rebase(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> None:
+        """Let what has come stand on this host's base, proven by content right now.
+
+        :raises KvmfleetError: `base_missing` and those of `_storage.identity.require`.
+        """
+        raise NotImplementedError
+
+    def adopt(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> dict[str, Any]:
+        """Make a disk of this host of it, of the size that the guest is to have, and prove that it is what the plan says.
+
+        :returns: the record.
+        :raises KvmfleetError: `chain_changed` and what images raise.
+        """
+        raise NotImplementedError
+
+    def grow(self, path: str, disk: Mapping[str, Any], key: bytes | None) -> None:
+        """Give it the size that the flavor has."""
+        raise NotImplementedError

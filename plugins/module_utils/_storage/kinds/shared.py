@@ -15,9 +15,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
+from ..._journal.records import Journal
 from ..._rules.errors import KvmfleetError
 from .. import qemu_img as _qemu_img, shared_storage as _shared_storage
-from .kind import Claim, Kind, Name
+from .kind import Arrived, Claim, Kind, Name
 
 
 def is_here(disk: Mapping[str, Any], here: str, claim: Claim) -> bool:
@@ -72,3 +73,13 @@ class Shared(Kind):
                 )
         _qemu_img.chain(here, disk["format"], claim.allowed, force_share=True)
         return dict(disk, path=here, shared=True)
+
+    def adopt(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> dict[str, Any]:
+        """It is free, so the source's QEMU is off, and what the plan says of it holds here too."""
+        _qemu_img.assert_not_in_use(disk["path"], disk["format"])
+        layers = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(disk["path"], disk["format"], record["image_directories"])]
+        if layers[0][1:] != disk["chain"][0][1:] or layers[1:] != disk["chain"][1:]:
+            raise KvmfleetError(
+                "chain_changed", f"The backing chain of {disk['path']} is {layers} here; it was {disk['chain']} when the operation was planned."
+            )
+        return record

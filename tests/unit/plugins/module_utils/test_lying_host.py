@@ -122,7 +122,7 @@ class Fleet:
         log = {"path": f"{self.images}/web.log", "content": base64.b64encode(zlib.compress(b"boot")).decode(), "whole": True}
         told = {"domain_xml": self.definition(), "snapshots": [], "tpm": {}, "secrets": [], "console_logs": [log], "autostart": False, "was_running": False}
         files = {name: str(path) for name, path in self.files.items()}
-        return {"migration_uuid": record["uuid"], **told, "round": 0, "there": [], **_sealing.measured(files)}
+        return {"migration_uuid": record["uuid"], **told, "round": 0, "there": [], **_sealing.measured(record, files)}
 
     def claim(self, told: dict[str, Any], requirements: dict[str, Any]) -> dict[str, Any]:
         items = told["disks"] if isinstance(told.get("disks"), list) else []
@@ -347,7 +347,7 @@ def told_lie(fleet: Fleet, number: int) -> tuple[str, KvmfleetError | None]:
         if kind == "files":
             files.update(in_files(fleet)[number // 10 % 9])
         fleet.offer(files)
-        manifest = {**fleet.manifest(record), **_sealing.measured({name: str(path) for name, path in files.items()})}
+        manifest = {**fleet.manifest(record), **_sealing.measured(record, {name: str(path) for name, path in files.items()})}
         if kind == "definition":
             manifest["domain_xml"] = definitions[(number // 10 * 2 + number % 2) % len(definitions)](manifest["domain_xml"])
         elif kind == "manifest":

@@ -30,6 +30,7 @@ ROOMS = {
     ("_channel.pull", "forget_peer"): CHANNEL,
     ("_channel.pull", "_set_size"): "the length of a copy that has not got its name yet",
     **{("_storage.download", function): "the length of a base image that has not got its name yet" for function in ("__exit__", "begin_again", "finish")},
+    **{("_storage.kinds.file", function): "handed to `_storage.files`, which has asked" for function in ("rename", "remove")},
     ("_storage.shared_storage", "remove"): "probes, under names that nobody could guess, which never were a guest's",
     ("_storage.leftovers", "give_back"): "what is kept of a copy that never got its name",
     ("_storage.qemu_img", "create_overlay"): "the file that it has just made itself",

@@ -51,9 +51,7 @@ def test_one_server_that_answers_is_enough() -> None:
         dead = {"name": "127.0.0.1", "port": 1}
         assert codes(hosts=[dead, {"name": "127.0.0.1", "port": port}]) == []
         assert codes(hosts=[dead]) == ["server_unreachable"]
-    ((_code, reason),) = Network().unreachable(
-        {"network_disks": [disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])]}
-    )
+    ((_code, reason),) = Network().unreachable({"network_disks": [disk(name="export", hosts=[dead, {"name": "name.invalid", "port": None}])]})
     assert reason == "no server of disk vdb (nbd export) takes a connection from here: 127.0.0.1:1, name.invalid:10809"
 
 
