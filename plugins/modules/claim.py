@@ -218,7 +218,7 @@ details:
 import os
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import found_way
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import registry as _belongings
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -250,11 +250,11 @@ def act(module):
             reserved=Reserved(**params["reserved"]),
             ratios=params["ratios"],
             dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
-            secret_proofs=params["secret_proofs"],
+            proofs=params["secret_proofs"],
             key=params["key"],
             most=params["max_moves"],
         )
-        lacking = _secrets.lacking(conn, record.get("secrets", ()))
+        lacking = _belongings.lacking(conn, record)
         made = _placing.make(conn, journal, params).get("made_directories", {})
     _shared_storage.write(record["probes"])
     # The source looks for them in the directories as it calls them.

@@ -194,7 +194,7 @@ def open_channel(params, journal, record, server):
             domain = _sealing.require_unchanged(conn, record)
             private = _belongings.archive(domain, record, with_definition=True)
             definitions = {"domain_xml": _definitions.inactive_xml(domain), "portable_xml": _definitions.portable_xml(domain)}
-            server.offer_document(DEFINITION, {**definitions, **_belongings.offered(dict(record, private=private), with_definition=True)})
+            server.offer_document(DEFINITION, {**definitions, **_belongings.offered(conn, dict(record, private=private), with_definition=True)})
     for sha256 in params["bases"]:
         server.offer_file(f"base-{sha256}", known[sha256], digest=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}

@@ -176,7 +176,8 @@ error_code:
 
 import os
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import keeping as _keeping, secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import keeping as _keeping
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import registry as _belongings
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import retention as _retention
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import CLOSED, Journal, may_be_needed, summary
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -204,7 +205,7 @@ def begin(module, journal):
     paths = [disk["path"] for disk in params["plan"]["disks"]] + [base["path"] for disk in params["plan"]["disks"] for base in disk["bases"]]
     moves = params["role"] == "source"
     probes = _shared_storage.draw(map(os.path.dirname, paths)) if moves else {}
-    proofs = prove_secrets(params) if moves and params["key"] and params["plan"].get("secrets") else {}
+    proofs = prove(params) if moves and params["key"] else {}
     record = dict(
         params["plan"],
         probes=probes,
@@ -230,9 +231,9 @@ def keep_live(params, journal):
             _keeping.keep(conn, journal, record, _sealing.require_unchanged(conn, record))
 
 
-def prove_secrets(params):
+def prove(params):
     with _connection.connect(params["uri"]) as conn:
-        return _secrets.proofs(conn, params["plan"]["secrets"], params["key"])
+        return _belongings.proofs(conn, params["plan"], params["key"])
 
 
 def share(module, journal):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._rules.errors import KvmfleetError
-from .._rules.value_kinds import BASE64, CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, TARGET, TEXT, UUID
+from .._rules.value_kinds import CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, TARGET, TEXT
 from .._rules.values import Absent, Each, Named, Null, Table, require
 from . import content_digest as _content_digest
 
@@ -33,7 +33,6 @@ MANIFEST: Mapping[str, Table] = {
 SEALED: Mapping[str, Table] = {
     **MANIFEST,
     "domain_xml": TEXT,
-    "secrets": Each({"uuid": UUID, "xml": TEXT, "value": BASE64}, MOST_FILES),
     "autostart": FLAG,
     "was_running": FLAG,
 }

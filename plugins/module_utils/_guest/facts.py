@@ -20,7 +20,6 @@ from .._domain import (
     flavor_disks as _flavor_disks,
     origin as _origin,
     pins as _pins,
-    references as _references,
     referring as _referring,
 )
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
@@ -38,7 +37,6 @@ from .._storage.kinds import registry as _kinds
 from .._storage.kinds.kind import Examined
 from . import (
     live_differences as _live_differences,
-    secrets as _secrets,
 )
 from .belongings import registry as _belongings
 from .belongings.belonging import Guest
@@ -84,20 +82,19 @@ def domain_facts(
     defined = _definition.disks(root, root_disk)
     known = partial(disk_facts, Examined(domain, root, state, image_directories, active, digests))
     disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}, _kinds.unfit))
-    secrets = _secrets.facts(conn, root)
     guest = Guest(domain, root, live if active else root)
+    belonging = _belongings.facts(guest)
     facts = {
         **_state_of(domain, root),
         **_machine_of(domain, root, live if active else root),
         **_needs_of(root, planned, dedicated),
-        **_belongings.facts(guest),
+        **belonging,
         "flavor": _flavor_of(root, disks),
         "disks": disks,
         "free_targets": _flavor_disks.free_targets(root, defined, len(_flavor_disks.ROLES)),
         "boot_files": [known(boot_file(name, path)) for name, path in _definition.boot_files(root).items()],
         "interfaces": list(_interfaces(conn, root)),
-        "secrets": secrets,
-        "references": [asdict(_staying(reference, secrets)) for reference in _referring.references(root)],
+        "references": [asdict(_belongings.answered(reference, belonging)) for reference in _referring.references(root)],
         "agent": _agent(live),
         "xml_digest": _definitions.xml_digest(domain),
         "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
@@ -218,14 +215,6 @@ def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET
     except KvmfleetError as exc:
         return root, [(exc.code, exc.message)]
     return planned, []
-
-
-def _staying(reference: _referring.Reference, secrets: Sequence[Mapping[str, Any]]) -> _referring.Reference:
-    """The answer to a reference, other than that of the table for a secret whose value stays on this host."""
-    found = next((secret for secret in secrets if secret["withheld"] and reference.name == secret[secret["by"]]), None)
-    if reference.kind != "secret" or found is None:
-        return reference
-    return replace(reference, answer=_references.KEEP, reason=f"it {found['withheld']}; the destination must have it")
 
 
 def _interfaces(conn: Any, root: ET.Element) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,6 @@ from . import (
     handed_definition as _handed_definition,
     live_differences as _live_differences,
     power as _power,
-    secrets as _secrets,
 )
 from .belongings import registry as _belongings
 from .belongings.belonging import Guest
@@ -71,7 +70,6 @@ def _of_guest(domain: Any, facts: dict[str, Any], root: ET.Element, live: ET.Ele
             code, target = f"unsupported_{reference['kind']}", f"Disk {disk['target']}, " if disk else ""
             way_out = _media.way_out(facts["name"], disk, code, directories, active=active) if disk else ""
             yield code, f"{target}{reference['name']}: {reference['reason']} ({reference['element']}).{way_out}"
-    yield from _secrets.refusals(facts["secrets"], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
 
 
 def _of_files(facts: dict[str, Any], directories: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,6 @@ from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError, shown
 from .._storage import qemu_img as _qemu_img
 from .._storage.kinds import registry as _kinds
-from . import secrets as _secrets
 from .belongings import registry as _belongings
 
 VIRT_TYPES = ("kvm", "qemu")
@@ -89,10 +88,6 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {what} is {shown(path)}, which is no file of root's here, beside those of guests, that everybody may use and nobody else write"
     for kind in _belongings.ALL:
         yield from kind.strange(root, record)
-    known = {value for secret in record.get("secrets") or () for value in (secret["uuid"], secret["usage"]) if value}
-    for secret in _secrets.named_by(root):
-        if not {secret["uuid"], secret["usage"]} & known:
-            yield f"it needs the secret {shown(str(secret['uuid'] or secret['usage']))}, which is none of the plan"
 
 
 def _disks(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .._domain import definition as _definition
-from .._guest import secrets as _secrets
 from .._guest.belongings import registry as _belongings
+from .._guest.belongings.belonging import Claim
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks, taken as _taken
 from .._host.state import Reserved, host_state, usage
 from .._journal import claims as _claims, maintenance as _maintenance
@@ -54,7 +54,7 @@ def admit(
     images_path: str,
     reserved: Reserved,
     ratios: dict[str, float],
-    secret_proofs: dict[str, str],
+    proofs: dict[str, str],
     key: str | None,
     dedicated: Collection[int] = (),
     most: int = 0,
@@ -65,7 +65,7 @@ def admit(
 
     :param requirements: the key `requirements` of the plan; :param ratios: `cpu`, `ram`, `disk`; :param dedicated: CPUs of this host that are set
         aside for guests of their own; :param most: how many moves into this host there are at once, 0 for no limit.
-    :param secret_proofs: `_guest.secrets.proofs` of the source under the one-time key `key`.
+    :param proofs: `_guest.belongings.registry.proofs` of the source under the one-time key `key`.
     :returns: the claim.
     :raises KvmfleetError: `claim_refused` with every reason, numbers included; `busy`.
     """
@@ -84,11 +84,10 @@ def admit(
         if record["role"] == "destination":
             here = host_state(conn, state, reserved=reserved, images_path=images_path)
             reasons += _arrival_reasons(conn, journal, record, requirements, here)
-            encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
-            reasons += [_reason(code, reason) for code, reason in _secrets.problems(conn, record.get("secrets", ()), secret_proofs, key, encrypted)]
             reasons += [_reason(code, reason) for code, reason in unreachable]
         else:
             reasons += _keeping_reasons(journal, record)
+        reasons += _belonging_reasons(Claim(conn, journal, proofs, key), record)
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
         reasons += _new_file_reasons(record)
@@ -118,6 +117,12 @@ def _arrival_reasons(conn: Any, journal: Journal, record: dict[str, Any], requir
         yield _reason("mtu", f"the {nic['type']} {nic['source']} carries frames of {have} bytes here, the guest sends up to {nic['mtu']}")
     yield from _group_reasons(here["instances"], record, requirements.get("server_group"))
     yield from _disk_reasons(journal, record)
+
+
+def _belonging_reasons(claim: Claim, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Why something that belongs to the guest cannot come to this host, or in place what going back needs of it not be kept."""
+    found = [reason for kind in _belongings.ALL for reason in kind.reasons(claim, record)]
+    return [dict(_reason(reason.code, reason.sentence), **reason.numbers) for reason in found]
 
 
 def _keeping_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from .._guest import (
     defining as _defining,
     handed_definition as _handed_definition,
     proof as _proof,
-    secrets as _secrets,
 )
 from .._guest.belongings import registry as _belongings
 from .._guest.belongings.belonging import Here
@@ -109,9 +108,8 @@ def _fetch(
         }
         # Before anything is copied, and again where it is defined.
         arriving(dict(record, private=private))
-        record = _secrets.receive(conn, journal, record, manifest["secrets"])
         for kind in _belongings.ALL:
-            record = kind.receive(journal, record, manifest[kind.name]) if kind.form is not None else record
+            record = kind.receive(conn, journal, record, manifest[kind.name]) if kind.form is not None else record
         record = _pull(journal, record, client, manifest, verify, timings)
     _merge_layers(record)
     _require_variables(record)
@@ -315,7 +313,7 @@ def _adapt(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], ba
 def _key(conn: Any, disk: dict[str, Any], manifest: dict[str, Any]) -> bytes | None:
     """What opens the received file, where it is encrypted and has to be opened."""
     encrypted = disk.get("encrypted") and disk["kind"] == "disk" and _kinds.of(disk).travels
-    return _secrets.key_of(conn, _definition.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
+    return _belongings.key_of(conn, _definition.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
 
 
 def _require_variables(record: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from .._guest import (
     late_shutdown as _late_shutdown,
     live_differences as _live_differences,
     power as _power,
-    secrets as _secrets,
 )
 from .._guest.belongings import registry as _belongings
 from .._host import bindings as _bindings
@@ -47,7 +46,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     :param shutdown: keyword arguments of `_guest.power.stop`.
     :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
     """
-    secrets = _secrets.read(conn, record.get("secrets", ()), record.get("carried_secrets", ()))
+    early = _belongings.offered_early(conn, record)
     _shared_storage.remove(record)
     uses = DiskUses(conn, journal.state)
     if record["step"] in ("begun", "precopying", "stopping"):
@@ -61,8 +60,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
-        "secrets": secrets,
-        **_belongings.offered(record),
+        **early,
+        **_belongings.offered(conn, record),
         "autostart": record["autostart"],
         "was_running": record["was_running"],
         "round": record.get("layers", 0),
@@ -205,8 +204,7 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
         _files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
     _directories.remove(uses, journal, record, record.get("own_directories") or {})
     for kind in _belongings.ALL:
-        kind.discard(uses, record)
-    _secrets.release(conn, journal, record, record.get("carried_secrets", ()))
+        kind.discard(conn, journal, uses, record)
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy removed")
     return True

@@ -15,7 +15,6 @@ from .._domain import definition as _definition
 from .._guest import (
     defining as _defining,
     power as _power,
-    secrets as _secrets,
 )
 from .._guest.belongings import registry as _belongings
 from .._journal import claims as _claims
@@ -101,9 +100,8 @@ def withdraw(conn: Any, journal: Journal, record: dict[str, Any], *, status: str
     _files.remove_unfinished(make(record, path) for path in exports(record).values() for make in (part_path, layer_part_path))
     _new_files.remove(uses, record)
     for kind in _belongings.ALL:
-        kind.withdraw(uses, record)
+        kind.withdraw(conn, journal, uses, record)
     _directories.remove_made(uses, journal, record)
-    _secrets.release(conn, journal, record, record.get("defined_secrets", ()))
     forget_peer(journal.state, record["uuid"])
     _claims.remove(journal.state, record["uuid"])
     left = f", but for what others use here: {', '.join(stayed)}" if stayed else ""

@@ -19,16 +19,19 @@ PLUGINS = Path(__file__).parents[3] / "plugins"
 FOLDER = PLUGINS / "module_utils/_guest/belongings"
 WORDS = {
     "console_logs": r"console_?logs?|log_inodes",
+    "secrets": "secrets?|secret_proofs|carried_secrets|defined_secrets|secret_store",
     "snapshots": "snapshots?",
     "tpm": "s?w?tpm",
 }
 """Kind -> what names it in code."""
 FRAME = {"belonging.py", "registry.py"}
 EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("module_utils/_guest/fitness.py", "secrets"): "tells a person that an encrypted image of a disk needs one",
     ("module_utils/_guest/live_values.py", "tpm"): "its device in a definition, which libvirt fills in as it starts the guest",
-    ("module_utils/_guest/secrets.py", "tpm"): "one of the places where a definition names a secret",
+    ("module_utils/_guest/belongings/secrets.py", "tpm"): "one of the places where a definition names a secret",
     ("module_utils/_host/capabilities.py", "tpm"): "whether the host can emulate one",
     ("module_utils/_operation/withdrawing.py", "snapshots"): "tells a person what to do about one that somebody has made since",
+    **{(f"modules/{module}.py", "secrets"): "an option or a result of the module" for module in ("claim", "migration", "source_copy")},
 }
 """File and kind -> why it has to know of it."""
 

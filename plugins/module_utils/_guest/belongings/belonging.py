@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..._domain.referring import Reference
 from ..._journal.records import Journal
 from ..._rules.values import Table
 from ..._storage.disk_use import DiskUses
@@ -39,6 +40,26 @@ class OwnFile(NamedTuple):
     below: Sequence[str]
 
 
+class Claim(NamedTuple):
+    """What a host knows as it judges whether it can take a guest, or keep it under another flavor.
+
+    :param proofs: what `prove` returned at the source; :param key: the one-time key of the operation.
+    """
+
+    conn: Any
+    journal: Journal
+    proofs: Mapping[str, str]
+    key: str | None
+
+
+class Reason(NamedTuple):
+    """Why a host cannot take it, with numbers (`need`, `have`) where there are some."""
+
+    code: str
+    sentence: str
+    numbers: Mapping[str, Any] = {}
+
+
 class Here(NamedTuple):
     """What a destination has to judge with what another host says.
 
@@ -59,6 +80,8 @@ class Belonging(Protocol):
     """What its part of the manifest may be; None where it has none. Nothing of it takes effect before it was judged by that."""
     with_definition: bool = False
     """libvirt has it with the definition: forgets it with that, and has to be told again. It is judged at the destination while the guest still runs."""
+    read_early: bool = False
+    """Its part of the manifest is read before the guest stops, since reading it may fail."""
 
     # The guest, as it is.
 
@@ -80,9 +103,34 @@ class Belonging(Protocol):
         """
         yield from ()
 
+    def answered(self, reference: Reference, facts: Mapping[str, Any]) -> Reference:
+        """A reference of the definition to something outside, with the answer that what is known of it (`facts`) gives; as it is where nothing else is."""
+        return reference
+
     def unlayered(self, facts: Mapping[str, Any]) -> Iterator[str]:
         """Why no layer may come over the disks of the guest while it runs."""
         yield from ()
+
+    def key_of(self, conn: Any, root: ET.Element, target: str) -> bytes | None:
+        """What opens an encrypted disk of a definition; None where that is not its matter.
+
+        :raises KvmfleetError: where it is not here any more.
+        """
+        return None
+
+    # Before the switch: what both hosts find out of each other.
+
+    def prove(self, conn: Any, record: Mapping[str, Any], key: str) -> dict[str, str]:
+        """At the source, by which the destination tells whether it has the same, under a one-time key; of the record of a plan."""
+        return {}
+
+    def reasons(self, claim: Claim, record: Mapping[str, Any]) -> Iterator[Reason]:
+        """Why this host cannot take the guest with it, or in place (`role`) keep what going back needs."""
+        yield from ()
+
+    def lacking(self, conn: Any, record: Mapping[str, Any]) -> list[str]:
+        """UUIDs of what this host has to be given."""
+        return []
 
     # The source's copy.
 
@@ -93,8 +141,8 @@ class Belonging(Protocol):
         """
         return None
 
-    def offer(self, record: Mapping[str, Any]) -> Any:
-        """Its part of the manifest, for a guest that is off and sealed; None where it has no form."""
+    def offer(self, conn: Any, record: Mapping[str, Any]) -> Any:
+        """Its part of the manifest, for a guest that is off and sealed unless it is to be read early; None where it has no form."""
         return None
 
     def put_there(self, record: Mapping[str, Any]) -> None:
@@ -103,7 +151,7 @@ class Belonging(Protocol):
     def redefine(self, domain: Any, archived: Any) -> None:
         """Let libvirt know of it again, as archived or as judged, once the guest is defined. Repeating it is safe."""
 
-    def discard(self, uses: DiskUses, record: Mapping[str, Any]) -> None:
+    def discard(self, conn: Any, journal: Journal, uses: DiskUses, record: Mapping[str, Any]) -> None:
         """Remove what is left of it here for good. Repeating it is safe."""
 
     # The destination's copy.
@@ -123,14 +171,14 @@ class Belonging(Protocol):
         """What a definition that another host has handed over says of it, and the plan does not."""
         yield from ()
 
-    def receive(self, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
+    def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
         """Let it be here, of what the source has given, before the guest is defined. Repeating it is safe.
 
         :returns: the record, which knows what was made.
         """
         return record
 
-    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+    def withdraw(self, conn: Any, journal: Journal, uses: DiskUses, record: dict[str, Any]) -> None:
         """Remove what has been made of it here. Repeating it is safe."""
 
     # A resize in place, where the guest stays.

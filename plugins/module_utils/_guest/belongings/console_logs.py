@@ -46,17 +46,17 @@ class ConsoleLogs(Belonging):
     def files(self, told: Mapping[str, Any], directories: Sequence[str]) -> Iterator[OwnFile]:
         return (OwnFile(log["path"], logs_below(directories)) for log in told.get(self.name) or ())
 
-    def offer(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def offer(self, conn: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         return read(record)
 
     def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         planned = {log["path"] for log in record.get(self.name) or ()}
         return (f"it writes the log {shown(log['path'])}, which is none of the plan" for log in facts(root) if log["path"] not in planned)
 
-    def receive(self, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
+    def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
         return receive(journal, record, given)
 
-    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+    def withdraw(self, conn: Any, journal: Journal, uses: DiskUses, record: dict[str, Any]) -> None:
         remove(uses, record)
 
 

@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
+from ..._domain.referring import Reference
 from ..._rules.values import Table
 from .belonging import Belonging, Guest, Here
 from .console_logs import ConsoleLogs
+from .secrets import Secrets
 from .snapshots import Snapshots
 from .tpm import TpmState
 
 ALL: tuple[Belonging, ...] = (
+    Secrets(),
     TpmState(),
     Snapshots(),
     ConsoleLogs(),
@@ -26,6 +30,28 @@ def facts(guest: Guest) -> dict[str, Any]:
     """What a plan has to know of them, and why no layer may come over the disks while the guest runs (`not_layered`)."""
     found = {key: value for kind in ALL for key, value in kind.facts(guest).items()}
     return {**found, "not_layered": [reason for kind in ALL for reason in kind.unlayered(found)]}
+
+
+def answered(reference: Reference, found: Mapping[str, Any]) -> Reference:
+    """A reference of the definition to something outside, with the answer that the facts of the guest give."""
+    for kind in ALL:
+        reference = kind.answered(reference, found)
+    return reference
+
+
+def proofs(conn: Any, record: Mapping[str, Any], key: str) -> dict[str, str]:
+    """At the source, by which the destination tells whether it has the same as this host."""
+    return {name: proof for kind in ALL for name, proof in kind.prove(conn, record, key).items()}
+
+
+def lacking(conn: Any, record: Mapping[str, Any]) -> list[str]:
+    """UUIDs of what this host has to be given."""
+    return [uuid for kind in ALL for uuid in kind.lacking(conn, record)]
+
+
+def key_of(conn: Any, root: ET.Element, target: str) -> bytes | None:
+    """What opens an encrypted disk of a definition."""
+    return next((key for kind in ALL if (key := kind.key_of(conn, root, target)) is not None), None)
 
 
 def paths(told: Mapping[str, Any]) -> list[str]:
@@ -54,9 +80,17 @@ def redefine(domain: Any, private: Mapping[str, Any]) -> None:
             kind.redefine(domain, private[kind.name])
 
 
-def offered(record: Mapping[str, Any], *, with_definition: bool = False) -> dict[str, Any]:
+def offered(conn: Any, record: Mapping[str, Any], *, with_definition: bool = False) -> dict[str, Any]:
     """Their parts of the manifest for a guest that is off and sealed, or of what is offered with the definition while it runs."""
-    return {kind.name: kind.offer(record) for kind in _offered(with_definition)}
+    return {kind.name: kind.offer(conn, record) for kind in _offered(with_definition) if not kind.read_early}
+
+
+def offered_early(conn: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The other parts of the manifest, before the guest stops.
+
+    :raises KvmfleetError: where one cannot be given any more.
+    """
+    return {kind.name: kind.offer(conn, record) for kind in _offered(False) if kind.read_early}
 
 
 def arrived(record: Mapping[str, Any], document: Mapping[str, Any], here: Here, *, with_definition: bool = False) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Snapshots(Belonging):
     def archive(self, domain: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         return archive(domain, record)
 
-    def offer(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def offer(self, conn: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         return moved(record["private"].get(self.name, []), os.path.realpath)
 
     def redefine(self, domain: Any, archived: Any) -> None:

@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..._journal.records import Journal
 from ..._rules.errors import KvmfleetError
 from ..._rules.value_kinds import BASE64, MOST_FILES, STATE_PATH, TPM_BYTES
 from ..._rules.values import Named
@@ -38,14 +39,14 @@ class TpmState(Belonging):
     def archive(self, domain: Any, record: Mapping[str, Any]) -> dict[str, str] | None:
         return read(record["instance_uuid"]) if record.get(self.name) else None
 
-    def offer(self, record: Mapping[str, Any]) -> dict[str, str]:
+    def offer(self, conn: Any, record: Mapping[str, Any]) -> dict[str, str]:
         return self._of(record)
 
     def put_there(self, record: Mapping[str, Any]) -> None:
         """libvirt before 8.9 deletes it with the definition."""
         write(record["instance_uuid"], self._of(record), record["uuid"])
 
-    def discard(self, uses: DiskUses, record: Mapping[str, Any]) -> None:
+    def discard(self, conn: Any, journal: Journal, uses: DiskUses, record: Mapping[str, Any]) -> None:
         if record.get(self.name):
             remove(record["instance_uuid"], record["uuid"])
 
@@ -57,9 +58,9 @@ class TpmState(Belonging):
         judge(record, given)
         return dict(given)
 
-    def withdraw(self, uses: DiskUses, record: dict[str, Any]) -> None:
+    def withdraw(self, conn: Any, journal: Journal, uses: DiskUses, record: dict[str, Any]) -> None:
         if "private" in record:
-            self.discard(uses, record)
+            self.discard(conn, journal, uses, record)
 
     def go_back(self, record: dict[str, Any]) -> dict[str, Any]:
         if self._of(record):

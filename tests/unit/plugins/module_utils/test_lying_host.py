@@ -144,7 +144,7 @@ class Fleet:
         }
         record = _placing.new_record(self.conn, params)
         ratios = {"cpu": 1000, "ram": 1000, "disk": 1000}
-        options = {"images_path": str(self.images), "reserved": Reserved(), "ratios": ratios, "secret_proofs": {}, "key": None}
+        options = {"images_path": str(self.images), "reserved": Reserved(), "ratios": ratios, "proofs": {}, "key": None}
         _admission.admit(self.conn, self.journal, record, requirements=requirements, **options)
         return self.journal.get(record["uuid"])
 

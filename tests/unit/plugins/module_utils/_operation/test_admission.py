@@ -43,6 +43,6 @@ def test_servers_of_network_disks_are_tried_before_anybody_has_to_wait(
     with pytest.raises(KvmfleetError, match="no server of disk vda takes a connection") as caught:
         _admission.admit(
             qemu, Journal(state), record, requirements=requirements, images_path=str(images), reserved=Reserved(0, 0, 0),
-            ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, secret_proofs={}, key=None,
+            ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, proofs={}, key=None,
         )  # fmt: skip
     assert (asked, caught.value.code) == ([["vda"]], "claim_refused")

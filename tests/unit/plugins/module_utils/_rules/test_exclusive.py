@@ -71,7 +71,7 @@ def admit(qemu: Any, state: StateDir, images: Path, record: dict[str, Any], excl
     given = {**requirements(exclusive), "bridges": []}
     return _admission.admit(
         qemu, Journal(state), record, requirements=given, images_path=str(images), reserved=Reserved(0, 0, 0),
-        ratios={"cpu": 1600.0, "ram": 150.0, "disk": 100.0}, secret_proofs={}, key=None,
+        ratios={"cpu": 1600.0, "ram": 150.0, "disk": 100.0}, proofs={}, key=None,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Destination:
 
     def admit(self, record: dict[str, Any]) -> dict[str, Any]:
         ratios = {"cpu": 1000.0, "ram": 1000.0, "disk": 1000.0}
-        more = {"images_path": str(self.images), "reserved": Reserved(), "ratios": ratios, "secret_proofs": {}, "key": None}
+        more = {"images_path": str(self.images), "reserved": Reserved(), "ratios": ratios, "proofs": {}, "key": None}
         _admission.admit(self.conn, self.journal, record, requirements=REQUIREMENTS, **more)
         return self.journal.get(record["uuid"])
 

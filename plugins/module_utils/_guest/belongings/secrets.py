@@ -16,13 +16,19 @@ import hashlib
 import hmac
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from .._domain import definition as _definition
-from .._journal import claims as _claims
-from .._journal.records import CLOSED, Journal
-from .._libvirt import domain_documents as _domain_documents, secret_store as _secret_store, storage as _storage
-from .._rules.errors import KvmfleetError
+from ..._domain import definition as _definition, references as _references
+from ..._domain.referring import Reference
+from ..._journal import claims as _claims
+from ..._journal.records import CLOSED, Journal
+from ..._libvirt import domain_documents as _domain_documents, secret_store as _secret_store, storage as _storage
+from ..._rules.errors import KvmfleetError, shown
+from ..._rules.value_kinds import BASE64, MOST_FILES, TEXT, UUID
+from ..._rules.values import Each
+from ..._storage.disk_use import DiskUses
+from .belonging import Belonging, Claim, Guest, Reason
 
 PRIVATE = "does not travel, since it is private"
 LIMIT = 64 * 1024
@@ -31,6 +37,61 @@ _LOCK = "secrets"
 _NO_USAGE = (None, None)
 _USAGES = {"ceph": "ceph", "iscsi": "iscsi", "passphrase": "volume"}
 """What a disk calls the usage of its secret, and what the secret itself calls it."""
+
+
+class Secrets(Belonging):
+    name = "secrets"
+    form = Each({"uuid": UUID, "xml": TEXT, "value": BASE64}, MOST_FILES)
+    read_early = True
+
+    def facts(self, guest: Guest) -> dict[str, Any]:
+        return {self.name: facts(guest.domain.connect(), guest.root)}
+
+    def refusals(self, guest: Guest, facts: Mapping[str, Any], directories: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return refusals(facts[self.name], [disk["target"] for disk in facts["disks"] if disk["encrypted"] and disk["path"]])
+
+    def answered(self, reference: Reference, facts: Mapping[str, Any]) -> Reference:
+        """Other than that of the table for one whose value stays on this host."""
+        found = next((secret for secret in facts[self.name] if secret["withheld"] and reference.name == secret[secret["by"]]), None)
+        if reference.kind != "secret" or found is None:
+            return reference
+        return replace(reference, answer=_references.KEEP, reason=f"it {found['withheld']}; the destination must have it")
+
+    def key_of(self, conn: Any, root: ET.Element, target: str) -> bytes:
+        return key_of(conn, root, target)
+
+    def prove(self, conn: Any, record: Mapping[str, Any], key: str) -> dict[str, str]:
+        return proofs(conn, self._of(record), key)
+
+    def reasons(self, claim: Claim, record: Mapping[str, Any]) -> Iterator[Reason]:
+        if record["role"] == "destination":
+            encrypted = [disk["target"] for disk in record["disks"] if disk.get("encrypted")]
+            for code, sentence in problems(claim.conn, self._of(record), claim.proofs, claim.key, encrypted):
+                yield Reason(code, sentence)
+
+    def lacking(self, conn: Any, record: Mapping[str, Any]) -> list[str]:
+        return lacking(conn, self._of(record))
+
+    def offer(self, conn: Any, record: Mapping[str, Any]) -> list[dict[str, str]]:
+        return read(conn, self._of(record), record.get("carried_secrets", ()))
+
+    def discard(self, conn: Any, journal: Journal, uses: DiskUses, record: Mapping[str, Any]) -> None:
+        release(conn, journal, record, record.get("carried_secrets", ()))
+
+    def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
+        planned = {value for secret in self._of(record) for value in (secret["uuid"], secret["usage"]) if value}
+        for secret in named_by(root):
+            if not {secret["uuid"], secret["usage"]} & planned:
+                yield f"it needs the secret {shown(str(secret['uuid'] or secret['usage']))}, which is none of the plan"
+
+    def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
+        return receive(conn, journal, record, given)
+
+    def withdraw(self, conn: Any, journal: Journal, uses: DiskUses, record: dict[str, Any]) -> None:
+        release(conn, journal, record, record.get("defined_secrets", ()))
+
+    def _of(self, record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        return record.get(self.name) or ()
 
 
 def facts(conn: Any, root: ET.Element) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ import libvirt
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts, secrets as _secrets
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import facts as _facts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import secrets as _secrets
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import secret_store as _secret_store
