@@ -36,7 +36,7 @@ def record(number: int, role: str = "source", **more: Any) -> dict[str, Any]:
 def claim(conn: libvirt.virConnect, journal: Journal, images: Path, number: int, most: int = 2, **more: Any) -> dict[str, Any]:
     return _admission.admit(
         conn, journal, record(number, "destination", **more), requirements=NEEDS, images_path=str(images), reserved=Reserved(0, 0, 0),
-        ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, secret_proofs={}, key=None, most=most,
+        ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, proofs={}, key=None, most=most,
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_closed_host_lets_no_guest_grow_on_it(qemu: libvirt.virConnect, state:
     _maintenance.change(state, _maintenance.Wanted(state="draining", uuid="d-1", owner="run-9", reason="new memory"))
     error = refused(
         _admission.admit, qemu, journal, begun, requirements=NEEDS, images_path=str(images), reserved=Reserved(0, 0, 0),
-        ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, secret_proofs={}, key=None,
+        ratios={"cpu": 16.0, "ram": 1.5, "disk": 1.0}, proofs={}, key=None,
     )  # fmt: skip
     assert (error.code, error.details["reasons"][0]["code"]) == ("claim_refused", "maintenance")
 
