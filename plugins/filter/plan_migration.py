@@ -115,18 +115,16 @@ _value:
           type: str
 """
 
-from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import migration
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.answer import answer
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.freshness import marked
 
 
-def plan_migration(
-    hosts: list[dict[str, Any]], domain: Mapping[str, Any] | None, request: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def plan_migration(hosts: list[dict[str, Any]], domain: DomainFacts | None, request: dict[str, Any], scheduler: dict[str, Any] | None = None) -> dict[str, Any]:
     """See DOCUMENTATION."""
     return answer(lambda: {"plan": migration.plan_migration(marked(hosts, run.this()), domain, request, scheduler or {})}, plan=None)
 

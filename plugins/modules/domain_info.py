@@ -405,6 +405,12 @@ domain:
           when the guest starts (C(given)), and what the definition says of that (C(relabel), C(label)).
       type: dict
       returned: success
+    directories:
+      description:
+        - For each directory of the guest's own in which one of its files lies, below those that the host has for such files, to whom it belongs, as
+          C(uid), C(gid), C(user), C(group) and C(mode), and whether these are the user and group of QEMU (C(of_qemu)).
+      type: dict
+      returned: success
     agent:
       description: Whether a guest agent is C(configured), and whether it is C(connected) now.
       type: dict

@@ -109,11 +109,6 @@ def domain_facts(
     }
 
 
-def _process(conn: Any, root: ET.Element) -> _qemu_user.Process:
-    """As whom its QEMU runs."""
-    return _qemu_user.running_as(_qemu_user.of_host(conn), _qemu_user.labels(root, None)[0])
-
-
 def _state_of(domain: Any, root: ET.Element) -> dict[str, Any]:
     """What libvirt says of the domain, besides its definition, and where a drain took it from."""
     return {

@@ -88,7 +88,7 @@ def _runs(fleet: Fleet, uuid: str) -> bool:
 
 def _guests(fleet: Fleet) -> list[tuple[str, Mapping[str, Any]]]:
     """Where each guest is: defined, or nowhere defined at the moment, since an operation has it in its hands."""
-    found = [(name, entry) for name, state in fleet.hosts.items() for entry in state.get("domains", [])]
+    found: list[tuple[str, Mapping[str, Any]]] = [(name, entry) for name, state in fleet.hosts.items() for entry in state.get("domains", [])]
     defined = {entry["uuid"] for _name, entry in found}
     for record in fleet.all_open_migrations():
         if record["instance_uuid"] not in defined:

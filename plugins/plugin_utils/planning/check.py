@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DiskFacts, DomainFacts, LayerFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import freshness, migration
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
@@ -147,17 +148,21 @@ def nowhere(rejected: Mapping[str, Sequence[Mapping[str, Any]]], source: str, un
     return f"no other host would take it: {'; '.join([*shown, *more])}" if shown else "there is no other host in the fleet"
 
 
-def identified(host: str, domain: Mapping[str, Any]) -> dict[str, Any]:
+def identified(host: str, domain: DomainFacts) -> DomainFacts:
     """The domain with an identity for each base image; one that nobody has read yet is like no other, so that there must be room for it."""
-    return {**domain, **{kind: [_with_identities(host, disk) for disk in domain.get(kind) or ()] for kind in ("disks", "boot_files")}}
+    told = domain.copy()
+    told["disks"], told["boot_files"] = ([_with_identities(host, disk) for disk in found or ()] for found in (domain.get("disks"), domain.get("boot_files")))
+    return told
 
 
-def _with_identities(host: str, disk: Mapping[str, Any]) -> dict[str, Any]:
-    chain = disk.get("chain") or ()
-    return {**disk, "chain": [*chain[:1], *({"identity": _unlike_any(host, layer), **layer} for layer in chain[1:])]} if chain else dict(disk)
+def _with_identities(host: str, disk: DiskFacts) -> DiskFacts:
+    told = disk.copy()
+    if disk.get("chain"):
+        told["chain"] = [*disk["chain"][:1], *(cast(LayerFacts, {"identity": _unlike_any(host, layer), **layer}) for layer in disk["chain"][1:])]
+    return told
 
 
-def _unlike_any(host: str, layer: Mapping[str, Any]) -> dict[str, Any]:
+def _unlike_any(host: str, layer: LayerFacts) -> dict[str, Any]:
     digest = hashlib.sha256(f"{host} {layer['path']}".encode()).hexdigest()
     return {"sha256": digest, "format": layer["format"], "virtual_size": layer["virtual_size"], "size_bytes": layer.get("file_bytes") or 0}
 

@@ -11,8 +11,10 @@ holds, so it counts as one that does not answer: then nothing is begun, and what
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.statuses import TRANSITIONS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.value_kinds import HOST, ID
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.values import Field
@@ -21,7 +23,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 Check = Callable[[str, Any], object]
 
 
-def checked(state: Mapping[str, Any]) -> dict[str, Any]:
+def checked(state: Mapping[str, Any]) -> HostFacts:
     """The facts, or those of a host that is down for a reason that names the field, the value and what would be right.
 
     :param state: `host` and the fact `kvmfleet_host`, or what stands in for it where there is none.
@@ -30,10 +32,10 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         _check("", state, _HOST)
     except ValidationError as exc:
         return {"host": state["host"], "up": False, "reachable": True, "down_reason": f"its facts cannot be read: {exc}; gather them anew"}
-    return {name: value for name, value in state.items() if value is not None}
+    return cast(HostFacts, {name: value for name, value in state.items() if value is not None})
 
 
-def check_guest(domain: Mapping[str, Any]) -> None:
+def check_guest(domain: DomainFacts) -> None:
     """Whether a host can have answered this about a guest, in the form in which planning reads it. What the values may be is for `_rules.handed_plan` to say.
 
     :param domain: what the module domain_info tells.

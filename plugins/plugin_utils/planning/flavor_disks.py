@@ -14,6 +14,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 MIB, GIB = 1024**2, 1024**3
@@ -47,7 +48,7 @@ NONE = Changes({}, (), (), None)
 """Of a migration that keeps the flavor: every disk goes along as it is."""
 
 
-def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, moving: bool) -> Changes:
+def changes(name: str, domain: DomainFacts, new: Mapping[str, Any], *, moving: bool) -> Changes:
     """What a resize to the flavor `new` does about the ephemeral and the swap disk of a guest.
 
     :param name: of the guest; :param domain: the module domain_info's answer; :param moving: to another host, to which no swap is copied.
@@ -55,14 +56,14 @@ def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, mov
     """
     ephemeral, swap = (_disk_of(domain, role) for role in _SIZES)
     grown = _growth(name, ephemeral, new)
-    remade = swap is not None and (moving or swap["virtual_size"] != new["swap"] * MIB)
-    left_behind = (swap["target"],) if remade else ()
+    remade = swap if swap is not None and (moving or swap["virtual_size"] != new["swap"] * MIB) else None
+    left_behind = (remade["target"],) if remade else ()
     targets = iter(domain.get("free_targets") or ())
     made = []
     if new["ephemeral"] and ephemeral is None:
         made.append(_made(name, domain, "ephemeral", new, _next_target(name, domain, targets, "ephemeral", new)))
     if new["swap"] and (swap is None or remade):
-        made.append(_made(name, domain, "swap", new, swap["target"] if remade else _next_target(name, domain, targets, "swap", new)))
+        made.append(_made(name, domain, "swap", new, remade["target"] if remade else _next_target(name, domain, targets, "swap", new)))
     kept = [] if remade or swap is None else [("swap", swap)]
     kept += [] if ephemeral is None else [("ephemeral", ephemeral)]
     names = [(role, disk["target"], disk.get("volume") or posixpath.basename(disk["path"])) for role, disk in kept]
@@ -70,7 +71,7 @@ def changes(name: str, domain: Mapping[str, Any], new: Mapping[str, Any], *, mov
     return Changes(grown, left_behind, tuple(made), {role: {"target": target, "name": file} for role, target, file in sorted(names)})
 
 
-def require_no_snapshots(name: str, domain: Mapping[str, Any], decided: Changes) -> None:
+def require_no_snapshots(name: str, domain: DomainFacts, decided: Changes) -> None:
     """A snapshot is of all disks of the guest: without one of them libvirt could not go back to it.
 
     :raises KvmfleetError: `disk_has_snapshots`.
@@ -87,7 +88,7 @@ def require_no_snapshots(name: str, domain: Mapping[str, Any], decided: Changes)
         )
 
 
-def bytes_to_come(domain: Mapping[str, Any], new: Mapping[str, Any]) -> int:
+def bytes_to_come(domain: DomainFacts, new: Mapping[str, Any]) -> int:
     """What these disks may take of a host beyond what they take now, in bytes."""
     ephemeral, swap = (_disk_of(domain, role) for role in _SIZES)
     have = 0 if ephemeral is None else ephemeral["virtual_size"]
@@ -117,7 +118,7 @@ def _growth(name: str, ephemeral: Mapping[str, Any] | None, new: Mapping[str, An
     return {ephemeral["target"]: need}
 
 
-def _made(name: str, domain: Mapping[str, Any], role: str, new: Mapping[str, Any], target: str) -> dict[str, Any]:
+def _made(name: str, domain: DomainFacts, role: str, new: Mapping[str, Any], target: str) -> dict[str, Any]:
     root = next(disk for disk in domain["disks"] if disk["root"])
     if not root["path"]:
         raise KvmfleetError(
@@ -139,14 +140,14 @@ def _made(name: str, domain: Mapping[str, Any], role: str, new: Mapping[str, Any
     }
 
 
-def _free_names(name: str, domain: Mapping[str, Any], role: str) -> Iterator[str]:
+def _free_names(name: str, domain: DomainFacts, role: str) -> Iterator[str]:
     """Of files; what is left behind keeps its name beside the new one until confirm, so the next one is another."""
     taken = {posixpath.basename(disk["path"]) for disk in domain["disks"] if disk["path"]}
     names = (f"{name}-{_STEMS[role]}{'' if number == 1 else f'-{number}'}.{_FORMAT}" for number in range(1, len(taken) + 2))
     return (file for file in names if file not in taken)
 
 
-def _next_target(name: str, domain: Mapping[str, Any], targets: Iterator[str], role: str, new: Mapping[str, Any]) -> str:
+def _next_target(name: str, domain: DomainFacts, targets: Iterator[str], role: str, new: Mapping[str, Any]) -> str:
     target = next(targets, None)
     if target is None:
         root = next(disk for disk in domain["disks"] if disk["root"])
@@ -159,5 +160,5 @@ def _next_target(name: str, domain: Mapping[str, Any], targets: Iterator[str], r
     return target
 
 
-def _disk_of(domain: Mapping[str, Any], role: str) -> Mapping[str, Any] | None:
+def _disk_of(domain: DomainFacts, role: str) -> Mapping[str, Any] | None:
     return next((disk for disk in domain["disks"] if disk.get("role") == role), None)

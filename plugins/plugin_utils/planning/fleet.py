@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.facts import checked
 
 NO_FLEET = "The inventory has no host in group 'compute': put the hosts that run libvirt and QEMU into a group of that name."
@@ -22,8 +23,8 @@ class Fleet:
         is proven that the facts were gathered in this run (`freshness.marked`).
     """
 
-    def __init__(self, hosts: Iterable[dict[str, Any]]) -> None:
-        self.hosts: dict[str, dict[str, Any]] = {}
+    def __init__(self, hosts: Iterable[Mapping[str, Any]]) -> None:
+        self.hosts: dict[str, HostFacts] = {}
         for state in hosts:
             self.hosts[str(state["host"])] = checked(state)
         if not self.hosts:
@@ -100,7 +101,7 @@ class Fleet:
         """The hosts that define the instance."""
         return sorted({name for name, _entry in self._definitions(instance_uuid)})
 
-    def _records(self, kind: str) -> list[dict[str, Any]]:
+    def _records(self, kind: Literal["migrations", "forced_migrations"]) -> list[dict[str, Any]]:
         return [{**record, "host": name} for name, state in self.hosts.items() for record in state.get(kind, [])]
 
     def _definitions(self, key: str) -> list[tuple[str, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import differences as _differences
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DiskFacts, DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.guest_states import WAYS_OUT
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.interfaces import LIMITED_INTERFACES
@@ -19,12 +20,17 @@ GIB = 1024**3
 _MOVABLE_STATES = ("running", "shutoff")
 
 
-def root_disk(domain: dict[str, Any]) -> dict[str, Any] | None:
+def root_disk(domain: DomainFacts) -> DiskFacts | None:
     """The disk that a flavor's `disk` is about."""
     return next((disk for disk in domain["disks"] if disk["root"]), None)
 
 
-def require_movable(entry: Mapping[str, Any], domain: dict[str, Any], host: str) -> None:
+def root_of_movable(domain: DomainFacts) -> DiskFacts:
+    """The same of a guest that has one, as `require_movable` made sure."""
+    return next(disk for disk in domain["disks"] if disk["root"])
+
+
+def require_movable(entry: Mapping[str, Any], domain: DomainFacts, host: str) -> None:
     """It is defined for good, runs or is off, and its host found no reason against it.
 
     :raises KvmfleetError: `not_persistent`, `unsupported_state`, `not_movable`, `no_root_disk`.
@@ -46,7 +52,7 @@ def require_movable(entry: Mapping[str, Any], domain: dict[str, Any], host: str)
         raise KvmfleetError("no_root_disk", f"Instance {entry['name']} on {host} has no writable disk in a file.")
 
 
-def require_as_defined(name: str, domain: dict[str, Any], answer: str | None) -> list[str]:
+def require_as_defined(name: str, domain: DomainFacts, answer: str | None) -> list[str]:
     """What a running guest has and its definition does not say, in words, where the caller has said what becomes of it.
 
     :param answer: `keep`, `drop`, or None.
@@ -58,22 +64,22 @@ def require_as_defined(name: str, domain: dict[str, Any], answer: str | None) ->
     return found
 
 
-def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: dict[str, Any], allow_downsize: bool, keeps_disk: bool) -> None:
+def require_growth(name: str, domain: DomainFacts, old: dict[str, Any], new: dict[str, Any], allow_downsize: bool, keeps_disk: bool) -> None:
     """A guest only grows: its disk always, unless it keeps that, vCPUs and memory unless the caller allows less.
 
     :raises KvmfleetError: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
     """
-    root = root_disk(domain)
-    sized = new is not old and not keeps_disk
+    root = root_of_movable(domain)
+    sized, size = new is not old and not keeps_disk, root["virtual_size"]
     if sized and root.get("network"):
         _require_size_in_network(name, root, new)
-    elif sized and new["disk"] * GIB < root["virtual_size"]:
+    elif sized and size is not None and new["disk"] * GIB < size:
         raise KvmfleetError(
             "downsize",
-            f"flavor.disk: {new['disk']} GiB is less than the {root['virtual_size']} bytes ({root['virtual_size'] / GIB:.2f} GiB) that {root['target']} of "
+            f"flavor.disk: {new['disk']} GiB is less than the {size} bytes ({size / GIB:.2f} GiB) that {root['target']} of "
             f"{name} has; a disk never shrinks. Set keep_disk (in roles: resize_keep_disk) to leave the disk as it is, or give the flavor disk: 0.",
             field="disk",
-            need=root["virtual_size"],
+            need=size,
             have=new["disk"] * GIB,
         )
     for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
@@ -88,7 +94,7 @@ def require_growth(name: str, domain: dict[str, Any], old: dict[str, Any], new: 
             )
 
 
-def require_no_encryption(name: str, domain: dict[str, Any]) -> None:
+def require_no_encryption(name: str, domain: DomainFacts) -> None:
     """A resize in place lays files over those of the disks, which would hold in the clear what the guest writes."""
     encrypted = [disk["target"] for disk in storage.files(domain) if disk.get("encrypted") and disk["device"] == "disk" and not disk["readonly"]]
     if encrypted:
@@ -100,7 +106,7 @@ def require_no_encryption(name: str, domain: dict[str, Any]) -> None:
         )
 
 
-def require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+def require_limits(name: str, domain: DomainFacts, tuning: dict[str, Any] | None) -> None:
     """A limit of the bandwidth can be kept on every network interface."""
     unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []
     if unlimited:
@@ -113,7 +119,7 @@ def require_limits(name: str, domain: dict[str, Any], tuning: dict[str, Any] | N
         )
 
 
-def _require_size_in_network(name: str, root: dict[str, Any], new: dict[str, Any]) -> None:
+def _require_size_in_network(name: str, root: DiskFacts, new: dict[str, Any]) -> None:
     """A disk in network storage is never resized: the flavor must have the size that it has there."""
     size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
     if size is None:

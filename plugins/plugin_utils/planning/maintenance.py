@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 
 MOVE, WAIT = "move", "wait"
@@ -25,7 +26,7 @@ class Promise(NamedTuple):
     destination: str
 
 
-def record_of(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def record_of(state: HostFacts) -> Mapping[str, Any] | None:
     """The record of a host; what the inventory says of it is none."""
     told = state.get("maintenance")
     return told if isinstance(told, Mapping) else None

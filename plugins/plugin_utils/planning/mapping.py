@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 
 Names = Mapping[str, Mapping[str, str]]
 SAME: Names = MappingProxyType({})
 """The translation where all is called the same."""
 
 
-def named(domain: Mapping[str, Any], source: Mapping[str, Any]) -> Names:
+def named(domain: DomainFacts, source: HostFacts) -> Names:
     """What the guest uses of its host -> the name of the fleet, by kind; kinds of which nothing has a name are left out.
 
     :param source: facts of the guest's host.
@@ -31,7 +33,7 @@ def named(domain: Mapping[str, Any], source: Mapping[str, Any]) -> Names:
     return {kind: names for kind, names in found.items() if names}
 
 
-def translated(names: Names, destination: Mapping[str, Any]) -> Names:
+def translated(names: Names, destination: HostFacts) -> Names:
     """What the guest uses of its host -> what it is at the destination, by kind; only what differs.
 
     :param names: what `named` returned; :param destination: facts of a host that passed the filters, so that it has all of them.
@@ -48,7 +50,7 @@ def of(translation: Mapping[str, Mapping[str, str]], kind: str, local: str | Non
     return None if local is None else translation.get(kind, {}).get(local, local)
 
 
-def _used(domain: Mapping[str, Any]) -> dict[str, set[str]]:
+def _used(domain: DomainFacts) -> dict[str, set[str]]:
     nics, firmware = domain["interfaces"], domain["firmware"]
     return {
         "bridges": _texts(nic["source"] for nic in nics if nic["type"] == "bridge"),
@@ -63,5 +65,5 @@ def _texts(values: Iterable[str | None]) -> set[str]:
     return {value for value in values if value}
 
 
-def _mappings(host: Mapping[str, Any], kind: str) -> Mapping[str, str]:
+def _mappings(host: HostFacts, kind: str) -> Mapping[str, str]:
     return (host.get("mappings") or {}).get(kind) or {}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import exclusive as _exclusive, handed_plan as _handed_plan
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
     extra_specs,
@@ -30,6 +31,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
 )
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import describe, flavor_field, same
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.plan import IN_PLACE, MOVE, NONE, Plan, born
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
@@ -53,7 +55,7 @@ class _Wanted:
     request: Mapping[str, Any]
     host: str
     entry: Mapping[str, Any]
-    domain: dict[str, Any]
+    domain: DomainFacts
     old: dict[str, Any]
     new: dict[str, Any]
     keeps_disk: bool
@@ -93,10 +95,10 @@ class _Placed:
 
 def plan_migration(
     hosts: list[dict[str, Any]],
-    domain: dict[str, Any] | None,
+    domain: DomainFacts | None,
     request: dict[str, Any],
     scheduler: dict[str, Any],
-) -> dict[str, Any]:
+) -> Plan:
     """Decide what a request comes to in a fleet; the parameters and the result are those of `plan_in`.
 
     :param hosts: see `Fleet`.
@@ -104,7 +106,7 @@ def plan_migration(
     return plan_in(Fleet(hosts), domain, request, scheduler)
 
 
-def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any], scheduler: dict[str, Any]) -> dict[str, Any]:
+def plan_in(fleet: Fleet, domain: DomainFacts | None, request: dict[str, Any], scheduler: dict[str, Any]) -> Plan:
     """Decide what a request comes to.
 
     :param domain: the module domain_info's answer from the host that defines the instance.
@@ -112,9 +114,6 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
         `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
         `live_differences` (`keep`, `drop` or nothing), `part_of` (the drain or restore that the move belongs to, or nothing),
         `server_groups` (`kvmfleet_server_groups`), `scheduler_hints`, and for Nova's filters that ask about them `project_id` and `image_id`.
-    :returns: `action` (none, in_place or move), `message`, `placement`, `candidates`; for each of these `storage` (`storage.place`), `mappings`
-        (`mapping.translated`), `precopy` (`precopy.decide`), `requirements` and `ratios`; `references` (`references.answers`, none in place) and the same
-        for people as `references_text`, `record`, `diff`, `grow_filesystem` (the disk whose filesystem is to be grown afterwards, or None).
     :raises KvmfleetError: the request cannot be carried out.
     """
     ahead = precopy.check(request.get("precopy"))
@@ -126,7 +125,7 @@ def plan_in(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     return _planned(wanted, _place(wanted, scheduler), live, ahead, scheduler)
 
 
-def question(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+def question(fleet: Fleet, domain: DomainFacts | None, request: dict[str, Any]) -> dict[str, Any]:
     """What a cold migration asks the scheduler, after every refusal that needs no other host; the parameters are those of `plan_in`.
 
     :raises KvmfleetError: the guest cannot be moved, wherever to.
@@ -134,15 +133,14 @@ def question(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any
     precopy.check(request.get("precopy"))
     wanted = _wanted(fleet, domain, request)
     _waiting(wanted)
-    _require_movable(wanted)
-    noted = record.begun(wanted.entry, wanted.domain, wanted.host, wanted.old, wanted.new, 0, flavor_disks.NONE)
+    noted = _noted(wanted, flavor_disks.NONE, _require_movable(wanted))
     _require_possible(wanted.host, noted, {"": needs.of_destination(wanted.domain, {})})
     hints = server_groups.hints_of(fleet, request.get("scheduler_hints"))
     group = server_groups.group_of(fleet, request.get("server_groups"), wanted.entry, hints)
     return _asked(wanted, flavor_disks.NONE, group, hints)
 
 
-def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]) -> _Wanted:
+def _wanted(fleet: Fleet, domain: DomainFacts | None, request: dict[str, Any]) -> _Wanted:
     host, entry = fleet.locate(request["instance"])
     if domain is None:
         raise KvmfleetError("unknown_instance", f"{request['instance']!r} is not defined on {host} any more.", instance=request["instance"])
@@ -150,7 +148,7 @@ def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
         facts.check_guest(domain)
     except ValidationError as exc:
         raise _impossible(host, entry["name"], str(exc), field=exc.field) from exc
-    old = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
+    old: dict[str, Any] = {"ephemeral": 0, "swap": 0, "extra_specs": {}, **domain["flavor"]}
     flavor = request["flavor"]
     keeps_disk = flavor is not None and (not flavor["disk"] or boolean("keep_disk", request.get("keep_disk"), False))
     new = old if flavor is None else {**flavor, "disk": old["disk"]} if keeps_disk else flavor
@@ -171,16 +169,16 @@ def _wanted(fleet: Fleet, domain: dict[str, Any] | None, request: dict[str, Any]
     )
 
 
-def _nothing_to_do(wanted: _Wanted) -> dict[str, Any] | None:
+def _nothing_to_do(wanted: _Wanted) -> Plan | None:
     """The plan of a request whose guest is as it asks already; None where there is something to do."""
     name, host, old, new = wanted.name, wanted.host, wanted.old, wanted.new
     if wanted.resizing and same(old, new):
-        nothing = _nothing(host, old, new, f"Instance {name} on {host} already has {describe(new)}; nothing to do.")
-        return {**nothing, "grow_filesystem": wanted.grow_filesystem}
+        message = f"Instance {name} on {host} already has {describe(new)}; nothing to do."
+        return born(NONE, message, host, _diff(host, old, host, new), grow_filesystem=wanted.grow_filesystem)
     if not wanted.resizing and wanted.request["target_host"] == host:
-        return _nothing(host, old, new, f"Instance {name} is already on {host}; nothing to do.")
+        return born(NONE, f"Instance {name} is already on {host}; nothing to do.", host, _diff(host, old, host, new))
     waiting = _waiting(wanted)
-    return _nothing(host, old, new, waiting) if waiting else None
+    return born(NONE, waiting, host, _diff(host, old, host, new)) if waiting else None
 
 
 def _require_movable(wanted: _Wanted) -> dict[str, Any]:
@@ -242,45 +240,57 @@ def _asked(wanted: _Wanted, disks: flavor_disks.Changes, group: dict[str, Any] |
     }
 
 
-def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any, scheduler: dict[str, Any]) -> dict[str, Any]:
+def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any, scheduler: dict[str, Any]) -> Plan:
     """The plan, every value of which both ends can be told."""
     domain, host, hosts = wanted.domain, wanted.host, wanted.fleet.hosts
     mappings = {name: mapping.translated(placed.named, hosts[name]) for name in placed.hosts}
     outside = [] if placed.in_place else references.answers(domain, mappings[placed.hosts[0]])
     copied = {} if placed.in_place else _copied_ahead(wanted, placed, ahead)
-    noted = {
-        **record.begun(wanted.entry, domain, host, wanted.old, wanted.new, wanted.root_size, placed.disks),
-        "tuning": wanted.tuning,
-        "availability_zone": wanted.request["availability_zone"],
-        "live_differences": live,
-        "part_of": wanted.request.get("part_of") or None,
-    }
+    noted = _noted(wanted, placed.disks, live)
     more = {"dedicated": wanted.dedicated, "server_group": placed.group}
     requirements = {name: {**needs.of_destination(domain, mappings[name]), **more} for name in placed.hosts}
     _require_possible(host, noted, requirements)
-    return {
-        "action": "in_place" if placed.in_place else "move",
-        "message": _message(wanted, placed, copied, live, scheduler),
-        "source": host,
-        "candidates": placed.hosts,
-        "storage": {name: storage.place(domain, hosts[host], hosts[name], mappings[name], placed.disks) for name in placed.hosts},
-        "mappings": mappings,
-        "precopy": copied,
-        "live_differences": live,
-        "references": outside,
-        "references_text": references.lines(outside),
-        "placement": placed.placement,
-        "ratios": _ratios(wanted.fleet, [host] if placed.in_place else placed.hosts, scheduler),
-        "record": noted,
-        "requirements": requirements,
-        "diff": _diff(host, wanted.old, placed.hosts[0], wanted.new),
-        "grow_filesystem": wanted.grow_filesystem,
-    }
+    return born(
+        IN_PLACE if placed.in_place else MOVE,
+        _message(wanted, placed, copied, live, scheduler),
+        host,
+        _diff(host, wanted.old, placed.hosts[0], wanted.new),
+        candidates=placed.hosts,
+        storage={name: storage.place(domain, hosts[host], hosts[name], mappings[name], placed.disks) for name in placed.hosts},
+        mappings=mappings,
+        precopy=copied,
+        live_differences=live,
+        references=outside,
+        references_text=references.lines(outside),
+        placement=placed.placement,
+        ratios=_ratios(wanted.fleet, [host] if placed.in_place else placed.hosts, scheduler),
+        record=noted,
+        requirements=requirements,
+        grow_filesystem=wanted.grow_filesystem,
+    )
+
+
+def _noted(wanted: _Wanted, disks: flavor_disks.Changes, live: dict[str, Any]) -> dict[str, Any]:
+    """The record of it."""
+    return record.begun(
+        wanted.entry,
+        wanted.domain,
+        wanted.host,
+        wanted.old,
+        wanted.new,
+        wanted.root_size,
+        disks,
+        tuning=wanted.tuning,
+        availability_zone=wanted.request["availability_zone"],
+        live_differences=live,
+        part_of=wanted.request.get("part_of") or None,
+    )
 
 
 def _copied_ahead(wanted: _Wanted, placed: _Placed, ahead: Any) -> dict[str, Any]:
     """Whether each destination gets the disks in rounds, while the guest runs."""
-    travelling = {**wanted.domain, "disks": [disk for disk in wanted.domain["disks"] if disk["target"] not in placed.disks.left_behind]}
+    travelling = wanted.domain.copy()
+    travelling["disks"] = [disk for disk in wanted.domain["disks"] if disk["target"] not in placed.disks.left_behind]
     rates = {name: wanted.fleet.hosts[name].get("copy_rates") or {} for name in placed.hosts}
     return {name: precopy.decide(ahead, travelling, rates[name].get(wanted.host)) for name in placed.hosts}
 
@@ -346,35 +356,15 @@ def _waiting(wanted: _Wanted) -> str | None:
     raise KvmfleetError("unconfirmed_migration", f"{what}. Run kvmfleet.compute.confirm or kvmfleet.compute.revert first.", migration_uuid=earlier["uuid"])
 
 
-def _nothing(host: str, old: dict[str, Any], new: dict[str, Any], message: str) -> dict[str, Any]:
-    return {
-        "action": "none",
-        "message": message,
-        "source": host,
-        "candidates": [],
-        "storage": {},
-        "mappings": {},
-        "precopy": {},
-        "live_differences": {"answer": None, "found": []},
-        "references": [],
-        "references_text": [],
-        "placement": None,
-        "ratios": {},
-        "record": None,
-        "requirements": {},
-        "diff": _diff(host, old, host, new),
-        "grow_filesystem": None,
-    }
-
-
-def _image_properties(domain: dict[str, Any]) -> dict[str, Any]:
+def _image_properties(domain: DomainFacts) -> dict[str, Any]:
     return {"hw_architecture": domain["arch"], "img_hv_type": domain["virt_type"], "hw_vm_mode": "hvm"}
 
 
 def _ratios(fleet: Fleet, candidates: list[str], scheduler: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The allocation ratios that placement applied to each candidate, for the same rule under the claim's lock."""
+    """The allocation ratios that placement applied to each candidate, whose capacities are known, for the same rule under the claim's lock."""
     states = FleetState.read([fleet.hosts[name] for name in candidates], Options.build(scheduler))
-    return {name: {"cpu": state.vcpus.plain_ratio, "ram": state.memory_mb.plain_ratio, "disk": state.disk_mb.plain_ratio} for name, state in states.items()}
+    capacities = {name: {"cpu": state.vcpus, "ram": state.memory_mb, "disk": state.disk_mb} for name, state in states.items()}
+    return {name: {kind: found.plain_ratio for kind, found in kinds.items() if found is not None} for name, kinds in capacities.items()}
 
 
 def _diff(host: str, old: dict[str, Any], destination: str, new: dict[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, guest, mapping, record, storage
 
 _FOR_THE_CLAIM = ("network_disks", "mtus")
 """Requirements that no fact answers."""
 
 
-def of_destination(domain: dict[str, Any], translation: mapping.Names) -> dict[str, Any]:
+def of_destination(domain: DomainFacts, translation: mapping.Names) -> dict[str, Any]:
     """What a destination must have, as it calls it itself, checked there under the lock of the claim."""
     kinds = {"network": "networks", "bridge": "bridges"}
     interfaces = [{**nic, "source": mapping.of(translation, kinds.get(nic["type"], ""), nic["source"])} for nic in domain["interfaces"]]
@@ -37,13 +38,13 @@ def of_destination(domain: dict[str, Any], translation: mapping.Names) -> dict[s
     }
 
 
-def for_scheduler(domain: dict[str, Any], flavor: dict[str, Any] | None, root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
+def for_scheduler(domain: DomainFacts, flavor: dict[str, Any] | None, root_size: int, changes: flavor_disks.Changes) -> dict[str, Any]:
     """The requirements as far as the facts of a host can answer them, for the scheduler."""
     disks = [disk for disk in storage.files(domain) if disk["target"] not in changes.left_behind]
     firmware, cpu = domain["firmware"], domain.get("cpu")
     bases = {base["sha256"]: base["size_bytes"] for disk in disks for base in record.disk_of(disk, 0, changes)["bases"]}
-    root = guest.root_disk(domain)
-    growth = max(0, root_size - root["virtual_size"]) if root_size and root["path"] else 0
+    root = guest.root_of_movable(domain)
+    growth = max(0, root_size - (root["virtual_size"] or 0)) if root_size and root["path"] else 0
     return {
         **{key: value for key, value in of_destination(domain, {}).items() if key not in _FOR_THE_CLAIM},
         "firmware": "efi" if firmware.get("kind") == "uefi" and not firmware.get("loader") else None,

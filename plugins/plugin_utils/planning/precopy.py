@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number
@@ -34,7 +35,7 @@ def check(options: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: float | None) -> dict[str, Any]:
+def decide(options: Mapping[str, Any], domain: DomainFacts, measured: float | None) -> dict[str, Any]:
     """Decide for one destination.
 
     :param options: what `check` returned; :param domain: the module domain_info's answer.
@@ -64,7 +65,7 @@ def decide(options: Mapping[str, Any], domain: Mapping[str, Any], measured: floa
     return _answer(longer, f"{what}, {'longer' if longer else 'no longer'} than {options['threshold']:g} s")
 
 
-def _unable(domain: Mapping[str, Any]) -> str | None:
+def _unable(domain: DomainFacts) -> str | None:
     """A layer needs a file below it, is not encrypted, and must not come between the guest and what belongs to it."""
     for reason in domain.get("not_layered") or ():
         return reason

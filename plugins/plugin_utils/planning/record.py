@@ -9,13 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, storage
 
 
 def begun(
-    entry: Mapping[str, Any], domain: dict[str, Any], host: str, old: dict[str, Any], new: dict[str, Any], root_size: int, disks: flavor_disks.Changes
+    entry: Mapping[str, Any],
+    domain: DomainFacts,
+    host: str,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    root_size: int,
+    disks: flavor_disks.Changes,
+    *,
+    tuning: dict[str, Any] | None,
+    availability_zone: str | None,
+    live_differences: dict[str, Any],
+    part_of: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """What both journals hold of the operation."""
+    """What both journals hold of the operation, the first part of a `Record` (`_journal.record`)."""
     return {
         "instance_uuid": entry["uuid"],
         "instance_name": entry["name"],
@@ -23,6 +35,10 @@ def begun(
         "source_host": host,
         "old_flavor": old,
         "new_flavor": new,
+        "tuning": tuning,
+        "availability_zone": availability_zone,
+        "live_differences": live_differences,
+        "part_of": part_of,
         "xml_digest": domain["xml_digest"],
         "agent_expected": bool(domain["agent"]["connected"]),
         "disks": [disk_of(disk, root_size, disks) for disk in storage.files(domain)],

@@ -11,6 +11,7 @@ invariant 1: the source copy is restored only where the destination is known not
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -26,7 +27,7 @@ _UNSEALED_STEPS = frozenset({"begun", "precopying", "stopping", "stopped"})
 
 
 def decide(
-    hosts: list[dict[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None, lost_host: str | None = None
+    hosts: Iterable[Mapping[str, Any]], verb: str, instance: str | None = None, migration_uuid: str | None = None, lost_host: str | None = None
 ) -> list[dict[str, Any]]:
     """One decision for each migration that is meant and that is open, or was ended without a lost host that may still come back.
 

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import mapping
 
 DISK = "disk"
@@ -24,7 +24,7 @@ _MAPPED = {
 _SHOWN = ("kind", "name", "answer", "reason")
 
 
-def answers(domain: Mapping[str, Any], translation: mapping.Names = mapping.SAME) -> list[dict[str, str]]:
+def answers(domain: DomainFacts, translation: mapping.Names = mapping.SAME) -> list[dict[str, str]]:
     """The answers of the module domain_info with `kind`, `name`, `answer` and `reason`: what is kept last, and each of them once.
 
     :param translation: what `mapping.translated` says of the destination; what it translates is mapped instead of kept.

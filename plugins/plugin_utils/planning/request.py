@@ -27,8 +27,9 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
             check_domain_name(field, value)
         elif value is not None:
             check_name("zone" if field == "availability_zone" else field, value)
-    checked["ignore_hosts"] = _list("ignore_hosts", checked.get("ignore_hosts"))
-    for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", checked["ignore_hosts"])):
+    ignored = _list("ignore_hosts", checked.get("ignore_hosts"))
+    checked["ignore_hosts"] = ignored
+    for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", ignored)):
         for name in names:
             if name is not None and name not in inventory_hosts:
                 known = ", ".join(sorted(inventory_hosts)) or "none"

@@ -105,8 +105,8 @@ def is_member(patterns: list[str], name: str, uuid: str) -> bool:
 def _guests(fleet: Fleet) -> set[tuple[str, str]]:
     """Name and UUID of all guests: those that are defined, those that are on their way, and those whose sealed copy waits."""
     found = {(entry["name"], entry["uuid"]) for state in fleet.hosts.values() for entry in state.get("domains", [])}
-    for kind in ("claims", "migrations"):
-        found |= {(entry["instance_name"], entry["instance_uuid"]) for state in fleet.hosts.values() for entry in state.get(kind, [])}
+    for state in fleet.hosts.values():
+        found |= {(entry["instance_name"], entry["instance_uuid"]) for entry in (*state.get("claims", []), *state.get("migrations", []))}
     return found
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import clocks, recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.progress import copy_progress
@@ -33,15 +34,19 @@ def fleet_status(hosts: list[dict[str, Any]]) -> str:
     return f"{capacity}\n\n" + (aligned([_MIGRATION_COLUMNS, *migrations]) if migrations else "No open migrations.")
 
 
-def _host_row(fleet: Fleet, name: str, state: Mapping[str, Any]) -> tuple[str, ...]:
+def _host_row(fleet: Fleet, name: str, state: HostFacts) -> tuple[str, ...]:
     zone = str(state.get("availability_zone") or "-")
     if name in fleet.down:
         return (name, zone, "-", "-", "-", "-", f"down: {_one_line(fleet.down[name])}")
-    used = (_used(state.get(f"{key}_used"), state.get(key), digits) for key, digits in (("vcpus", 0), ("memory_mb", 0), ("local_gb", 1)))
+    used = (
+        _used(state.get("vcpus_used"), state.get("vcpus"), 0),
+        _used(state.get("memory_mb_used"), state.get("memory_mb"), 0),
+        _used(state.get("local_gb_used"), state.get("local_gb"), 1),
+    )
     return (name, zone, *used, str(state.get("num_instances", "-")), _state(state))
 
 
-def _state(state: Mapping[str, Any]) -> str:
+def _state(state: HostFacts) -> str:
     """The host's own record says more than the inventory, and how far it is."""
     why = closed(state.get("maintenance"))
     if why:

@@ -10,28 +10,30 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, mapping
 
 COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED, EMPTIED = "copied", "layered", "left", "created", "re-created", "removed", "emptied"
 """What may become of a disk; created is one that the flavor adds, re-created and removed is a swap disk, emptied a drive whose medium is gone."""
 
 
-def needs(domain: Mapping[str, Any], source: Mapping[str, Any], changes: flavor_disks.Changes = flavor_disks.NONE) -> dict[str, list[str]]:
+def needs(domain: DomainFacts, source: HostFacts, changes: flavor_disks.Changes = flavor_disks.NONE) -> dict[str, list[str]]:
     """The `pools` and the named `directories` that a host must have for the disks that come to it."""
     disks = [disk for disk in _disks(domain) if disk["target"] not in changes.left_behind and not disk.get("left_out")]
     directories = {_directory(disk["path"], source)[0] for disk in disks if disk["path"] and not disk.get("pool")}
     return {"pools": sorted({disk["pool"] for disk in disks if disk.get("pool")}), "directories": sorted(filter(None, directories))}
 
 
-def files(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def files(domain: DomainFacts) -> list[Mapping[str, Any]]:
     """The disks that are files here, and the files that the guest boots from; empty drives are left out."""
     return [disk for disk in (*domain["disks"], *(domain.get("boot_files") or ())) if disk["path"]]
 
 
 def place(
-    domain: Mapping[str, Any],
-    source: Mapping[str, Any],
-    destination: Mapping[str, Any],
+    domain: DomainFacts,
+    source: HostFacts,
+    destination: HostFacts,
     translation: mapping.Names = mapping.SAME,
     changes: flavor_disks.Changes = flavor_disks.NONE,
 ) -> list[dict[str, Any]]:
@@ -78,11 +80,11 @@ def _text(answer: Mapping[str, Any], changes: flavor_disks.Changes) -> str:
     return f"{answer['target']}: {answer['what']}{where}{growing} ({answer['reason']})"
 
 
-def _disks(domain: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _disks(domain: DomainFacts) -> list[Mapping[str, Any]]:
     return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network") or disk.get("left_out"))]
 
 
-def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Mapping[str, Any], pool: str | None) -> dict[str, Any]:
+def _answer(disk: Mapping[str, Any], source: HostFacts, destination: HostFacts, pool: str | None) -> dict[str, Any]:
     if disk.get("network"):
         return {"what": LEFT, "reason": f"{disk['network']['protocol']} storage stays as it is, and a revert does not bring back what it held"}
     if disk.get("left_out"):
@@ -96,23 +98,23 @@ def _answer(disk: Mapping[str, Any], source: Mapping[str, Any], destination: Map
     if pool:
         there = next((known["path"] for known in destination.get("pools") or () if known["name"] == pool), None)
         path, reason = there and posixpath.join(there, disk["volume"]), f"volume {disk['volume']} of the storage pool {pool}"
+    elif directory is None:
+        path, reason = disk["path"], "a directory that has no name in kvmfleet_disk_directories, so the path stays"
     elif name is not None:
         path, reason = _moved(disk["path"], directory, _named(destination).get(name)), f"directory {name} of kvmfleet_disk_directories"
-    elif directory is not None:
-        path, reason = _moved(disk["path"], directory, destination.get("images_path")), "directory of images"
     else:
-        path, reason = disk["path"], "a directory that has no name in kvmfleet_disk_directories, so the path stays"
+        path, reason = _moved(disk["path"], directory, destination.get("images_path")), "directory of images"
     return {"what": COPIED, "path": path, "reason": reason}
 
 
-def _directory(path: str, host: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _directory(path: str, host: HostFacts) -> tuple[str | None, str | None]:
     """The directory of the host that the path is in, the innermost one, after its name, which that of images has not."""
     images = [(None, host["images_path"])] if host.get("images_path") else []
     found = [(name, directory) for name, directory in (*_named(host).items(), *images) if posixpath.normpath(path).startswith(directory.rstrip("/") + "/")]
     return max(found, key=lambda entry: len(entry[1].rstrip("/")), default=(None, None))
 
 
-def _named(host: Mapping[str, Any]) -> dict[str, str]:
+def _named(host: HostFacts) -> dict[str, str]:
     return {directory["name"]: directory["path"] for directory in host.get("disk_directories") or ()}
 
 

@@ -49,7 +49,8 @@ def begun() -> dict[str, object]:
     disk = {"target": "vda", "device": "disk", "readonly": False, "root": True, "path": "/i/web", "format": "qcow2", "allocated_bytes": 1, "virtual_size": 2,
             "chain": [{"path": "/i/web", "format": "qcow2", "virtual_size": 2}]}  # fmt: skip
     domain = {"xml_digest": "d", "agent": {"connected": True}, "disks": [disk], "firmware": {}}
-    return planned.begun({"uuid": "u", "name": "web"}, domain, "kvm1", {}, {}, 0, flavor_disks.NONE)
+    asked = {"tuning": None, "availability_zone": None, "live_differences": {"answer": None, "found": []}, "part_of": None}
+    return planned.begun({"uuid": "u", "name": "web"}, domain, "kvm1", {}, {}, 0, flavor_disks.NONE, **asked)
 
 
 def test_no_key_is_used_that_the_record_does_not_have() -> None:
