@@ -60,7 +60,7 @@ def plan_drain(
     classed: list[classes.Classed] = []
     for _pass in range(2):  # who turns out to stay holds the rest of an affinity group back
         closed = _closed(fleet, drained, options.reason, classed)
-        looked = classes.Looked(closed, Groups(closed, options.server_groups), options, guests, decisions, now)
+        looked = classes.Looked(closed, Groups(closed, options.server_groups, drained), options, guests, decisions, now)
         classed = classes.classify(looked, drained)
     movers, refused, lanes = kept_up(classed, looked.groups)
     proof = _prove(looked, drained, movers, scheduler)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import maintenance
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.server_groups import checked_groups, is_member
 
@@ -20,23 +21,28 @@ _RUNS = "running"
 
 @dataclass(frozen=True)
 class Group:
-    """`down`: the members that do not run, with where and what they are; `limit`: how many may be down at once, None for any number."""
+    """`down`: the members that do not run, with where and what they are; `limit`: how many may be down at once, None for any number.
+
+    `pending`: running members that drains of other hosts are still going to move, so that they may be down at any moment.
+    """
 
     name: str
     policy: str
     members: Mapping[str, str]
     limit: int | None
     down: Mapping[str, str]
+    pending: Mapping[str, str]
 
     def lane(self, stopped: Collection[str] = ()) -> int | None:
-        """How many running members may be moved at once, beside those that are down anyway and those that are going to be stopped."""
-        return None if self.limit is None else self.limit - len({*self.down, *(uuid for uuid in stopped if uuid in self.members)})
+        """How many running members may be moved at once, beside those that are or may be down anyway and those that are going to be stopped."""
+        return None if self.limit is None else self.limit - len({*self.down, *self.pending, *(uuid for uuid in stopped if uuid in self.members)})
 
     def refusal(self, name: str, stopped: Collection[str] = ()) -> KvmfleetError:
         """Why a running member cannot be stopped, not even for a moment."""
-        down = sorted({*self.down.values(), *(f"{self.members[uuid]} (to be stopped)" for uuid in stopped if uuid in self.members)})
-        said = "" if not down else f", and down already {'is' if len(down) == 1 else 'are'} {', '.join(down)}"
-        out = f"Start {'it' if len(down) == 1 else 'them'}, or allow" if down else "Allow"
+        to_be = (f"{self.members[uuid]} (to be stopped)" for uuid in stopped if uuid in self.members)
+        down = sorted({*self.down.values(), *self.pending.values(), *to_be})
+        said = f", and down already, or about to be, {'is' if len(down) == 1 else 'are'} {', '.join(down)}" if down else ""
+        out = "Wait until those other drains have ended, or allow" if self.pending else "Start what is down, or allow" if down else "Allow"
         return KvmfleetError(
             "group_unavailable",
             f"{name}: at most {self.limit} members of the server group {self.name} may be down at once{said}. {out} more (max_unavailable).",
@@ -51,24 +57,28 @@ class Groups:
     """The groups of `kvmfleet_server_groups`, with those members that the fleet has.
 
     Nobody says how many of a group may be down at once: one, where its members are to be apart, since then each stands in for another; else any number.
+
+    :param planned: the hosts that are planned anew, whatever an earlier run has noted there.
     """
 
-    def __init__(self, fleet: Fleet, groups: object) -> None:
+    def __init__(self, fleet: Fleet, groups: object, planned: Collection[str] = ()) -> None:
         checked = checked_groups(groups)
         self.of_guest: dict[str, str] = {}
-        members: dict[str, dict[str, str]] = {name: {} for name in checked}
-        down: dict[str, dict[str, str]] = {name: {} for name in checked}
+        running = _running(fleet) if checked else set()
+        others = {promise.entry["uuid"]: promise.host for promise in maintenance.promises(fleet, planned)} if checked else {}
+        found: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {name: ({}, {}, {}) for name in checked}
         for host, entry in _guests(fleet) if checked else ():
             for name, group in checked.items():
-                if is_member(group["members"], entry["name"], entry["uuid"]):
-                    self.of_guest.setdefault(entry["uuid"], name)
-                    members[name][entry["uuid"]] = entry["name"]
-                    if host in fleet.down or entry["state"] != _RUNS:
-                        down[name][entry["uuid"]] = f"{entry['name']} ({host}: {'not known' if host in fleet.down else entry['state']})"
-        self.groups = {
-            name: Group(name, group["policy"], members[name], _limit(group), {uuid: said for uuid, said in down[name].items() if not _runs(fleet, uuid)})
-            for name, group in checked.items()
-        }
+                if not is_member(group["members"], entry["name"], entry["uuid"]):
+                    continue
+                uuid, (members, down, pending) = entry["uuid"], found[name]
+                self.of_guest.setdefault(uuid, name)
+                members[uuid] = entry["name"]
+                if uuid not in running:
+                    down[uuid] = f"{entry['name']} ({host}: {'not known' if host in fleet.down else entry['state']})"
+                elif uuid in others:
+                    pending[uuid] = f"{entry['name']} (by the drain of {others[uuid]})"
+        self.groups = {name: Group(name, group["policy"], found[name][0], _limit(group), *found[name][1:]) for name, group in checked.items()}
 
     def group(self, uuid: str) -> Group | None:
         """The group of a guest."""
@@ -81,9 +91,9 @@ def _limit(group: Mapping[str, Any]) -> int | None:
     return 1 if group["policy"] in APART else None
 
 
-def _runs(fleet: Fleet, uuid: str) -> bool:
+def _running(fleet: Fleet) -> set[str]:
     answering = [state for name, state in fleet.hosts.items() if name not in fleet.down]
-    return any(entry["uuid"] == uuid and entry["state"] == _RUNS for state in answering for entry in state.get("domains", []))
+    return {entry["uuid"] for state in answering for entry in state.get("domains", []) if entry["state"] == _RUNS}
 
 
 def _guests(fleet: Fleet) -> list[tuple[str, Mapping[str, Any]]]:

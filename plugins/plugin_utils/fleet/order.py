@@ -49,7 +49,7 @@ def _canaries(moves: Sequence[Move], before: Mapping[str, set[str]], wanted: int
 
 def _sequence(known: Mapping[str, Move], stage: Mapping[str, int], before: Mapping[str, set[str]]) -> list[Move]:
     """One after the other, each time among those whose predecessors have their place already."""
-    left, done = dict(known), set()
+    left, done = dict(known), set[str]()
     work: dict[tuple[str, str], float] = {}
     found: list[Move] = []
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ def _names(field: str, value: object) -> tuple[str, ...]:
     return tuple(map(str, [value] if isinstance(value, str) else strings(field, value)))
 
 
-_READERS = {
+_READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "policy": ("policy", _word),
     "priority": ("priority", number),
     "after": ("after", _names),
@@ -119,7 +119,7 @@ def _narrower(one: tuple[windows.Window, ...], other: tuple[windows.Window, ...]
     return min(one, other, key=lambda given: (sum(len(window.days) * window.length for window in given), [window.text for window in given]))
 
 
-_LEAST = {
+_LEAST: dict[str, Callable[[Any, Any], Any]] = {
     "policy": lambda one, other: min(one, other, key=POLICIES.index),
     "priority": max,
     "after": lambda one, other: tuple(dict.fromkeys([*one, *other])),

@@ -81,7 +81,7 @@ def prove(states: LoadedFleet, asked: Sequence[Asked], ejectable: Sequence[Asked
     units = _units(asked)
     attempt = together.place(states, [[each.request for each in unit] for unit in units])
     placed = {each.uuid: _placed(each, attempt.placed[index]) for index in attempt.placed for each in units[index]}
-    unplaced = {each.uuid: attempt.failed[index] for index in attempt.failed for each in units[index]}
+    unplaced: dict[str, Mapping[str, Any]] = {each.uuid: attempt.failed[index] for index in attempt.failed for each in units[index]}
     proof = Proof(placed, unplaced, (), attempt.searched, attempt.fleet)
     for index in attempt.failed:
         if len(units[index]) == 1:

@@ -60,7 +60,7 @@ def _not_searched(programme: Programme) -> list[str]:
 
 
 def _indented(told: Sequence[Told]) -> list[str]:
-    rows = [(f"    {each.guest.instance}", size(each.guest.wants.ram_bytes), f"{each.message}{_option(each)}") for each in told]
+    rows: list[tuple[str, ...]] = [(f"    {each.guest.instance}", size(each.guest.wants.ram_bytes), f"{each.message}{_option(each)}") for each in told]
     return aligned(rows).splitlines() if rows else []
 
 

@@ -40,21 +40,20 @@ class Attempt(NamedTuple):
 def place(fleet: LoadedFleet, units: Sequence[Unit]) -> Attempt:
     """The best that was found; the fleet given is not changed."""
     order = largest_first(fleet, units)
-    best: Attempt | None = None
-    for _round in range(ROUNDS):
-        attempt = _greedy(fleet.copy(), units, order)
-        if best is None or len(attempt.failed) < len(best.failed):
-            best = attempt
-        if not attempt.failed:
+    best = attempt = _greedy(fleet.copy(), units, order)
+    for _round in range(ROUNDS - 1):
+        if not best.failed:
             return best
         order = [*attempt.failed, *(index for index in order if index not in attempt.failed)]
-    return _every_way(fleet, units, best)
+        attempt = _greedy(fleet.copy(), units, order)
+        best = attempt if len(attempt.failed) < len(best.failed) else best
+    return best if not best.failed else _every_way(fleet, units, best)
 
 
 def largest_first(fleet: LoadedFleet, units: Sequence[Unit]) -> list[int]:
     """By the greatest share of the whole fleet's vCPUs, memory or disk; equal ones by name, so that the order in which they are given says nothing."""
-    known = [state for state in fleet.hosts.values() if state.known]
-    totals = [sum(state.vcpus.total for state in known), sum(state.memory_mb.total for state in known), sum(state.disk_mb.total for state in known)]
+    resources = (fleet.hosts.vcpus, fleet.hosts.memory_mb, fleet.hosts.disk_mb)
+    totals = [sum(total for row, total in enumerate(resource.total) if row not in fleet.hosts.unknown) for resource in resources]
 
     def size(index: int) -> tuple[float, str]:
         needs = zip(*((each.flavor.vcpus, each.flavor.ram, each.flavor.disk_mb) for each in units[index]))

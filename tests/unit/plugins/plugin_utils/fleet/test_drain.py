@@ -191,6 +191,16 @@ class TestGroups:
             assert refused["code"] == "group_unavailable"
             assert refused["down"] == (["web2 (kvm2: shutoff)"] if down else [])
 
+    def test_a_member_that_another_drain_is_still_going_to_move_counts_too(self) -> None:
+        """It may be down at any moment, and nobody tells this drain when."""
+        made = fleet(16, 16, 16, 16).guest("kvm1", "web1").guest("kvm2", "web2")
+        noted = {uuid_of("web2"): {"instance": "web2", "class": "move", "destination": "kvm3", "order": 1}}
+        made.host("kvm2")["maintenance"] = {"uuid": "d", "state": "draining", "reason": "disk", "by": "ann", "guests": noted}
+        told = made.plan(server_groups=group())
+        assert by_name(told["refused"])["web1"]["down"] == ["web2 (by the drain of kvm2)"]
+        assert made.plan(server_groups=group(max_unavailable=2))["fits"]
+        assert made.plan("kvm1", "kvm2", server_groups=group())["fits"], "one drain of both hosts orders them itself"
+
     def test_a_member_that_is_stopped_by_the_drain_counts_as_down(self) -> None:
         made = fleet().guest("kvm1", "web1").guest("kvm1", "web2")
         assert not made.plan(policies={"web2": "stop"}, server_groups=group())["fits"]
