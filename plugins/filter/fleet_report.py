@@ -21,7 +21,7 @@ options:
   results:
     description:
       - What became of each guest, by UUID, as C(state), C(downtime_seconds), C(bytes), C(seconds), C(migration_uuid) and C(message), as far as that is known.
-      - C(state) is V(moved), V(confirmed), V(stopped), V(started), V(left), V(waiting), V(failed) (it is as before), V(open) (that is not known yet) or
+      - C(state) is V(moved), V(confirmed), V(stopped), V(started), V(left), V(waiting), V(undone) (it is as before), V(open) (that is not known yet) or
         V(skipped). A guest of the moves of which nothing is told was never begun.
     type: dict
   verb:

@@ -129,7 +129,7 @@ _value:
       type: list
       elements: str
     guests:
-      description: For each host what its record keeps of its guests, by UUID, as C(instance), C(class), C(destination), C(order) and C(power_state).
+      description: What the records of the hosts keep of their guests, by UUID, as C(instance), C(class), C(destination), C(order) and C(power_state).
       type: dict
     moves:
       description:

@@ -151,15 +151,11 @@ class Programme:
             "destinations": len({move.destination for move in self.moves}),
         }
 
-    def noted(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """What the record of each host keeps of its guests, by UUID: the class, and the place that is promised."""
-        found: dict[str, dict[str, dict[str, Any]]] = {host: {} for host in self.hosts}
-        for told in (*self.stops, *self.leaves, *self.waits):
-            found[told.guest.host][told.guest.uuid] = _noted(told.guest, told.destination)
-        for move in self.moves:
-            if not move.ejection and move.guest.host in found:
-                found[move.guest.host][move.guest.uuid] = {**_noted(move.guest, move.destination), "order": move.order}
-        return found
+    def noted(self) -> dict[str, dict[str, Any]]:
+        """What the records of the hosts keep of their guests, by UUID: the class, and the place that is promised."""
+        others = {told.guest.uuid: _noted(told.guest, told.destination) for told in (*self.stops, *self.leaves, *self.waits)}
+        moves = {move.guest.uuid: {**_noted(move.guest, move.destination), "order": move.order} for move in self.moves if not move.ejection}
+        return {**others, **moves}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

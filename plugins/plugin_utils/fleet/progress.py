@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
-PLANNED, WAITING, BEGUN = "planned", "waiting", "begun"
+PLANNED, WAITING, MOVING = "planned", "waiting", "moving"
 MOVED, CONFIRMED, STOPPED, STARTED, LEFT = "moved", "confirmed", "stopped", "started", "left"
-UNDONE, OPEN, SKIPPED = "failed", "open", "skipped"
-STATES = (PLANNED, WAITING, BEGUN, MOVED, CONFIRMED, STOPPED, STARTED, LEFT, UNDONE, OPEN, SKIPPED)
-"""`failed`: its move was undone, and it is as before; `open`: nobody knows yet where it can run; `skipped`: it was never begun."""
+UNDONE, OPEN, SKIPPED = "undone", "open", "skipped"
+STATES = (PLANNED, WAITING, MOVING, MOVED, CONFIRMED, STOPPED, STARTED, LEFT, UNDONE, OPEN, SKIPPED)
+"""`undone`: its move failed, and it is as before; `open`: nobody knows yet where it can run; `skipped`: it was never begun."""
 FAILED = (UNDONE, OPEN)
 OVER = (MOVED, CONFIRMED, STOPPED, STARTED, LEFT, *FAILED, SKIPPED)
 BEGIN, WAIT, SKIP = "begin", "wait", "skip"
@@ -45,7 +45,7 @@ def counts(states: Iterable[str]) -> Counts:
     for state in listed:
         if state not in STATES:
             raise ValidationError.not_one_of("state", state, STATES)
-    return Counts(listed.count(BEGUN), listed.count(WAITING), sum(state in FAILED for state in listed))
+    return Counts(listed.count(MOVING), listed.count(WAITING), sum(state in FAILED for state in listed))
 
 
 def may_begin(moves: Iterable[Mapping[str, Any]], states: Mapping[str, str], uuid: str, max_fail: int = 1, paused: bool = False) -> Verdict:
@@ -100,7 +100,7 @@ def line(move: Mapping[str, Any], total: int, state: str, now: Counts, result: M
 _SAID = {
     PLANNED: "is planned",
     WAITING: "waits",
-    BEGUN: "begins",
+    MOVING: "begins",
     MOVED: "moved",
     CONFIRMED: "moved and confirmed",
     STOPPED: "stopped",

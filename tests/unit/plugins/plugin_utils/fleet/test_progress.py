@@ -29,12 +29,12 @@ def drain(*names: str, **options: Any) -> Any:
 
 
 def test_one_line_a_guest_in_the_form_that_people_know() -> None:
-    now = progress.counts(["begun", "begun", "waiting", "moved", "planned"])
+    now = progress.counts(["moving", "moving", "waiting", "moved", "planned"])
     line = progress.line(MOVE, 50, "moved", now, {"downtime_seconds": 2.91, "bytes": int(1.2 * 1024**3)})
     assert line == "[ 3/50] web17 kvm1 -> kvm4 moved, down 2.9 s, 1.2 GiB (2 running, 1 waiting, 0 failed)"
-    now = progress.counts(["begun", "failed", "open"])
-    assert progress.line(MOVE, 9, "begun", now) == "[3/9] web17 kvm1 -> kvm4 begins (1 running, 0 waiting, 2 failed)"
-    failed = progress.line(MOVE, 9, "failed", now, {"message": "claim_refused: kvm4 is full.\nIt was undone."})
+    now = progress.counts(["moving", "undone", "open"])
+    assert progress.line(MOVE, 9, "moving", now) == "[3/9] web17 kvm1 -> kvm4 begins (1 running, 0 waiting, 2 failed)"
+    failed = progress.line(MOVE, 9, "undone", now, {"message": "claim_refused: kvm4 is full.\nIt was undone."})
     assert failed == "[3/9] web17 kvm1 -> kvm4 failed and is as before, claim_refused: kvm4 is full (1 running, 0 waiting, 2 failed)"
     with pytest.raises(ValidationError, match="state: expected one of"):
         progress.counts(["gone"])
@@ -45,26 +45,26 @@ def test_nothing_begins_before_the_canary_runs_again() -> None:
     uuids = [move["uuid"] for move in told["moves"]]
     asked = {"moves": told["moves"], "uuid": uuids[1]}
     assert progress.may_begin(told["moves"], {}, uuids[0]).do == "begin"
-    assert progress.may_begin(states={uuids[0]: "begun"}, **asked) == ("wait", "small goes first")
+    assert progress.may_begin(states={uuids[0]: "moving"}, **asked) == ("wait", "small goes first")
     assert progress.may_begin(states={uuids[0]: "moved"}, **asked).do == "begin"
-    assert progress.may_begin(states={uuids[0]: "failed"}, **asked, max_fail=0).do == "skip"
+    assert progress.may_begin(states={uuids[0]: "undone"}, **asked, max_fail=0).do == "skip"
 
 
 def test_after_so_many_failures_nothing_new_begins() -> None:
     told = drain("a", "b", "c", canary=0)
     first, second, third = (move["uuid"] for move in told["moves"])
-    assert progress.may_begin(told["moves"], {first: "failed"}, third, max_fail=2).do == "begin"
-    verdict = progress.may_begin(told["moves"], {first: "failed", second: "open"}, third, max_fail=2)
+    assert progress.may_begin(told["moves"], {first: "undone"}, third, max_fail=2).do == "begin"
+    verdict = progress.may_begin(told["moves"], {first: "undone", second: "open"}, third, max_fail=2)
     assert verdict.do == "skip"
     assert "nothing new begins after 2 (max_fail)" in verdict.reason
-    assert progress.may_begin(told["moves"], {first: "failed", second: "failed"}, third, max_fail=0).do == "begin"
+    assert progress.may_begin(told["moves"], {first: "undone", second: "undone"}, third, max_fail=0).do == "begin"
     assert progress.may_begin(told["moves"], {}, third, paused=True) == ("skip", "it is paused")
 
 
 def test_a_follower_waits_until_the_one_before_runs_again_as_before_if_need_be() -> None:
     told = drain("db1", "web1", canary=0, policies={"web1": {"after": "db1"}})
     asked = {"moves": told["moves"], "uuid": uuid_of("web1"), "max_fail": 0}
-    assert [progress.may_begin(states={uuid_of("db1"): state}, **asked).do for state in ("planned", "begun", "moved", "failed", "open")] == [
+    assert [progress.may_begin(states={uuid_of("db1"): state}, **asked).do for state in ("planned", "moving", "moved", "undone", "open")] == [
         "wait", "wait", "begin", "begin", "skip",
     ]  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_who_was_to_get_room_waits_until_that_is_confirmed() -> None:
     made = Made(host("kvm1"), host("kvm2", 8), host("kvm3", 8)).guest("kvm1", "db1", ram=8).guest("kvm2", "small").guest("kvm3", "other", ram=3)
     told = made.plan(eject=True)
     asked = {"moves": told["moves"], "uuid": uuid_of("db1"), "max_fail": 0}
-    assert [progress.may_begin(states={uuid_of("small"): state}, **asked).do for state in ("begun", "moved", "confirmed", "failed", "skipped")] == [
+    assert [progress.may_begin(states={uuid_of("small"): state}, **asked).do for state in ("moving", "moved", "confirmed", "undone", "skipped")] == [
         "wait", "wait", "begin", "skip", "skip",
     ]  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_the_report_of_a_drain_says_what_may_be_done_with_the_host() -> None:
 
 def test_guests_that_were_never_begun_are_told_and_the_host_stays_closed() -> None:
     told = drain("web1", "web2")
-    answer = reported(told, {uuid_of("web1"): {"state": "failed", "message": "no space\nleft"}})
+    answer = reported(told, {uuid_of("web1"): {"state": "undone", "message": "no space\nleft"}})
     assert answer["message"].startswith("kvm1 is draining: 1 failed (web1), 1 never begun (web2). It stays closed")
     assert (answer["complete"], answer["artifact"]["totals"]["failed"], answer["artifact"]["totals"]["skipped"]) == (False, 1, 1)
 
@@ -121,7 +121,7 @@ def test_the_report_of_a_restore() -> None:
     for name in ("web1", "web2", "web3"):
         made.guest("kvm2", name, entry={"origin": {"host": "kvm1"}})
     told = made.restore(back=["web1", "web2"])
-    results = {uuid_of("web1"): {"state": "moved"}, uuid_of("web2"): {"state": "failed"}}
+    results = {uuid_of("web1"): {"state": "moved"}, uuid_of("web2"): {"state": "undone"}}
     assert reported(told, results, verb="restore", state="in_service")["message"] == (
         "kvm1 is in service: 1 started (gpu1), 1 came home, 1 failed (web2). 2 guests that came from here stay where they are."
     )

@@ -200,7 +200,9 @@ class Run:
         self.programme = world.made().plan(*drained, server_groups=world.groups, policies={name: {"after": other} for name, other in self.after.items()})
         assert self.programme["error"] is None
         if self.programme["fits"]:
-            world.maintenance.update(self.programme["guests"])
+            noted = self.programme["guests"]
+            here = {name: {uuid_of(guest.name) for guest in world.guests.values() if guest.where == name} for name in drained}
+            world.maintenance.update({name: {uuid: noted[uuid] for uuid in uuids if uuid in noted} for name, uuids in here.items()})
 
     def events(self, trouble: float = 0.0) -> Iterator[str]:
         """Carry it out; each event is yielded after it happened.
@@ -209,7 +211,7 @@ class Run:
         """
         queue = [move["uuid"] for move in self.programme["moves"]] if self.programme["fits"] else []
         known = {move["uuid"]: move for move in self.programme["moves"]}
-        while queue or any(state == "begun" for state in self.states.values()):
+        while queue or any(state == "moving" for state in self.states.values()):
             holding = [uuid for uuid in queue if self.states.get(uuid, "planned") not in progress.OVER][: self.parallel]
             queue = [uuid for uuid in queue if self.states.get(uuid, "planned") not in progress.OVER]
             happened = [said for uuid in self.draw.sample(holding, len(holding)) if (said := self._step(known[uuid], trouble))]
@@ -229,7 +231,7 @@ class Run:
             leaving = sum(operation.source == move["host"] for operation in self.world.operations.values())
             if verdict.do == "wait" or (verdict.do == "begin" and leaving >= SLOTS):
                 return None
-            self.states[uuid] = "begun" if verdict.do == "begin" else "skipped"
+            self.states[uuid] = "moving" if verdict.do == "begin" else "skipped"
             if verdict.do == "begin":
                 assert not self.max_fail or self.failures < self.max_fail, "F8"
                 self.world.operations[name] = Operation(move["host"], move["destination"])
@@ -237,17 +239,17 @@ class Run:
             said = f"{name} {self.states[uuid]}"
         elif self.draw.random() < trouble and self.world.operations[name].phase in ("begun", "claimed", "sealed"):
             self.world.undo(name)
-            self.states[uuid], self.failures = "failed", self.failures + 1
+            self.states[uuid], self.failures = "undone", self.failures + 1
             said = f"{name} failed"
         elif {move["host"], move["destination"]} & self.world.lost and self.world.operations[name].phase in ("begun", "claimed"):
             self.world.undo(name)
-            self.states[uuid], self.failures = "failed", self.failures + 1
+            self.states[uuid], self.failures = "undone", self.failures + 1
             said = f"{name} failed, since a host is lost"
         elif not self.world.advance(name):
             return None
         else:
             if name not in self.world.operations:
-                self.states[uuid] = "moved" if name in self.world.finished else "failed"
+                self.states[uuid] = "moved" if name in self.world.finished else "undone"
                 self.failures += name not in self.world.finished
             said = f"{name} gets on"
         self.world.check()
