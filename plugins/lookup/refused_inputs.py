@@ -20,7 +20,7 @@ options:
       V(words) for the extra variables of the playbooks, V(host) for what the inventory says about the host, or the name of a role for its options.
     type: list
     elements: str
-    choices: [words, host, migrate, resize, prepare_host, awx]
+    choices: [words, host, migrate, resize, settle, gather, fleet, prepare_host, awx]
     required: true
 """
 
@@ -57,7 +57,7 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         known = variables or {}
-        return [sentence for term in terms for sentence in self._sentences(str(term), known)]
+        return list(dict.fromkeys(sentence for term in terms for sentence in self._sentences(str(term), known)))
 
     def _sentences(self, term: str, variables: dict[str, Any]) -> Iterator[str]:
         return self._words(variables) if term == "words" else _of_host(variables) if term == "host" else self._of_role(term, variables)

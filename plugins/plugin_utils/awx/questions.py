@@ -21,7 +21,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table impor
 _LARGEST = 1_000_000_000
 _LENGTHS = {kinds.domain_name: 128, kinds.name: 128, kinds.uuid: 36, kinds.amount: 40, kinds.text: 1000, kinds.options: 4000}
 _LONG = (kinds.text, kinds.options)
-_OF_A_ROLE = re.compile(r"^(?:migrate|resize)_")
+_OF_A_ROLE = re.compile(r"^(?:fleet|gather|migrate|resize|settle)_")
 
 
 def survey(name: str, asked: Sequence[Asked], choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:

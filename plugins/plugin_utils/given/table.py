@@ -95,9 +95,6 @@ FLEET = {
 MIGRATE = {
     "migrate_instance": Input(kinds.domain_name),
     "migrate_reason": Input(kinds.text),
-    "migrate_lost_host": Input(kinds.name),
-    "migrate_migration_uuid": Input(kinds.uuid),
-    "migrate_history_older_than": Input(kinds.seconds),
     "migrate_zone": Input(kinds.name),
     "migrate_target_host": Input(kinds.name),
     "migrate_ignore_hosts": Input(kinds.names, ()),
@@ -149,8 +146,30 @@ MIGRATE = {
     "migrate_precopy_quiesce": Input(kinds.flag, True),
     "migrate_progress_interval": Input(kinds.seconds, 10),
     "migrate_image_store_url": Input(kinds.url, fleet="kvmfleet_image_store"),
-    "migrate_images_older_than": Input(kinds.seconds),
-    "migrate_images_keep_bytes": Input(kinds.amount),
+}
+"""Options of a move. Those that are about any operation, or about any host, are options of the other roles too, by these names."""
+
+SETTLE = {
+    "settle_instance": Input(kinds.domain_name),
+    "settle_reason": Input(kinds.text),
+    "settle_lost_host": Input(kinds.name),
+    "settle_migration_uuid": Input(kinds.uuid),
+    "settle_begun": Input(kinds.handed_over, {}),
+    "settle_goes_on": Input(kinds.flag, False),
+}
+
+GATHER = {
+    "gather_hosts": Input(kinds.texts, ()),
+    "gather_instance": Input(kinds.domain_name),
+    "gather_migration_uuid": Input(kinds.uuid),
+    "gather_history_older_than": Input(kinds.seconds),
+}
+
+FLEET_ROLE = {
+    "fleet_instance": Input(kinds.domain_name),
+    "fleet_migration_uuid": Input(kinds.uuid),
+    "fleet_images_older_than": Input(kinds.seconds),
+    "fleet_images_keep_bytes": Input(kinds.amount),
 }
 
 RESIZE = {
@@ -207,8 +226,16 @@ AWX = {
     "awx_notification": Input(kinds.options, {}),
 }
 
-ROLES = {"migrate": MIGRATE, "resize": RESIZE, "prepare_host": PREPARE_HOST, "awx": AWX}
-INPUTS = {**HOST, **FLEET, **MIGRATE, **RESIZE, **PREPARE_HOST, **AWX}
+ROLES = {
+    "migrate": MIGRATE,
+    "resize": RESIZE,
+    "settle": SETTLE,
+    "gather": GATHER,
+    "fleet": FLEET_ROLE,
+    "prepare_host": PREPARE_HOST,
+    "awx": AWX,
+}
+INPUTS = {**HOST, **FLEET, **{name: known for options in ROLES.values() for name, known in options.items()}}
 
 WORDS = {
     "instance": Word("kvmfleet_instance", kinds.domain_name),

@@ -39,7 +39,7 @@ def documented() -> set[str]:
 
 def refused_with() -> set[str]:
     """The codes that roles and playbooks refuse with."""
-    texts = [path.read_text() for place in ("roles/*/tasks", "playbooks") for path in ROOT.glob(f"{place}/*.yml")]
+    texts = [path.read_text() for place in ("roles/*/tasks", "playbooks") for path in ROOT.glob(f"{place}/**/*.yml")]
     return {code for text in texts for code in re.findall(r"^ +code: (\w+)$|'code': '(\w+)'", text, re.MULTILINE) for code in code if code}
 
 

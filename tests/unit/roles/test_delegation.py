@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,53 +13,59 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import FILES, ROLES, below, door, name_of, tasks_in, tasks_of
 
-ROOT = Path(__file__).parents[3]
-TASKS = ROOT / "roles/migrate/tasks"
-ENTRY_POINTS = sorted(yaml.safe_load((ROOT / "roles/migrate/meta/argument_specs.yml").read_text())["argument_specs"])
-FIRST = "check_facts.yml"
-SETTING = "own_variables.yml"
+ROOT = ROLES.parent
+COMMON = ROLES / "common/tasks"
+ENTRY_POINTS = sorted(
+    f"{path.parts[-3]}/{name}" for path in ROLES.glob("*/meta/argument_specs.yml") for name in yaml.safe_load(path.read_text())["argument_specs"]
+)
+FIRST = COMMON / "check_facts.yml"
+SETTING = COMMON / "own_variables.yml"
 # Runs on each host, which it delegates to itself; who delegates it to another one is an entry point that begins with FIRST.
-OF_ITS_OWN_HOST = "gather"
-
-
-def tasks_of(path: Path) -> list[dict[str, Any]]:
-    return list(tasks_in(yaml.safe_load(path.read_text())))
+OF_ITS_OWN_HOST = {"gather/main", "prepare_host/main", "prepare_host/look"}
+THEMSELVES = {f"common/{path.stem}" for path in (FIRST, SETTING)}
+# Opened in the middle of a move, which has begun with FIRST.
+WITHIN_A_MOVE = {"gather/again", "settle/undo"}
 
 
 def delegates(task: dict[str, Any]) -> bool:
     return task.get("delegate_to", "localhost") != "localhost"
 
 
-def file_of(task: dict[str, Any]) -> str | None:
-    return task.get("ansible.builtin.include_tasks") or task.get("ansible.builtin.import_tasks")
-
-
-def included(task: dict[str, Any]) -> list[Path]:
-    """The files that a task may include; a template in the name stands for anything."""
-    name = file_of(task)
-    return sorted(TASKS.glob(re.sub(r"\{\{.*?\}\}", "*", name))) if name else []
-
-
-def reached_by(task: dict[str, Any], seen: set[Path]) -> Iterator[dict[str, Any]]:
+def reached_by(path: Path, task: dict[str, Any], seen: set[Path]) -> Iterator[dict[str, Any]]:
     """A task and all that it includes."""
     yield task
-    for path in included(task):
-        if path not in seen:
-            seen.add(path)
-            for inner in tasks_of(path):
-                yield from reached_by(inner, seen)
+    for file in below(path, task):
+        if file not in seen:
+            seen.add(file)
+            for inner in tasks_of(file):
+                yield from reached_by(file, inner, seen)
 
 
-@pytest.mark.parametrize("entry_point", [name for name in ENTRY_POINTS if name != OF_ITS_OWN_HOST])
-def test_an_entry_point_delegates_nothing_before_it_knows_the_hosts(entry_point: str) -> None:
-    seen: set[Path] = set()
-    for task in tasks_of(TASKS / f"{entry_point}.yml"):
-        if file_of(task) == FIRST:
+def first_is_reached(path: Path, seen: set[Path]) -> bool:
+    """Whether an entry point looks at the hosts before anything is delegated to them; one that hands over to another one does what that does."""
+    for task in tasks_of(path):
+        if below(path, task) == [FIRST]:
             assert "when" not in task
-            return
-        assert not [inner["name"] for inner in reached_by(task, seen) if delegates(inner)]
+            return True
+        if door(task) not in (None, ("common", "refuse")) and "when" not in task:
+            return first_is_reached(below(path, task)[0], seen)
+        assert not [inner["name"] for inner in reached_by(path, task, seen) if delegates(inner)]
+    return False
+
+
+@pytest.mark.parametrize("entry_point", [name for name in ENTRY_POINTS if name not in OF_ITS_OWN_HOST | WITHIN_A_MOVE | THEMSELVES])
+def test_an_entry_point_delegates_nothing_before_it_knows_the_hosts(entry_point: str) -> None:
+    role, name = entry_point.split("/")
+    path = ROLES / role / "tasks" / f"{name}.yml"
+    assert first_is_reached(path, set()) or role in ("awx", "common", "fleet", "gather") or name == "check"
+
+
+def test_what_is_opened_within_a_move_is_opened_by_nothing_else() -> None:
+    opened = [(name_of(path).split("/")[0], "/".join(door(task))) for path in FILES for task in tasks_of(path) if door(task)]
+    assert {role for role, name in opened if name in WITHIN_A_MOVE} == {"migrate", "settle"}
+    assert not [path for path in ROOT.glob("playbooks/*.yml") if any(f"tasks_from: {name.split('/')[1]}\n" in path.read_text() for name in WITHIN_A_MOVE)]
 
 
 def test_they_are_known_before_anything_is_read_of_the_hosts() -> None:
@@ -69,12 +74,12 @@ def test_they_are_known_before_anything_is_read_of_the_hosts() -> None:
     tasks = [(play["hosts"], task) for play in plays for task in tasks_in(play.get("tasks")) if "block" not in task]
     hosts, first = tasks[0]
     assert hosts.startswith("{{ 'localhost'")
-    assert first["ansible.builtin.include_role"]["tasks_from"] == Path(SETTING).stem
+    assert door(first) == ("common", SETTING.stem)
 
 
 def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
     """Which would have to begin likewise."""
-    others = [path for path in (*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml")) if path.parent != TASKS]
+    others = [*(path for path in FILES if name_of(path).split("/")[0] in ("awx", "fleet", "prepare_host", "resize")), *ROOT.glob("roles/*/handlers/*.yml")]
     plays = [play for path in ROOT.glob("playbooks/*.yml") for play in yaml.safe_load(path.read_text())]
     tasks = [*(task for path in others for task in tasks_of(path)), *(task for play in plays for task in tasks_in(play.get("tasks")))]
     assert len(tasks) > 20
@@ -82,8 +87,8 @@ def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
 
 
 def test_what_they_mean_there_is_set_by_no_connection_to_the_host_and_shown_to_nobody() -> None:
-    (task,) = tasks_of(TASKS / SETTING)
-    assert [task.get("when") for task in tasks_of(TASKS / FIRST) if file_of(task) == SETTING] == [None]
+    (task,) = tasks_of(SETTING)
+    assert [task.get("when") for task in tasks_of(FIRST) if below(FIRST, task) == [SETTING]] == [None]
     assert "own_variables" in task["loop"]
     assert (task["vars"]["ansible_connection"], task["vars"]["ansible_become"]) == ("local", False)
     assert not [value for value in task["vars"].values() if "{{" in str(value)]

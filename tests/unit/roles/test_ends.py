@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import FILES as TASKS, door, tasks_in
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
-TASKS = sorted(ROOT.glob("roles/*/tasks/*.yml"))
 FIRST = {"kvmfleet.compute.begin", "kvmfleet.compute.gather"}
 GUARD = "kvmfleet.compute.in_whole_run(hostvars | default({})) }}"
 FAIL = ("ansible.builtin.fail", "ansible.builtin.assert")
@@ -50,7 +49,7 @@ def test_no_play_has_hosts_unless_that_look_was_had(path: Path) -> None:
 def test_whatever_fails_in_a_play_comes_to_the_one_end(path: Path) -> None:
     for play in yaml.safe_load(path.read_text()):
         for task in play.get("tasks", []):
-            assert task["rescue"][-1]["ansible.builtin.include_role"]["tasks_from"] == "failed", (play["name"], task["name"])
+            assert door(task["rescue"][-1]) == ("common", "failed"), (play["name"], task["name"])
 
 
 @pytest.mark.parametrize("path", TASKS, ids=name_of)
@@ -62,13 +61,13 @@ def test_a_role_refuses_in_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", TASKS, ids=name_of)
 def test_results_are_made_by_a_filter(path: Path) -> None:
     """Templates make text of numbers, and of what Ansible marks as unsafe another type, under some ansible-core."""
-    variables = (ROOT / "roles/migrate/vars/main.yml").read_text()
+    variables = "".join((ROOT / f"roles/{role}/vars/main.yml").read_text() for role in ("common", "migrate"))
     for task in tasks_in(yaml.safe_load(path.read_text())):
         stats = task.get("ansible.builtin.set_stats", {})
         for name, value in stats.get("data", {}).items():
-            if name in MADE_BY_FILTER and "__migrate_ended" not in value:
-                known = re.search(r"^__migrate_result: .*?\n(?=\w)|^__migrate_error: .*?\n(?=\w|#)", variables, re.MULTILINE | re.DOTALL)
-                assert "_artifact" in value or ("__migrate_result" in value or "__migrate_error" in value) and known and "_artifact" in known[0], name
+            if name in MADE_BY_FILTER and "__settle_ended" not in value:
+                known = re.search(r"^__migrate_result: .*?\n(?=\w)|^__common_error: .*?\n(?=\w|#)", variables, re.MULTILINE | re.DOTALL)
+                assert "_artifact" in value or ("__migrate_result" in value or "__common_error" in value) and known and "_artifact" in known[0], name
 
 
 # What each host of a play leaves for itself is put together, by the names of the hosts; nothing else may be merged with what was left before it.
@@ -80,7 +79,7 @@ def test_what_is_handed_on_is_not_put_together_with_what_an_earlier_role_of_the_
     for task in tasks_in(yaml.safe_load(path.read_text())):
         stats = task.get("ansible.builtin.set_stats", {})
         for name in stats.get("data", {}):
-            apart = "{{ __migrate_failed_on | default('') | length > 0 }}" if name == "kvmfleet_error" else False
+            apart = "{{ __common_failed_on | default('') | length > 0 }}" if name == "kvmfleet_error" else False
             assert name in OF_EACH_HOST or stats.get("aggregate") == apart, name
 
 
@@ -103,7 +102,7 @@ KEYWORDS = (
 KEYWORDS += ("check_mode", "become", "no_log", "ignore_unreachable", "ignore_errors", "timeout", "delegate_facts", "args", "run_once")
 # Each host acts for itself there, and the play has an end for those that are lost (`lost.yml`); the role awx talks to AWX alone.
 ENDS_FOR_THE_LOST = {"images.yml", "prepare_host.yml"}
-BY_ITSELF = ("roles/prepare_host/", "roles/migrate/tasks/images.yml", "roles/awx/")
+BY_ITSELF = ("roles/prepare_host/", "roles/fleet/tasks/images.yml", "roles/awx/")
 
 
 def lost_with_its_host(task: dict[str, Any], routed: set[str]) -> bool:
@@ -131,12 +130,13 @@ def test_no_task_ends_a_run_without_an_artifact_when_it_loses_its_host() -> None
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=name_of)
 def test_a_play_in_which_each_host_acts_for_itself_ends_with_a_look_for_those_that_were_lost(path: Path) -> None:
     for play in yaml.safe_load(path.read_text()):
-        per_host = [task for task in play.get("tasks", []) if "__migrate_failed_on" in str(task.get("rescue"))]
-        roles = {task["ansible.builtin.include_role"].get("tasks_from", "main") for each in per_host for task in each["block"]}
-        if play.get("ignore_unreachable") or (roles and roles <= {"gather", "gather_history"}):  # a host that does not answer counts as one that is down
+        per_host = [task for task in play.get("tasks", []) if "__common_failed_on" in str(task.get("rescue"))]
+        roles = {door(task) for each in per_host for task in each["block"]}
+        # A host that does not answer counts as one that is down.
+        if play.get("ignore_unreachable") or (roles and roles <= {("gather", "main"), ("gather", "history")}):
             continue
         if per_host:
             assert path.name in ENDS_FOR_THE_LOST
             assert "localhost" in play["hosts"]
             last = play["tasks"][-1]
-            assert (last["when"], last["block"][0]["ansible.builtin.include_role"]["tasks_from"]) == ("inventory_hostname == 'localhost'", "lost")
+            assert (last["when"], door(last["block"][0])) == ("inventory_hostname == 'localhost'", ("common", "lost"))

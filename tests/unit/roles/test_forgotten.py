@@ -13,63 +13,78 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import ROLES, STATIC, below, name_of, tasks_of
 
-TASKS = Path(__file__).parents[3] / "roles/migrate/tasks"
-FORGET = "forget.yml"
+FORGETS = "forget.yml"
 SETS = "ansible.builtin.set_fact"
-INCLUDES = ("ansible.builtin.include_tasks", "ansible.builtin.import_tasks")
-# Which files an include with a template in its name may mean.
-CHOSEN = {"apply_{{ __migrate_decision.action }}.yml": tuple(path.name for path in TASKS.glob("apply_*.yml"))}
 # What is no note about one guest.
 LASTS = {
     "kvmfleet_host": "the facts of a host, which a task writes anew whenever they are read",
-    "{{ __migrate_own.name }}": "connection variables of a host",
-    "__migrate_ended": "every operation of the run, for kvmfleet_migrations",
-    "__migrate_unsettled": "the operations that one run of settle.yml could not end, which it begins with none of",
+    "{{ __common_own.name }}": "connection variables of a host",
+    "__settle_ended": "every operation of the run, for kvmfleet_migrations",
+    "__settle_unsettled": "the operations that one run of open/main.yml could not end, which it begins with none of",
 }
-# Where a guest, or an operation of the journals, begins; and the end of the name of the task that forgets there.
-BEGINNINGS = {"main.yml": "its move", "settle_one.yml": "is settled"}
+# Where a guest, or an operation of the journals, begins.
+BEGINNINGS = {"migrate": ROLES / "migrate/tasks/main.yml", "settle": ROLES / "settle/tasks/open/one.yml"}
+# Anything that a role has to forget, it or the shared one has noted.
+BEHIND = {"migrate": ("__migrate_", "__common_"), "settle": ("__settle_", "__common_")}
+# Written anew by the task that a settling begins with, and read by none before.
+FIRST_WRITTEN = {"migrate": set(), "settle": {"__settle_decided", "__common_secret"}}
 
 
-def reached_from(name: str, seen: set[str]) -> Iterator[dict[str, Any]]:
+def reached_from(path: Path, seen: set[Path]) -> Iterator[dict[str, Any]]:
     """Every task that a file may run, but for those that forget."""
-    if name in seen or name == FORGET:
+    if path in seen or path.name == FORGETS:
         return
-    seen.add(name)
-    for task in tasks_in(yaml.safe_load((TASKS / name).read_text())):
+    seen.add(path)
+    for task in tasks_of(path):
         yield task
-        for included in (task[word] for word in INCLUDES if word in task):
-            for file in CHOSEN.get(included, (included,)):
-                yield from reached_from(file, seen)
+        for file in below(path, task):
+            yield from reached_from(file, seen)
 
 
-def noted_by(name: str) -> set[str]:
-    tasks = list(reached_from(name, set()))
-    return {noted for task in tasks for noted in (*task.get(SETS, {}), *([task["register"]] if "register" in task else []))} - set(LASTS)
+def noted_by(role: str) -> set[str]:
+    tasks = list(reached_from(BEGINNINGS[role], set()))
+    noted = {name for task in tasks for name in (*task.get(SETS, {}), *([task["register"]] if "register" in task else []))}
+    return {name for name in noted - set(LASTS) if name.startswith(BEHIND[role])}
 
 
-def forgotten(ending: str) -> set[str]:
-    return {name for task in yaml.safe_load((TASKS / FORGET).read_text()) if task["name"].endswith(ending) for name in task[SETS]}
+def forgets(role: str) -> Path:
+    (path,) = (ROLES / role / "tasks").rglob(FORGETS)
+    return path
 
 
-@pytest.mark.parametrize("name", BEGINNINGS)
-def test_whatever_an_operation_notes_is_forgotten_where_one_begins(name: str) -> None:
-    assert sorted(noted_by(name) - forgotten(BEGINNINGS[name])) == []
+def forgotten(role: str) -> set[str]:
+    (task,) = yaml.safe_load(forgets(role).read_text())
+    assert set(task) == {"name", SETS}
+    return set(task[SETS])
 
 
-def test_nothing_is_forgotten_that_nobody_notes() -> None:
-    assert sorted(forgotten("") - noted_by("main.yml")) == []
+@pytest.mark.parametrize("role", BEGINNINGS)
+def test_whatever_an_operation_notes_is_forgotten_where_one_begins(role: str) -> None:
+    assert sorted(noted_by(role) - forgotten(role)) == []
 
 
-@pytest.mark.parametrize("name", BEGINNINGS)
-def test_to_forget_is_the_first_thing_done(name: str) -> None:
-    first = next(task for task in tasks_in(yaml.safe_load((TASKS / name).read_text())) if "block" not in task)
-    assert first["ansible.builtin.import_tasks"] == FORGET
+@pytest.mark.parametrize("role", BEGINNINGS)
+def test_nothing_is_forgotten_that_nobody_notes(role: str) -> None:
+    assert sorted(forgotten(role) - noted_by(role)) == []
+
+
+@pytest.mark.parametrize("role", BEGINNINGS)
+def test_to_forget_is_the_first_thing_done(role: str) -> None:
+    first = next(task for task in tasks_of(BEGINNINGS[role]) if "block" not in task)
+    assert STATIC in first
+    assert below(BEGINNINGS[role], first) == [forgets(role)]
+
+
+def test_no_other_role_notes_anything_about_a_guest_but_reads_it_at_once() -> None:
+    """What is taken in as a role with a name of its own."""
+    seen: set[Path] = set()
+    for path in BEGINNINGS.values():
+        list(reached_from(path, seen))
+    assert {name_of(path).split("/")[0] for path in seen} == {"common", "gather", "migrate", "settle"}
 
 
 def test_an_operation_is_settled_in_the_middle_of_a_run_that_has_plans() -> None:
     """What it forgets is none of what a move reads after it."""
-    settled, move = yaml.safe_load((TASKS / FORGET).read_text())
-    assert set(settled["ansible.builtin.set_fact"]) < set(move["ansible.builtin.set_fact"])
-    assert (settled["when"], move["when"]) == ("__migrate_settles | default(false)", "not __migrate_settles | default(false)")
+    assert {name for name in forgotten("settle") if not name.startswith("__settle_")} == {"__common_refusal"}

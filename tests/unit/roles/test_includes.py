@@ -6,18 +6,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
-
-ROLES = Path(__file__).parents[3] / "roles"
-FILES = sorted(ROLES.glob("*/tasks/*.yml"))
-STATIC, DYNAMIC = "ansible.builtin.import_tasks", "ansible.builtin.include_tasks"
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import DYNAMIC, FILES, ROLE, STATIC, below, name_of, tasks_of
 
 
 def hidden(path: Path, given: dict[str, str], way: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -27,25 +21,34 @@ def hidden(path: Path, given: dict[str, str], way: tuple[Path, ...] = ()) -> Ite
     """
     if path in way:
         return
-    for task in tasks_in(yaml.safe_load(path.read_text())):
-        kind = next((kind for kind in (STATIC, DYNAMIC) if kind in task), None)
+    for task in tasks_of(path):
+        kind = next((kind for kind in (STATIC, DYNAMIC, ROLE) if kind in task), None)
         if kind is None:
             continue
         names, where = task.get("vars") or {}, f"{path.name}, {task['name']}"
         if kind == STATIC:
             yield from (f"{where}: {name} is what {given[name]} gives" for name in names if name in given)
-        told = task[kind] if isinstance(task[kind], str) else task[kind]["file"]
-        for below in path.parent.glob(re.sub(r"\{\{.*?\}\}", "*", told)):
-            yield from hidden(below, given if kind == STATIC else {**given, **dict.fromkeys(names, where)}, (*way, path))
+        for next_file in below(path, task):
+            yield from hidden(next_file, given if kind == STATIC else {**given, **dict.fromkeys(names, where)}, (*way, path))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}/{path.name}")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_import_gives_what_an_include_above_it_gives_otherwise(path: Path) -> None:
     assert sorted(set(hidden(path, {}))) == []
 
 
 def test_one_that_does_would_be_found(tmp_path: Path) -> None:
-    (tmp_path / "main.yml").write_text(f"- {{name: A, {DYNAMIC}: b.yml, vars: {{x: 1}}}}\n")
-    (tmp_path / "b.yml").write_text(f"- name: B\n  block:\n    - {{name: C, {STATIC}: c.yml, vars: {{x: 2, y: 3}}}}\n")
-    (tmp_path / "c.yml").write_text("- {name: D, ansible.builtin.debug: {}}\n")
-    assert list(hidden(tmp_path / "main.yml", {})) == ["b.yml, C: x is what main.yml, A gives"]
+    tasks = tmp_path / "tasks"
+    (tasks / "b").mkdir(parents=True)
+    (tasks / "main.yml").write_text(f"- {{name: A, {DYNAMIC}: b/b.yml, vars: {{x: 1}}}}\n")
+    (tasks / "b/b.yml").write_text(f"- name: B\n  block:\n    - {{name: C, {STATIC}: b/c.yml, vars: {{x: 2, y: 3}}}}\n")
+    (tasks / "b/c.yml").write_text("- {name: D, ansible.builtin.debug: {}}\n")
+    assert list(hidden(tasks / "main.yml", {})) == ["b.yml, C: x is what main.yml, A gives"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_named_from_the_tasks_of_its_role_and_is_there(path: Path) -> None:
+    """Ansible looks there first, so that no file beside the one that names it can be taken for it."""
+    for task in tasks_of(path):
+        assert (STATIC in task or DYNAMIC in task) <= bool(below(path, task)), task["name"]
+        assert [str(one) for one in below(path, task) if not one.is_file()] == [], task["name"]

@@ -12,31 +12,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import tasks_in
-
-ROLES = Path(__file__).parents[3] / "roles"
-FILES = sorted(ROLES.glob("*/tasks/*.yml"))
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import DYNAMIC, FILES, STATIC, below, name_of, tasks_of, told
 
 
 def set_in(path: Path) -> set[str]:
     """Variables that the tasks of a file set."""
-    tasks = list(tasks_in(yaml.safe_load(path.read_text())))
+    tasks = tasks_of(path)
     return {task["register"] for task in tasks if "register" in task} | {name for task in tasks for name in task.get("ansible.builtin.set_fact", {})}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_loop_over_a_file_depends_on_what_the_file_sets(path):
-    for task in tasks_in(yaml.safe_load(path.read_text())):
-        included = task.get("ansible.builtin.include_tasks")
-        if isinstance(included, str) and "loop" in task and "{{" not in included:
+    for task in tasks_of(path):
+        for included in below(path, task) if DYNAMIC in task and "loop" in task else ():
             words = set(re.findall(r"\w+", str(task.get("when", ""))))
-            assert not words & set_in(path.parent / included), f"{task['name']}: put the condition into {included}"
+            assert not words & set_in(included), f"{task['name']}: put the condition into {included}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_task_that_is_skipped_has_a_host_to_be_delegated_to(path):
     """Ansible asks for the host before it looks at the condition."""
-    for task in tasks_in(yaml.safe_load(path.read_text())):
+    for task in tasks_of(path):
         if "when" in task and "delegate_to" in task:
             words = re.findall(r"\w+", str(task["delegate_to"]))
             for where in (str(task["delegate_to"]), *(str(value) for name, value in task.get("vars", {}).items() if name in words)):
@@ -51,15 +47,15 @@ def imported_under_a_condition(path, imported=False):
             here = conditional or "when" in task
             if imported:
                 yield task
-            if "ansible.builtin.import_tasks" in task:
-                yield from imported_under_a_condition(path.parent / task["ansible.builtin.import_tasks"], here)
+            for imported_file in below(path, task) if STATIC in task else ():
+                yield from imported_under_a_condition(imported_file, here)
             for part in ("block", "rescue", "always"):
                 yield from walk(task.get(part), here)
 
     yield from walk(yaml.safe_load(path.read_text()), imported)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_is_not_imported_under_a_condition_without_which_its_tasks_have_no_host(path):
     """In check mode nothing is claimed, so that there is no destination."""
     for task in imported_under_a_condition(path):
@@ -69,23 +65,18 @@ def test_a_file_is_not_imported_under_a_condition_without_which_its_tasks_have_n
 
 def files_below(path, seen):
     """The files that a file includes or imports, and those that they do."""
-    for task in tasks_in(yaml.safe_load(path.read_text())):
-        for word in ("ansible.builtin.include_tasks", "ansible.builtin.import_tasks"):
-            for below in path.parent.glob(re.sub(r"\{\{.*?\}\}", "*", task.get(word, ""))) if word in task else ():
-                if below not in seen:
-                    seen.add(below)
-                    files_below(below, seen)
+    for task in tasks_of(path):
+        for each in below(path, task):
+            if each not in seen:
+                seen.add(each)
+                files_below(each, seen)
     return seen
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_is_imported_below_a_file_whose_name_is_a_template(path):
     """Before ansible-core 2.19 that ends the run."""
-    for task in tasks_in(yaml.safe_load(path.read_text())):
-        name = task.get("ansible.builtin.include_tasks", "")
-        for chosen in path.parent.glob(re.sub(r"\{\{.*?\}\}", "*", name)) if "{{" in name else ():
-            for below in {chosen, *files_below(chosen, set())}:
-                assert not [one["name"] for one in tasks_in(yaml.safe_load(below.read_text())) if "ansible.builtin.import_tasks" in one], (
-                    task["name"],
-                    below.stem,
-                )
+    for task in tasks_of(path):
+        for chosen in below(path, task) if DYNAMIC in task and "{{" in told(task) else ():
+            for each in {chosen, *files_below(chosen, set())}:
+                assert not [one["name"] for one in tasks_of(each) if STATIC in one], (task["name"], each.stem)

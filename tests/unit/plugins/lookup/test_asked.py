@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import table
 
 ROOT = Path(__file__).resolve().parents[4]
+HANDED_OVER = ("migrate_instance", "migrate_resize", "settle_instance", "settle_begun")
 ANSWERS = {"instance": "", "on_shutdown_timeout": None, "facts_max_age": " ", "kvmfleet_migration": {"instance": "web1"}}
 
 
@@ -60,7 +61,7 @@ def test_a_word_of_the_inventory_is_no_request(inventory: Path, playbook: str) -
 
 def test_a_survey_that_nobody_answered_asks_for_nothing(inventory: Path) -> None:
     """Neither words of the playbooks nor options of the role, of which the specification would refuse some."""
-    options = (name for name in table.MIGRATE if name not in ("migrate_instance", "migrate_resize"))
+    options = (name for options in (table.MIGRATE, table.SETTLE) for name in options if name not in HANDED_OVER)
     blank = {name: "" if number % 2 else None for number, name in enumerate((*table.WORDS, *options))}
     done = play(inventory.parent, "-i", str(inventory), "kvmfleet.compute.migrate", **{**blank, "kvmfleet_instance": "web1"})
     assert "No host defines the instance 'web1'" in done.stdout

@@ -103,7 +103,7 @@ def test_each_word_that_a_template_leaves_out_is_one_that_its_playbook_reads() -
 )
 def test_the_role_hands_on_each_parameter(tasks: str, kind: str | None) -> None:
     """A parameter that the pure code makes and the task does not name would be lost without a word."""
-    loaded = yaml.safe_load((ROLE / "tasks/present.yml").read_text(encoding="utf-8"))
+    loaded = yaml.safe_load((ROLE / "tasks/objects/present.yml").read_text(encoding="utf-8"))
     task = next(task for task in loaded if f"awx.awx.{tasks}" in task)
     if kind:
         named = set(re.findall(r"item\.(\w+)", str(task[f"awx.awx.{tasks}"])))

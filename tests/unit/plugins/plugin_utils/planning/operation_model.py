@@ -45,7 +45,7 @@ HOSTS = {"source": "kvm1", "destination": "kvm2"}
 OTHER = {"source": "destination", "destination": "source"}
 MOVE = (("source", "begin"), ("destination", "claim"), ("source", "seal"), ("destination", "receive"), ("source", "finish"))
 PRECOPY = (*MOVE[:2], ("source", "freeze"), ("destination", "copy_ahead"), *MOVE[2:])
-ACTIONS = {  # roles/migrate/tasks/apply_*.yml: role, operation, and the record that must be open for it
+ACTIONS = {  # roles/settle/tasks/apply/*.yml: role, operation, and the record that must be open for it
     "back": (("destination", "withdraw", "destination"), ("source", "restore", None)),
     "forward": (("destination", "go_on", None), ("source", "finish", "source")),
     "confirm": (("destination", "prove", None), ("source", "discard", "source"), ("destination", "confirm", None)),

@@ -27,7 +27,7 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.planni
     world_before,
 )
 
-TASKS = Path(__file__).resolve().parents[5] / "roles" / "migrate" / "tasks"
+TASKS = Path(__file__).resolve().parents[5] / "roles" / "settle" / "tasks"
 
 
 @pytest.mark.invariant(1, 4)
@@ -176,13 +176,13 @@ def test_the_modules_take_back_by_themselves_what_the_model_takes_back():
 
 
 def test_the_roles_call_what_the_model_calls():
-    """Each `apply_*.yml` and `take_over.yml`: the modules with their states, in their order, on the host of that role, for the records that are open."""
+    """In `apply/` and `take_over/main.yml`: the modules with their states, in their order, on the host of that role, for the records that are open."""
     for action, calls in ACTIONS.items():
-        path = TASKS / f"apply_{action}.yml"
+        path = TASKS / f"apply/{action}.yml"
         told = calls_in(path) if path.exists() else []
         assert told == [(role, operation_model.STATES[name], needs) for role, name, needs in calls], path
-    assert set(ACTIONS) == {path.stem.removeprefix("apply_") for path in TASKS.glob("apply_*.yml")} - {"in_place"} | {"none", "wait", "release"}
-    (block,) = yaml.safe_load((TASKS / "take_over.yml").read_text())
+    assert set(ACTIONS) == {path.stem for path in TASKS.glob("apply/*.yml")} - {"main", "in_place"} | {"none", "wait", "release"}
+    (block,) = yaml.safe_load((TASKS / "take_over/main.yml").read_text())
     took = [task for task in block["block"] if "kvmfleet.compute.migration" in task]
     assert [(role_of(task), task["kvmfleet.compute.migration"]["state"] == "taken_over") for task in took] == [("destination", True), ("source", True)]
     chosen = {"action": "back", "destination_open": True, "source_open": True}
@@ -193,7 +193,7 @@ def calls_in(path):
     found = []
     for task in yaml.safe_load(path.read_text()):
         ((module, arguments),) = [(key.rpartition(".")[2], value) for key, value in task.items() if key.startswith("kvmfleet.compute.")]
-        needs = re.fullmatch(r"__migrate_decision\.(source|destination)_open", task["when"]) if "when" in task else None
+        needs = re.fullmatch(r"__settle_decision\.(source|destination)_open", task["when"]) if "when" in task else None
         assert "when" not in task or needs, task
         modules = {"destination_copy": operation_model.destination_copy, "source_copy": operation_model.source_copy}
         found.append((role_of(task), (modules[module], arguments["state"]), needs and needs.group(1)))
@@ -201,4 +201,4 @@ def calls_in(path):
 
 
 def role_of(task):
-    return re.match(r"\{\{ __migrate_(?:decision|open)\.(source|destination)\b", task["delegate_to"]).group(1)
+    return re.match(r"\{\{ __settle_(?:decision|open)\.(source|destination)\b", task["delegate_to"]).group(1)
