@@ -43,10 +43,10 @@ def fleet(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture
 def jobs(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Jobs]:
-    """As `fleet`, with each playbook as a job of AWX, under the newest ansible-core, or another one (the parameter, or KVMFLEET_CORE: `oldest`)."""
+    """As `fleet`, with each playbook as a job of AWX, under the ansible-core of the tests, or another one (the parameter, or KVMFLEET_CORE: see `programs`)."""
     directory = Path(tempfile.mkdtemp(prefix="kvmfleet-jobs-", dir="/var/tmp"))  # others can get there
     directory.chmod(0o755)
-    jobs = Jobs(lab, directory, programs(getattr(request, "param", os.environ.get("KVMFLEET_CORE", "newest"))))
+    jobs = Jobs(lab, directory, programs(getattr(request, "param", os.environ.get("KVMFLEET_CORE", "default"))))
     if not request.node.get_closest_marker("whole_fleet"):
         jobs.hosts = {name: jobs.hosts[name] for name in PAIR}
     yield jobs

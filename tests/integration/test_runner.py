@@ -56,6 +56,8 @@ def test_a_job_runs_as_nobody_of_note(jobs: Jobs) -> None:
         ("oldest", "confirm", "kvm2", "medium"),
         ("newest", "revert", "kvm1", "small"),
         pytest.param("newest", "confirm", "kvm2", "medium", marks=pytest.mark.slow),
+        pytest.param("default", "confirm", "kvm2", "medium", marks=pytest.mark.slow),
+        pytest.param("default", "revert", "kvm1", "small", marks=pytest.mark.slow),
         pytest.param("oldest", "revert", "kvm1", "small", marks=pytest.mark.slow),
     ],
     indirect=["jobs"],

@@ -98,6 +98,7 @@ class Playing:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the playbook did not end within {timeout:g} s:\n{self.output}") from None
+        assert "[DEPRECATION WARNING]" not in self.output, self.output
         record = json.loads(self._record.read_text()) if self._record.exists() else {}
         return Run(rc, self.output, **record)
 

@@ -38,8 +38,11 @@ PASSWD = f"runner:x:{USER}:0::{{home}}:/bin/sh\n"
 
 
 def programs(core: str) -> Path:
-    """The environment with ansible-core and ansible-runner: that of the tests, or of the oldest supported ones (`tests/integration/run` makes it)."""
-    return Path(sys.prefix if core == "newest" else os.environ["KVMFLEET_OLDEST_CORE"])
+    """The environment with ansible-core and ansible-runner.
+
+    :param core: `default`, that of the tests, or `oldest` or `newest`, of the supported ones (`tests/integration/run` makes them).
+    """
+    return Path(sys.prefix if core == "default" else os.environ[f"KVMFLEET_{core.upper()}_CORE"])
 
 
 class _Unsafe(yaml.SafeDumper):
@@ -149,7 +152,9 @@ class Jobs(Fleet):
             **more,
         }
         settings = [f"{name}={value}" for name, value in environment.items()]
-        mounts = [["mount", "--bind", str(self.directory / "passwd"), "/etc/passwd"], *self._uncovering(), ["mount", "-t", "proc", "proc", "/proc"]]
+        usr = self.programs / "usr"  # of another release of Debian, for its Python
+        others = [["mount", "--bind", usr.read_text().strip(), "/usr"]] if usr.is_file() else []
+        mounts = [*others, ["mount", "--bind", str(self.directory / "passwd"), "/etc/passwd"], *self._uncovering(), ["mount", "-t", "proc", "proc", "/proc"]]
         script = " && ".join([*map(shlex.join, mounts), 'exec "$@"'])
         return [*NAMESPACES, "sh", "-c", script, "sh", *NOBODY_OF_NOTE, "env", "-i", *settings, *command]
 
