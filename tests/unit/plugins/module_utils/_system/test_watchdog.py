@@ -74,7 +74,7 @@ def test_a_libvirtd_that_says_nothing_ends_the_module(silent_libvirtd: str, tmp_
     state = {} if module == "guest_filesystem" else {"state_path": str(tmp_path)}
     result = run_module(module, uri=silent_libvirtd, hang_timeout=1, **MODULES[module], **state)
     assert (result["failed"], result["error_code"]) == (True, "host_hangs")
-    assert result["msg"].startswith(f"{os.uname().nodename}: The host hangs: libvirtd has not answered open() for 1 s, at step ")
+    assert result["msg"].startswith(f"{MODULES[module].get('host', os.uname().nodename)}: The host hangs: libvirtd has not answered open() for 1 s, at step ")
     assert result["details"]["step"][-1] == "_libvirt.connection.connect"
     assert not [step for step in result["details"]["step"] if step.startswith("_module.")]
     assert is_dead(result["details"]["pid"])
