@@ -96,7 +96,7 @@ def test_the_page_names_exactly_the_tests_that_are_marked() -> None:
     assert page == marked
 
 
-@pytest.mark.parametrize(("settings", "known"), [("pyproject.toml", "tests/unit/conftest.py"), ("tests/integration/pytest.ini", "tests/integration/pytest.ini")])
+@pytest.mark.parametrize(("settings", "known"), [("pyproject.toml", "tests/unit/conftest.py"), (*["tests/integration/pytest.ini"] * 2,)])
 def test_a_mark_that_is_misspelt_fails_the_run(settings: str, known: str) -> None:
     assert re.search(r"^addopts = .*--strict-markers", (ROOT / settings).read_text(), re.MULTILINE)
     assert f"{MARK}(*numbers): " in (ROOT / known).read_text()
