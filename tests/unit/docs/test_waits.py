@@ -17,6 +17,8 @@ CALLS = frozenset(
     ("time.sleep", "select.select", "socket.create_connection", "os.waitpid", "open_url", "libvirt.open", "fcntl.flock")
     + tuple(f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output"))
 )
+NO_WAITS = ("_connection.connect", "domain.connect", "guest.domain.connect", "probe.connect")
+"""One has a row of its own, two ask a domain for its connection, and with the last nothing is sent."""
 METHODS = frozenset(("wait", "communicate", "recv", "connect", "accept", "readline", "acquire"))
 
 
@@ -27,7 +29,7 @@ def waits(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
     if isinstance(node.func, ast.Attribute) and (node.func.attr in METHODS or (node.func.attr == "join" and not node.args)):
-        return ast.unparse(node.func) not in ("_connection.connect", "domain.connect", "probe.connect")  # a row of its own; no wait; nothing is sent
+        return ast.unparse(node.func) not in NO_WAITS
     return ast.unparse(node.func) in CALLS
 
 
