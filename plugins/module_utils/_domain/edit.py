@@ -22,6 +22,8 @@ _NAMED = {
     "firmware": (("os/loader", ""), ("os/nvram", "template")),
 }
 """Where a definition names what another host may call otherwise: elements, and the attribute, or none for the text."""
+_PLACES = ("file", "dev", "pool", "volume")
+"""Attributes of the source of a disk that say where it lies on this host."""
 
 
 def apply_flavor(root: ET.Element, vcpus: int, ram_mib: int, tuning: Mapping[str, Any] | None = None, pins: Sequence[int] | None = None) -> None:
@@ -62,20 +64,21 @@ def set_disk_source(root: ET.Element, target: str, path: str, fmt: str | None = 
 
     A backing chain spelled out in the definition gives way to the one in the image's own header.
     """
-    _set_source(root, target, "file", {"file": path}, fmt)
+    set_disk_place(root, target, "file", {"file": path}, fmt)
 
 
 def set_disk_volume(root: ET.Element, target: str, pool: str, volume: str, fmt: str | None = None) -> None:
     """Let the disk `target` be the volume of a storage pool; else as `set_disk_source`."""
-    _set_source(root, target, "volume", {"pool": pool, "volume": volume}, fmt)
+    set_disk_place(root, target, "volume", {"pool": pool, "volume": volume}, fmt)
 
 
-def _set_source(root: ET.Element, target: str, kind: str, where: dict[str, str], fmt: str | None) -> None:
+def set_disk_place(root: ET.Element, target: str, source_type: str, where: Mapping[str, str], fmt: str | None = None) -> None:
+    """Let the disk `target` be of a type, and lie where the attributes of its source say."""
     for disk in root.findall("devices/disk"):
         name, source = disk.find("target"), disk.find("source")
-        if name is not None and name.get("dev") == target and source is not None and (source.get("file") or source.get("volume")):
-            disk.set("type", kind)
-            for attribute in ("file", "pool", "volume", "mode"):
+        if name is not None and name.get("dev") == target and source is not None and any(map(source.get, _PLACES)):
+            disk.set("type", source_type)
+            for attribute in (*_PLACES, "mode"):
                 source.attrib.pop(attribute, None)
             source.attrib.update(where)
             driver = disk.find("driver")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import disk_kinds
 
 MIB, GIB = 1024**2, 1024**3
 
@@ -66,7 +67,7 @@ def changes(name: str, domain: DomainFacts, new: Mapping[str, Any], *, moving: b
         made.append(_made(name, domain, "swap", new, remade["target"] if remade else _next_target(name, domain, targets, "swap", new)))
     kept = [] if remade or swap is None else [("swap", swap)]
     kept += [] if ephemeral is None else [("ephemeral", ephemeral)]
-    names = [(role, disk["target"], disk.get("volume") or posixpath.basename(disk["path"])) for role, disk in kept]
+    names = [(role, disk["target"], disk_kinds.of(disk).file_name(disk)) for role, disk in kept]
     names += [(disk["role"], disk["target"], posixpath.basename(disk["path"])) for disk in made]
     return Changes(grown, left_behind, tuple(made), {role: {"target": target, "name": file} for role, target, file in sorted(names)})
 
@@ -134,8 +135,7 @@ def _made(name: str, domain: DomainFacts, role: str, new: Mapping[str, Any], tar
         "path": path,
         "format": _FORMAT,
         "size": new[role] * _SIZES[role][0],
-        "pool": root.get("pool"),
-        "volume": posixpath.basename(path) if root.get("pool") else None,
+        **disk_kinds.of(root).beside(root, path),
         "beside": root["target"],
     }
 

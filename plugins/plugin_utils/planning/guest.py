@@ -14,9 +14,8 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_fac
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.guest_states import WAYS_OUT
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.interfaces import LIMITED_INTERFACES
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import storage
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import disk_kinds, storage
 
-GIB = 1024**3
 _MOVABLE_STATES = ("running", "shutoff")
 
 
@@ -70,18 +69,8 @@ def require_growth(name: str, domain: DomainFacts, old: dict[str, Any], new: dic
     :raises KvmfleetError: `downsize`; `disk_size_unknown`, `network_disk_size` for a disk in network storage.
     """
     root = root_of_movable(domain)
-    sized, size = new is not old and not keeps_disk, root["virtual_size"]
-    if sized and root.get("network"):
-        _require_size_in_network(name, root, new)
-    elif sized and size is not None and new["disk"] * GIB < size:
-        raise KvmfleetError(
-            "downsize",
-            f"flavor.disk: {new['disk']} GiB is less than the {size} bytes ({size / GIB:.2f} GiB) that {root['target']} of "
-            f"{name} has; a disk never shrinks. Set keep_disk (in roles: resize_keep_disk) to leave the disk as it is, or give the flavor disk: 0.",
-            field="disk",
-            need=size,
-            have=new["disk"] * GIB,
-        )
+    if new is not old and not keeps_disk:
+        disk_kinds.of(root).require_size(name, root, new)
     for field, unit in (("vcpus", "vCPUs"), ("ram", "MiB")):
         if new[field] < old[field] and not allow_downsize:
             raise KvmfleetError(
@@ -116,24 +105,4 @@ def require_limits(name: str, domain: DomainFacts, tuning: dict[str, Any] | None
             f"quota:vif_*: libvirt limits the bandwidth of interfaces of the types {', '.join(LIMITED_INTERFACES)} only, and {name} has {shown}.",
             have=[nic["type"] for nic in unlimited],
             need=list(LIMITED_INTERFACES),
-        )
-
-
-def _require_size_in_network(name: str, root: DiskFacts, new: dict[str, Any]) -> None:
-    """A disk in network storage is never resized: the flavor must have the size that it has there."""
-    size, what = root["virtual_size"], f"{root['target']} of {name} is in {root['network']['protocol']} storage"
-    if size is None:
-        raise KvmfleetError(
-            "disk_size_unknown",
-            f"flavor.disk: {what}, and its size shows only while the guest runs. Start it first, or set keep_disk (in roles: resize_keep_disk).",
-            field="disk",
-        )
-    if -(-size // GIB) != new["disk"]:
-        raise KvmfleetError(
-            "network_disk_size",
-            f"flavor.disk: {new['disk']} GiB; {what} and has {size} bytes ({size / GIB:.2f} GiB) there, which is left alone. Resize it with the tools of "
-            "the storage first, or set keep_disk (in roles: resize_keep_disk) to leave the disk as it is.",
-            field="disk",
-            need=new["disk"] * GIB,
-            have=size,
         )

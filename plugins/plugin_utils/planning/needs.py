@@ -34,7 +34,7 @@ def of_destination(domain: DomainFacts, translation: mapping.Names) -> dict[str,
         "host_cpus": domain.get("host_cpus"),
         "pinned_cpus": domain.get("pinned_cpus"),
         "huge_pages": domain.get("huge_pages"),
-        "network_disks": [disk["network"] for disk in domain["disks"] if disk.get("network")],
+        "network_disks": list(filter(None, (disk.get("network") for disk in domain["disks"]))),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import progress
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import disk_kinds, progress
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, number
 
 MODES = ("auto", "always", "never")
@@ -72,8 +72,9 @@ def _unable(domain: DomainFacts) -> str | None:
     for disk in domain["disks"]:
         if disk.get("encrypted") and disk["path"]:
             return f"disk {disk['target']} is encrypted, and a layer would hold in the clear what the guest writes"
-        if disk["device"] == "disk" and not disk["readonly"] and not disk.get("network") and disk.get("source_type") != "file":
-            return f"disk {disk['target']} is of the type {disk.get('source_type')}, which is not layered while the guest runs"
+        unlayered = disk_kinds.of(disk).unlayered(disk) if disk["device"] == "disk" and not disk["readonly"] else None
+        if unlayered:
+            return f"disk {disk['target']} {unlayered}"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.domain_facts import DomainFacts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.host_facts import HostFacts
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import flavor_disks, mapping
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import disk_kinds, flavor_disks, mapping
 
 COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED, EMPTIED = "copied", "layered", "left", "created", "re-created", "removed", "emptied"
 """What may become of a disk; created is one that the flavor adds, re-created and removed is a swap disk, emptied a drive whose medium is gone."""
@@ -21,8 +21,8 @@ COPIED, LAYERED, LEFT, CREATED, RECREATED, REMOVED, EMPTIED = "copied", "layered
 def needs(domain: DomainFacts, source: HostFacts, changes: flavor_disks.Changes = flavor_disks.NONE) -> dict[str, list[str]]:
     """The `pools` and the named `directories` that a host must have for the disks that come to it."""
     disks = [disk for disk in _disks(domain) if disk["target"] not in changes.left_behind and not disk.get("left_out")]
-    directories = {_directory(disk["path"], source)[0] for disk in disks if disk["path"] and not disk.get("pool")}
-    return {"pools": sorted({disk["pool"] for disk in disks if disk.get("pool")}), "directories": sorted(filter(None, directories))}
+    wanted = {disk_kinds.of(disk).needs(disk, source) for disk in disks}
+    return {what: sorted(name for needed, name in wanted if needed == what and name) for what in ("pools", "directories")}
 
 
 def files(domain: DomainFacts) -> list[Mapping[str, Any]]:
@@ -81,12 +81,14 @@ def _text(answer: Mapping[str, Any], changes: flavor_disks.Changes) -> str:
 
 
 def _disks(domain: DomainFacts) -> list[Mapping[str, Any]]:
-    return [*files(domain), *(disk for disk in domain["disks"] if disk.get("network") or disk.get("left_out"))]
+    return [*files(domain), *(disk for disk in domain["disks"] if disk_kinds.of(disk).left(disk) or disk.get("left_out"))]
 
 
 def _answer(disk: Mapping[str, Any], source: HostFacts, destination: HostFacts, pool: str | None) -> dict[str, Any]:
-    if disk.get("network"):
-        return {"what": LEFT, "reason": f"{disk['network']['protocol']} storage stays as it is, and a revert does not bring back what it held"}
+    kind = disk_kinds.of(disk)
+    left = kind.left(disk)
+    if left:
+        return {"what": LEFT, "reason": left}
     if disk.get("left_out"):
         gone = f"{disk['left_out']} is gone, and startupPolicy='optional' lets the guest start without"
         return {"what": LEFT if source["host"] == destination["host"] else EMPTIED, "reason": gone}
@@ -94,30 +96,5 @@ def _answer(disk: Mapping[str, Any], source: HostFacts, destination: HostFacts, 
         if disk["readonly"] or disk["device"] != "disk":
             return {"what": LEFT, "reason": "the guest only reads it"}
         return {"what": LAYERED, "reason": "it stays on this host, under a new layer until confirm or revert"}
-    name, directory = _directory(disk["path"], source)
-    if pool:
-        there = next((known["path"] for known in destination.get("pools") or () if known["name"] == pool), None)
-        path, reason = there and posixpath.join(there, disk["volume"]), f"volume {disk['volume']} of the storage pool {pool}"
-    elif directory is None:
-        path, reason = disk["path"], "a directory that has no name in kvmfleet_disk_directories, so the path stays"
-    elif name is not None:
-        path, reason = _moved(disk["path"], directory, _named(destination).get(name)), f"directory {name} of kvmfleet_disk_directories"
-    else:
-        path, reason = _moved(disk["path"], directory, destination.get("images_path")), "directory of images"
+    path, reason = kind.goes(disk, source, destination, pool)
     return {"what": COPIED, "path": path, "reason": reason}
-
-
-def _directory(path: str, host: HostFacts) -> tuple[str | None, str | None]:
-    """The directory of the host that the path is in, the innermost one, after its name, which that of images has not."""
-    images = [(None, host["images_path"])] if host.get("images_path") else []
-    found = [(name, directory) for name, directory in (*_named(host).items(), *images) if posixpath.normpath(path).startswith(directory.rstrip("/") + "/")]
-    return max(found, key=lambda entry: len(entry[1].rstrip("/")), default=(None, None))
-
-
-def _named(host: HostFacts) -> dict[str, str]:
-    return {directory["name"]: directory["path"] for directory in host.get("disk_directories") or ()}
-
-
-def _moved(path: str, directory: str, to: str | None) -> str | None:
-    """The same place below another directory; None where the facts do not tell it, for the claim to refuse."""
-    return to and posixpath.join(to, posixpath.relpath(path, directory))
