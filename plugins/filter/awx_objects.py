@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   playbooks:
-    description: The texts of the playbooks of this collection, by name.
+    description: The texts of the playbooks of this collection, by name, and those of the variables beside them, by C(vars/NAME).
     type: dict
     required: true
   specs:

@@ -35,7 +35,7 @@ def surveys() -> dict[str, Any]:
         flavors=list(fleet["kvmfleet_flavors"]),
         zones=site["awx_zones"],
     )
-    playbooks = {path.stem: _load(path) for path in ROOT.glob("playbooks/*.yml")}
+    playbooks = {str(path.relative_to(ROOT / "playbooks"))[:-4]: _load(path) for path in ROOT.glob("playbooks/**/*.yml")}
     specs = {path.parts[-3]: _load(path)["argument_specs"] for path in ROOT.glob("roles/*/meta/argument_specs.yml")}
     made = objects.everything(named, _load(ROOT / "roles/awx/files/objects.yml"), playbooks, specs)
     return {one["name"]: one["survey_spec"] for kind in ("job_templates", "workflows") for one in made[kind] if one["survey_spec"]}

@@ -51,7 +51,8 @@ class Site:
 def everything(site: Site, described: Mapping[str, Any], playbooks: Mapping[str, Sequence[Any]], specs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The objects by kind, each kind in the order in which they are made.
 
-    :param described: the parsed `objects.yml`; :param playbooks: the parsed playbooks that it names; :param specs: parsed argument specifications, by role.
+    :param described: the parsed `objects.yml`; :param playbooks: the parsed playbooks that it names, and what lies beside them by `vars/NAME`;
+        :param specs: parsed argument specifications, by role.
     :raises ValidationError: the site names something that is not described.
     :raises KvmfleetError: `refused_by_awx`, with a line for each object that AWX would refuse, or trip over.
     """
@@ -72,7 +73,7 @@ def everything(site: Site, described: Mapping[str, Any], playbooks: Mapping[str,
         for name in getattr(site, option.removeprefix("awx_")):
             if name not in known:
                 raise ValidationError.not_one_of(f"{option}.{name}", name, list(known))
-    problems = rules.broken(objects, [f"{playbook}.yml" for playbook in (*playbooks, *described["of_the_project"])])
+    problems = rules.broken(objects, [f"{playbook}.yml" for playbook in (*playbooks, *described["of_the_project"]) if "/" not in playbook])
     if problems:
         raise KvmfleetError("refused_by_awx", "\n".join(problems))
     return objects
@@ -85,7 +86,7 @@ def _template(
     told = template.get("told", {})
     words = [
         replace(one, option={**one.option, "description": told[one.word]}) if one.word in told else one
-        for one in asked(playbooks.get(template["playbook"], ()), specs, template.get("role", ""))
+        for one in asked(playbooks.get(template["playbook"], ()), specs, template.get("role", ""), playbooks)
         if one.word not in unasked and one.word in template.get("only", (one.word,))
     ]
     zones = [*site.zones, "any"] if site.zones else []

@@ -38,20 +38,23 @@ class Asked:
         return bool(self.option.get("required")) and not self.from_result
 
 
-def asked(playbook: Sequence[Any], specs: Mapping[str, Any], role: str = "") -> list[Asked]:
+def asked(playbook: Sequence[Any], specs: Mapping[str, Any], role: str = "", tables: Mapping[str, Any] | None = None) -> list[Asked]:
     """What a playbook reads, each word once, in the order of the table of words.
 
-    :param playbook: the parsed playbook; :param specs: the parsed argument specifications, by role; :param role: only what is handed to this role.
+    :param playbook: the parsed playbook; :param specs: the parsed argument specifications, by role; :param role: only what is handed to this role;
+        :param tables: the parsed files of variables that plays name, by their names without `.yml`.
     """
     found: dict[str, Asked] = {}
-    for task in _tasks(playbook):
-        included = task.get("ansible.builtin.include_role", {})
-        handed_to = str(included.get("name", "")).rpartition(".")[2]
-        for variable, value in _values(task):
-            for word, from_result in _ASKED.findall(str(value)):
-                one = Asked(word, handed_to, _option(specs, handed_to, included.get("tasks_from", "main"), variable, word), bool(from_result))
-                if role in ("", handed_to) and (word not in found or one.required):
-                    found[word] = one
+    for play in playbook:
+        shared = {variable: value for name in play.get("vars_files", ()) for variable, value in (tables or {})[name.rpartition(".")[0]].items()}
+        for task in _tasks([play]):
+            included = task.get("ansible.builtin.include_role", {})
+            handed_to = str(included.get("name", "")).rpartition(".")[2]
+            for variable, value in (*_values(task), *_taken_from(shared, handed_to)):
+                for word, from_result in _ASKED.findall(str(value)):
+                    one = Asked(word, handed_to, _option(specs, handed_to, included.get("tasks_from", "main"), variable, word), bool(from_result))
+                    if role in ("", handed_to) and (word not in found or one.required):
+                        found[word] = one
     return [found[word] for word in WORDS if word in found]
 
 
@@ -59,6 +62,12 @@ def _values(task: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What a task hands on, each with the name of the variable, and what its module is given. A condition hands nothing on."""
     yield from task.get("vars", {}).items()
     yield "", [value for key, value in task.items() if "." in key]
+
+
+def _taken_from(shared: Mapping[str, Any], role: str) -> Iterator[tuple[str, Any]]:
+    """What a role takes of the variables of its play: its own options and, where it hands over to the role migrate, those of that."""
+    own = {"migrate": ("migrate_",), "resize": ("resize_", "migrate_")}.get(role, ())
+    yield from ((variable, value) for variable, value in shared.items() if variable.startswith(own))
 
 
 def _tasks(plays: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

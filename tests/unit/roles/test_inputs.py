@@ -20,7 +20,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import kind
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import FLEET, HOST, INPUTS, ROLES, WORDS, Input
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = sorted([*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("roles/*/defaults/*.yml")])
+FILES = sorted([*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("roles/*/defaults/*.yml")])
 EXPRESSIONS = ("when", "until", "failed_when", "changed_when", "that")
 READERS = ("kvmfleet.compute.given",)
 # Evaluated for every task in a process of its own, each of which would have to load the reader first: a third of a second.
@@ -142,6 +142,15 @@ def test_facts_are_never_read_as_variables(path: Path) -> None:
     read = {name for text in strings(yaml.safe_load(path.read_text())) if "{{" in text for name in read_in(environment.parse(text))}
     allowed = {"kvmfleet_host"} if path.parts[-3:] == ("gather", "tasks", "main.yml") else set()  # of the result of the module itself
     assert sorted(read & {"kvmfleet_host", "kvmfleet_history"} - allowed) == []
+
+
+def test_each_word_that_resize_plan_and_migrate_take_stands_once_in_their_table() -> None:
+    table = ROOT / "playbooks/vars/asked.yml"
+    words = re.findall(r"'kvmfleet\.compute\.asked', '(\w+)'", table.read_text())
+    assert len(words) == len(set(words))
+    assert set(yaml.safe_load(table.read_text())) <= set(ROLES["resize"]) | set(ROLES["migrate"])
+    told = {path.stem: set(re.findall(r"'kvmfleet\.compute\.asked', '(\w+)'", path.read_text())) for path in ROOT.glob("playbooks/*.yml")}
+    assert {name: told[name] for name in ("resize", "plan", "migrate")} == {"resize": set(), "plan": {"flavor", "plan_file"}, "migrate": set()}
 
 
 def templates_of_host_variables() -> Iterator[tuple[str, str]]:

@@ -24,7 +24,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 
 ROOT = Path(__file__).resolve().parents[5]
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("playbooks/*.yml")}
-PARSED = {name: yaml.safe_load(text) for name, text in PLAYBOOKS.items()}
+TABLE = yaml.safe_load((ROOT / "playbooks/vars/asked.yml").read_text(encoding="utf-8"))
+PARSED = {**{name: yaml.safe_load(text) for name, text in PLAYBOOKS.items()}, "vars/asked": TABLE}
 SPECS = {path.parts[-3]: yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"] for path in ROOT.glob("roles/*/meta/argument_specs.yml")}
 ROLE = ROOT / "roles/awx"
 DESCRIBED = yaml.safe_load((ROLE / "files/objects.yml").read_text(encoding="utf-8"))
@@ -45,6 +46,13 @@ def made(described: Any = None, **changes: Any) -> dict[str, Any]:
 def survey(name: str, **changes: Any) -> dict[str, Any]:
     template = next(template for template in made(**changes)["job_templates"] if template["name"] == f"fleet {name}")
     return {question["variable"]: question for question in template["survey_spec"].get("spec", ())}
+
+
+def read_by(name: str) -> set[str]:
+    """The words that a playbook reads, those that its roles take from the table of its play too."""
+    text = PLAYBOOKS[name]
+    prefixes = {"plan": ("resize_", "migrate_"), "resize": ("resize_", "migrate_"), "migrate": ("migrate_",)}[name] if "vars/asked.yml" in text else ()
+    return set(re.findall(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'", "".join((text, *(TABLE[key] for key in TABLE if key.startswith(prefixes))))))
 
 
 # Nothing is forgotten.
@@ -70,22 +78,21 @@ def test_the_project_of_the_example_asks_for_this_version() -> None:
 
 def test_the_role_reads_the_specification_of_each_role_that_a_playbook_hands_words_to() -> None:
     known = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__awx_roles"]
-    assert {one.role for playbook in PARSED.values() for one in asked(playbook, SPECS)} <= {*known, ""}
+    assert {one.role for name in PLAYBOOKS for one in asked(PARSED[name], SPECS, tables=PARSED)} <= {*known, ""}
 
 
 def test_each_survey_asks_for_what_its_playbook_reads() -> None:
     """All the words that stand in the playbook, whoever it hands them to, are asked for by one of its templates, or are left out by name."""
-    for name, text in PLAYBOOKS.items():
+    for name in PLAYBOOKS:
         templates = {known: template for known, template in DESCRIBED["templates"].items() if template["playbook"] == name}
         if templates:
-            reads = set(re.findall(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'", text))
             left_out = set.intersection(*({*template.get("without", ())} for template in templates.values())) | set(DESCRIBED["never_asked"])
-            assert {word for template in templates for word in survey(template)} == reads - left_out, name
+            assert {word for template in templates for word in survey(template)} == read_by(name) - left_out, name
 
 
 def test_each_word_that_a_template_leaves_out_is_one_that_its_playbook_reads() -> None:
     for name, template in ((name, template) for name, template in DESCRIBED["templates"].items() if template["playbook"] in PLAYBOOKS):
-        assert set(template.get("without", ())) | set(template.get("only", ())) <= set(re.findall(r"'(\w+)'", PLAYBOOKS[template["playbook"]])), name
+        assert set(template.get("without", ())) | set(template.get("only", ())) <= read_by(template["playbook"]), name
     assert set(DESCRIBED["never_asked"]) <= set(WORDS)
 
 
@@ -176,7 +183,7 @@ def test_each_choice_and_limit_is_one_that_the_playbook_takes(template: str) -> 
 @pytest.mark.parametrize("template", DESCRIBED["templates"])
 def test_no_markup_reaches_a_person(template: str) -> None:
     for question in survey(template).values():
-        assert not re.search(r"[A-Z]\(|migrate_|resize_", question["question_description"])
+        assert not re.search(r"[A-Z]\(|\b(fleet|gather|migrate|resize|settle)_", question["question_description"])
         assert question["question_description"].endswith((".", ")"))
 
 
@@ -190,6 +197,13 @@ def test_words_are_found_in_blocks_and_where_a_play_keeps_them() -> None:
     tasks = [{"block": [{"ansible.builtin.debug": {}, "vars": {"x": "{{ lookup('kvmfleet.compute.asked', 'facts_max_age') }}"}}]}]
     (one,) = asked([{"hosts": "localhost", "tasks": tasks}], SPECS)
     assert (one.word, one.role, one.required) == ("facts_max_age", "", False)
+
+
+def test_a_role_takes_of_the_table_of_its_play_what_are_options_of_it() -> None:
+    taken = {name: {one.word for one in asked(PARSED[name], SPECS, tables=PARSED)} for name in ("resize", "migrate")}
+    assert taken["resize"] - taken["migrate"] == {word for word in taken["resize"] if f"migrate_{word}" not in TABLE}
+    assert "flavor" in taken["resize"]
+    assert taken["migrate"] < taken["resize"]
 
 
 def test_a_word_is_required_where_one_of_the_roles_requires_it() -> None:
