@@ -14,6 +14,7 @@ author: kvmfleet contributors (@kvmfleet)
 description:
   - Reads every extra variable of the playbooks, every option of a role, or every variable of the host, as P(kvmfleet.compute.asked#lookup) and
     P(kvmfleet.compute.given#filter) do, so that what is wrong is known before the first task needs it.
+  - An extra variable, or a variable of the host, whose name is nearly one that is read, is refused with the right name.
 options:
   _terms:
     description: >-
@@ -46,7 +47,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.kvmfleet.compute.plugins.lookup import asked
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read, spelling
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import HOST, INPUTS, ROLES, WORDS
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.own_variables import own_names
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
@@ -63,6 +64,7 @@ class LookupModule(LookupBase):
         return self._words(variables) if term == "words" else _of_host(variables) if term == "host" else self._of_role(term, variables)
 
     def _words(self, variables: dict[str, Any]) -> Iterator[str]:
+        yield from spelling.misspelt(load_extra_vars(self._loader))
         lookup = asked.LookupModule(loader=self._loader, templar=self._templar)
         for word in WORDS:
             try:
@@ -100,6 +102,7 @@ def _of_host(variables: dict[str, Any]) -> Iterator[str]:
             read.given(name, said.get(name))
         except ValidationError as error:
             yield str(error)
+    yield from spelling.misspelt(name for name in said if name.startswith("kvmfleet_"))
 
 
 def _reason(error: BaseException) -> str:

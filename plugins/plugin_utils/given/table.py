@@ -265,3 +265,22 @@ WORDS = {
     "plan_file": Word("kvmfleet_plan_file", kinds.local_path),
 }
 """The extra variables of the playbooks, by their short names."""
+
+ARTIFACTS = frozenset(
+    {
+        "kvmfleet_awx",
+        "kvmfleet_check",
+        "kvmfleet_decision",
+        "kvmfleet_error",
+        "kvmfleet_fleet",
+        "kvmfleet_history",
+        "kvmfleet_images",
+        "kvmfleet_migration",
+        "kvmfleet_migrations",
+        "kvmfleet_not_gathered",
+        "kvmfleet_open_migrations",
+        "kvmfleet_plan",
+        "kvmfleet_prepared",
+    }
+)
+"""What a run leaves, which a workflow hands to the next one as extra variables."""
