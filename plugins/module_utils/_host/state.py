@@ -227,8 +227,9 @@ def _volumes(connection: Any, domain: Any, stats: dict[str, Any]) -> list[tuple[
 def _from_definition(xml: str) -> tuple[int, int, list[tuple[str, int]]]:
     root = _definition.parse(xml)
     flavor = _definition.flavor_in_force(root)
-    files = [disk for disk in _definition.disks(root) if _kinds.named(disk).by_path and disk.path and os.path.isfile(disk.path)]
-    return flavor.vcpus, flavor.ram, [(disk.path, _qemu_img.info(disk.path, disk.format, force_share=True).virtual_size) for disk in files]
+    found = _definition.disks(root)
+    files = [(disk.path, disk.format) for disk in found if _kinds.named(disk).by_path and disk.path and os.path.isfile(disk.path)]
+    return flavor.vcpus, flavor.ram, [(path, _qemu_img.info(path, image_format, force_share=True).virtual_size) for path, image_format in files]
 
 
 def _disk_charge(disks: Iterable[tuple[str, int]], device: int, counted: set[str]) -> tuple[float, float]:

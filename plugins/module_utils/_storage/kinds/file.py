@@ -37,10 +37,10 @@ class File(Kind):
         if self.is_empty(disk):
             return found
         try:
-            found["path"] = path = self.path(domain.connect(), disk)
-            if _media.is_left_out(disk, path):
-                return {**dict.fromkeys(("path", "pool", "volume")), "left_out": path}
-            layers = _qemu_img.chain(path, disk.format, guest.directories, force_share=guest.active)
+            found["path"] = self.path(domain.connect(), disk)
+            if _media.is_left_out(disk, found["path"]):
+                return {**dict.fromkeys(("path", "pool", "volume")), "left_out": found["path"]}
+            layers = _qemu_img.chain(found["path"], disk.format, guest.directories, force_share=guest.active)
             top = layers[0]
             size = _qemu_img.luks_size(top.path, force_share=guest.active) if disk.encrypted and disk.format == "raw" else top.virtual_size
             found["chain"] = [_layer_facts(layer) for layer in layers]

@@ -139,6 +139,7 @@ class Kind(Protocol):
 
     def sync(self, conn: Any, disks: Sequence[Mapping[str, Any]]) -> None:
         """Let libvirt know which of these disks exist by now."""
+        return
 
     def noted(self, disk: Mapping[str, Any]) -> Name:
         """What `named` says of the definition that it is to have."""

@@ -18,13 +18,14 @@ from ..._domain import definition as _definition
 from ..._libvirt import blocks as _blocks
 from ..._rules.errors import shown
 from .. import qemu_img as _qemu_img
-from .kind import Examined, Kind
+from .kind import Examined
+from .other import Other
 
 PORTS = {"nbd": (10809,), "iscsi": (3260,), "gluster": (24007,), "rbd": (3300, 6789), "http": (80,), "https": (443,), "ftp": (21,), "ftps": (990,)}
 _TIMEOUT = 3.0  # seconds
 
 
-class Network(Kind):
+class Network(Other):
     """Nothing of it travels, and nothing about it is changed."""
 
     source_types = ("network",)

@@ -50,6 +50,18 @@ class Shared(Kind):
     def called(self, disk: Mapping[str, Any], path: str) -> dict[str, Any]:
         return self._below.called(disk, path)
 
+    def here(self, conn: Any, disk: Mapping[str, Any], path: str | None) -> str:
+        return self._below.here(conn, disk, path)
+
+    def rename(self, old: str, new: str) -> None:
+        self._below.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        self._below.remove(path)
+
+    def length(self, path: str) -> int:
+        return self._below.length(path)
+
     def place(self, disk: dict[str, Any], here: str, claim: Claim) -> dict[str, Any]:
         """Nothing may have to be changed in it.
 
@@ -73,6 +85,12 @@ class Shared(Kind):
                 )
         _qemu_img.chain(here, disk["format"], claim.allowed, force_share=True)
         return dict(disk, path=here, shared=True)
+
+    def rebase(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> None:
+        """It stands on what it stood on."""
+
+    def grow(self, path: str, disk: Mapping[str, Any], key: bytes | None) -> None:
+        self._below.grow(path, disk, key)
 
     def adopt(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> dict[str, Any]:
         """It is free, so the source's QEMU is off, and what the plan says of it holds here too."""

@@ -39,7 +39,7 @@ class Volume(File):
         if pool is None:
             return disk.path
         found = _pools.facts(pool)
-        return os.path.join(found["path"], disk.volume) if found["type"] in _pools.DIRECTORIES and found["path"] else None
+        return os.path.join(found["path"], disk.file_name) if found["type"] in _pools.DIRECTORIES and found["path"] else None
 
     def named(self, disk: Disk) -> Name | None:
         return (disk.pool, disk.volume) if any((disk.pool, disk.volume, disk.path)) else None
