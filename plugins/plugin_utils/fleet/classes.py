@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +52,19 @@ class Looked:
     described: Mapping[str, Mapping[str, Any]]
     decisions: Mapping[str, Mapping[str, Any]]
     now: float
+
+
+def described(answers: Iterable[Any]) -> dict[str, Mapping[str, Any]]:
+    """What hosts say of their guests, by UUID; what has another form than the module domain_info gives it says nothing.
+
+    :param answers: mappings with `guests`, what that module answers about all of a host.
+    """
+    told = (guest for answer in answers if isinstance(answer, Mapping) for guest in _listed(answer.get("guests")))
+    return {guest["uuid"]: guest for guest in told if isinstance(guest, Mapping) and isinstance(guest.get("uuid"), str)}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def classify(looked: Looked, hosts: tuple[str, ...]) -> list[Classed]:
@@ -110,8 +123,9 @@ def _question(looked: Looked, guest: Guest) -> dict[str, Any]:
     told = looked.described.get(guest.uuid)
     if told is None:
         raise KvmfleetError("not_described", f"{guest.host} defines {guest.instance}, and did not describe it: it may have come in this moment. Repeat.")
-    if told.get("domain") is None:
-        error = {"code": "not_described", "message": f"{guest.host} could not describe it", **(told.get("error") or {})}
+    if not isinstance(told.get("domain"), Mapping):
+        said = told.get("error")
+        error = {"code": "not_described", "message": f"{guest.host} could not describe it", **(said if isinstance(said, Mapping) else {})}
         code, message = str(error["code"]), str(error["message"])
         raise KvmfleetError(code, message)
     request = {**_REQUEST, "instance": guest.uuid, "live_differences": looked.options.live_differences, "server_groups": looked.options.server_groups}

@@ -56,7 +56,7 @@ def plan_drain(
     fleet = Fleet([dict(state) for state in facts])
     drained = require_hosts(fleet, hosts)
     decisions = open_operations(fleet)
-    guests = {guest["uuid"]: guest for host in described for guest in host.get("guests") or ()}
+    guests = classes.described(described)
     classed: list[classes.Classed] = []
     for _pass in range(2):  # who turns out to stay holds the rest of an affinity group back
         closed = _closed(fleet, drained, options.reason, classed)

@@ -62,7 +62,7 @@ def plan_restore(
         fleet=fleet,
         groups=Groups(fleet, options.server_groups),
         options=options,
-        described={guest["uuid"]: guest for each in described for guest in each.get("guests") or ()},
+        described=classes.described(described),
         decisions={uuid: decision for uuid, decision in decisions.items() if uuid not in {one.entry["uuid"] for one in wanted if one.waiting is not None}},
         now=now,
     )

@@ -149,17 +149,28 @@ def nowhere(rejected: Mapping[str, Sequence[Mapping[str, Any]]], source: str, un
 
 
 def identified(host: str, domain: DomainFacts) -> DomainFacts:
-    """The domain with an identity for each base image; one that nobody has read yet is like no other, so that there must be room for it."""
+    """The domain with an identity for each base image; one that nobody has read yet is like no other, so that there must be room for it.
+
+    What has no form that an image can be read from is left as it is, for the plan to name.
+    """
     told = domain.copy()
-    told["disks"], told["boot_files"] = ([_with_identities(host, disk) for disk in found or ()] for found in (domain.get("disks"), domain.get("boot_files")))
+    for kind in ("disks", "boot_files"):
+        if isinstance(told.get(kind), Sequence):
+            told[kind] = [_with_identities(host, disk) for disk in told[kind]]
     return told
 
 
 def _with_identities(host: str, disk: DiskFacts) -> DiskFacts:
+    if not isinstance(disk, Mapping) or not isinstance(disk.get("chain"), Sequence) or not all(map(_is_layer, disk["chain"])):
+        return disk
     told = disk.copy()
-    if disk.get("chain"):
+    if disk["chain"]:
         told["chain"] = [*disk["chain"][:1], *(cast(LayerFacts, {"identity": _unlike_any(host, layer), **layer}) for layer in disk["chain"][1:])]
     return told
+
+
+def _is_layer(layer: Any) -> bool:
+    return isinstance(layer, Mapping) and {"path", "format", "virtual_size"} <= layer.keys()
 
 
 def _unlike_any(host: str, layer: LayerFacts) -> dict[str, Any]:

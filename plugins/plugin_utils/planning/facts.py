@@ -155,7 +155,10 @@ def _by_name(fields: Mapping[str, Check]) -> Check:
     return check
 
 
-_DOMAIN: dict[str, Check] = {"name": _text, "uuid": _text, "state": _text}
+_DOMAIN: dict[str, Check] = {
+    **dict.fromkeys(("name", "uuid", "state"), _text),
+    **dict.fromkeys(("vcpus", "memory_mb", "disk_gb"), _or_null(_number)),
+}
 _PROGRESS: dict[str, Check] = {"percent": _number, "bytes_total": _number, "rate": _number, "eta": _or_null(_number)}
 _RECORD: dict[str, Check] = {
     **dict.fromkeys(("instance_name", "migration_type", "step"), _text),
@@ -172,6 +175,10 @@ _RECORD: dict[str, Check] = {
     "progress": _or_null(_a(_PROGRESS)),
     "has_run": _or_null(_text),
 }
+_MAINTENANCE: dict[str, Check] = {
+    "state": _text,
+    "guests": _or_null(_by_name({"class": _or_null(_text), "destination": _or_null(_form(HOST)), "power_state": _or_null(_text)})),
+}
 _HOST: dict[str, Check] = {
     **dict.fromkeys(("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "num_instances", "num_io_ops"), _or_null(_number)),
     "availability_zone": _or_null(_text),
@@ -179,9 +186,12 @@ _HOST: dict[str, Check] = {
     "bases": strings,
     "mappings": _names,
     "domains": _each(_DOMAIN),
-    "claims": _each({"instance_name": _text, "instance_uuid": _text}),
+    "instances": strings,
+    "copy_rates": mapping,
+    "claims": _each({**dict.fromkeys(("instance_name", "instance_uuid"), _text), **dict.fromkeys(("vcpus", "ram", "disk_mb"), _or_null(_number))}),
     "migrations": _each(_RECORD),
     "origins": _or_null(_by_name({"host": _text})),
+    "maintenance": lambda field, value: _check(f"{field}.", value, _MAINTENANCE) if isinstance(value, Mapping) else None,
     "forced_migrations": _each({**_RECORD, "forced": _a({"lost_host": _text})}),
 }
 
