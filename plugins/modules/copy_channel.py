@@ -149,7 +149,7 @@ error_code:
   description: >-
     V(host_hangs), V(run_gone),
     V(channel_failed), V(invalid_ports), V(invalid_value), V(tool_missing), V(unknown_base), V(definition_changed), V(instance_vanished), V(not_persistent),
-    V(not_owner) or V(unknown_migration).
+    V(snapshot_memory), V(snapshot_elsewhere), V(checkpoint_broken), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure
 """

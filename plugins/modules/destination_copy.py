@@ -202,7 +202,7 @@ error_code:
       V(base_missing), V(base_differs), V(chain_changed), V(definition_not_taken), V(definition_refused), V(handed_value), V(image_outside_directories),
       V(image_is_symlink), V(qemu_cannot_open), V(unknown_user), V(did_not_come_up), V(guest_has_run), V(host_restarted), V(destination_not_proven),
       V(foreign_definition), V(disk_covered), V(disk_in_use_by), V(image_in_use), V(secret_missing), V(secret_differs), V(shutdown_timeout),
-      V(unsupported_state), V(shutdown_pending), V(poweroff_restarts),
+      V(unsupported_state), V(shutdown_pending), V(poweroff_restarts), V(checkpoint_broken),
       V(wrong_status), V(not_owner) or V(unknown_migration).
   type: str
   returned: failure

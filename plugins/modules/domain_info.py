@@ -153,8 +153,18 @@ domain:
       type: list
       elements: str
       returned: success
+    not_in_place:
+      description: C(code) and C(reason) of what keeps the domain from being resized where it is.
+      type: list
+      elements: dict
+      returned: success
+    checkpoints:
+      description: C(name) of each of the checkpoints, parents first, and the C(disks) that it has a bitmap of.
+      type: list
+      elements: dict
+      returned: success
     has_checkpoints:
-      description: Whether libvirt knows checkpoints of the domain.
+      description: Whether libvirt knows checkpoints of the domain, from which incremental backups are made.
       type: bool
       returned: success
     flavor:

@@ -95,8 +95,8 @@ received_at:
 error_code:
   description:
     - V(host_hangs), V(run_gone),
-      V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(unsupported_state), V(shutdown_timeout), V(shutdown_pending),
-      V(poweroff_restarts), V(image_dirty), V(image_corrupt), V(not_off), V(image_in_use),
+      V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(checkpoint_broken), V(layer_covered), V(unsupported_state), V(shutdown_timeout),
+      V(shutdown_pending), V(poweroff_restarts), V(image_dirty), V(image_corrupt), V(not_off), V(image_in_use),
       V(live_differences), V(definition_differs),
       V(definition_changed), V(chain_changed), V(definition_not_taken), V(did_not_come_up), V(guest_has_run), V(destination_not_proven),
       V(commit_failed), V(commit_stalled), V(layer_has_snapshots), V(kept_copy_broken), V(copy_differs), V(link_not_followed), V(no_space),

@@ -149,8 +149,8 @@ received_at:
 error_code:
   description:
     - V(host_hangs), V(run_gone),
-      V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(layer_covered), V(shutdown_timeout), V(shutdown_pending),
-      V(unsupported_state), V(poweroff_restarts), V(image_dirty), V(image_corrupt),
+      V(not_running), V(disk_in_use_by), V(block_job_active), V(has_checkpoints), V(checkpoint_broken), V(layer_covered), V(shutdown_timeout),
+      V(shutdown_pending), V(unsupported_state), V(poweroff_restarts), V(image_dirty), V(image_corrupt),
       V(live_differences), V(definition_differs),
       V(guest_frozen), V(not_off), V(image_in_use), V(definition_changed), V(chain_changed), V(instance_vanished), V(not_persistent), V(channel_gone),
       V(sealed_path_taken), V(name_taken),
@@ -192,7 +192,7 @@ def freeze(params, conn, journal, record):
     server = open_server(journal, record)
     domain = _sealing.require_unchanged(conn, record)
     _precopy.require_running(domain, record)
-    _sealing.require_free(DiskUses(conn, journal.state), record, domain)
+    _sealing.require_free(DiskUses(conn, journal.state), record, domain, layered=True)
     options = {name: params[name] for name in ("rate", "downtime", "max_rounds", "quiesce")}
     record, done = _precopy.freeze(conn, journal, record, domain, **options)
     if done["frozen"]:

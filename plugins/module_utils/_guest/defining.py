@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from .._domain import definition as _definition
@@ -73,9 +74,10 @@ def require_left(domain: Any | None, record: dict[str, Any]) -> None:
         )
 
 
-def try_out(conn: Any, xml: str, uuid: str) -> None:
+def try_out(conn: Any, xml: str, uuid: str, also: Callable[[Any], None] = lambda trial: None) -> None:
     """Find out whether `define` will take a definition, while its guest runs elsewhere; what was defined for that is gone afterwards.
 
+    :param also: what else is to be tried on what was defined.
     :param uuid: UUID of the operation, which the trial bears in place of that of the guest, so that `end_trial` finds what a killed one left.
     :raises KvmfleetError: `definition_not_taken`, also for what libvirt refuses.
     """
@@ -87,7 +89,7 @@ def try_out(conn: Any, xml: str, uuid: str) -> None:
     for entry in root.findall("sysinfo/system/entry[@name='uuid']"):
         entry.text = uuid
     try:
-        define(conn, ET.tostring(root, encoding="unicode"))
+        also(define(conn, ET.tostring(root, encoding="unicode")))
     except _binding.LibvirtError as exc:
         raise KvmfleetError("definition_not_taken", f"libvirt on this host does not take the definition of {name}: {exc}.", missing=[]) from exc
     finally:

@@ -118,7 +118,6 @@ def _state_of(domain: Any, root: ET.Element) -> dict[str, Any]:
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.isPersistent() and domain.autostart()),
         "managed_save": _domains.has_managed_save(domain),
-        "has_checkpoints": _domains.has_checkpoints(domain),
         "origin": _origin.read(root),
     }
 

@@ -56,8 +56,6 @@ def _of_guest(domain: Any, facts: dict[str, Any], root: ET.Element, live: ET.Ele
         yield "not_persistent", "The domain is transient: it vanishes when it stops. Define it first."
     if facts["managed_save"]:
         yield "managed_save", _power.SAVED
-    if facts["has_checkpoints"]:
-        yield "has_checkpoints", "libvirt knows checkpoints of the domain, which are not carried yet: delete them."
     if facts["virt_type"] not in _handed_definition.VIRT_TYPES:
         yield "unsupported_virt_type", f"The domain has the type {facts['virt_type']!r}; {' and '.join(_handed_definition.VIRT_TYPES)} can be moved."
     for target, defined, used in _live_differences.moved_disks(domain.connect(), live, root):

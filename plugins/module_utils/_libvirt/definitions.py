@@ -44,9 +44,10 @@ def define_checked(connection: Any, xml: str) -> Any | None:
 
 
 def undefine_keeping_everything(domain: Any) -> None:
-    """Undefine, and keep NVRAM, TPM state and every file. What libvirt knows of snapshots goes with the definition (see `_guest.snapshots`)."""
+    """Undefine, and keep NVRAM, TPM state and every file. What libvirt knows of snapshots and checkpoints goes with the definition."""
     kept = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
-    domain.undefineFlags(kept | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+    known = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    domain.undefineFlags(kept | known)
 
 
 def snapshots(domain: Any, *, secure: bool = True) -> list[dict[str, Any]]:

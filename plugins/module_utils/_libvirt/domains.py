@@ -85,11 +85,6 @@ def set_autostart(domain: Any, autostart: bool) -> None:
         domain.setAutostart(int(autostart))
 
 
-def has_checkpoints(domain: Any) -> bool:
-    """Whether libvirt knows checkpoints of incremental backups of the domain."""
-    return bool(supported(domain.listAllCheckpoints, []))
-
-
 def writable_paths(connection: Any) -> set[str]:
     """Paths of the top layer of every disk of every domain, in one call."""
     return {str(value) for _domain, stats in all_domain_stats(connection) for key, value in stats.items() if key.startswith("block.") and key.endswith(".path")}

@@ -115,6 +115,7 @@ def _fetch(
     _require_variables(record)
     for disk in record["disks"]:
         record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
+    _belongings.received(record, private)
     record = publish(journal, record, exports(record).values(), step="publishing")
     copied = sum(manifest["files"].values())
     return journal.update(
@@ -144,10 +145,10 @@ def try_definition(conn: Any, journal: Journal, record: dict[str, Any], *, chann
     with Client(journal.state, record["uuid"], **channel) as client:
         document = _documents.document(DEFINITION, client.document(DEFINITION), OFFERED)
     at_source = {base["sha256"]: base["path"] for disk in record["disks"] for base in disk["bases"]}
-    _belongings.arrived(record, document, _here(record, at_source), with_definition=True)
+    kept = _belongings.arrived(record, document, _here(record, at_source), with_definition=True)
 
     def taken(definition: str) -> None:
-        _defining.try_out(conn, arriving(dict(record, private={"domain_xml": definition})), record["uuid"])
+        _defining.try_out(conn, arriving(dict(record, private={"domain_xml": definition})), record["uuid"], lambda trial: _belongings.tried(trial, kept))
 
     try:
         taken(document["domain_xml"])

@@ -86,7 +86,7 @@ def stop_unchanged(conn: Any, journal: Journal, record: dict[str, Any], shutdown
     :param uses: what is to be asked again once it is off, when that must not take long.
     """
     domain = require_unchanged(conn, record)
-    require_free(uses or DiskUses(conn, journal.state), record, domain)
+    require_free(uses or DiskUses(conn, journal.state), record, domain, layered=bool(record.get("layers")) or record["role"] == "in_place")
     _require_as_defined(conn, record, domain)
     _power.require_hearing(domain, shutdown["on_timeout"])  # before the journal has that it was asked
     definition, archived = _definitions.inactive_xml(domain), _belongings.archive(domain, record, with_definition=True)
@@ -124,10 +124,11 @@ def _require_as_defined(conn: Any, record: dict[str, Any], domain: Any) -> None:
     _live_differences.require_named(domain.name(), _live_differences.found(live, definition), planned.get("answer"), planned.get("found", ()))
 
 
-def require_free(uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
+def require_free(uses: DiskUses, record: dict[str, Any], domain: Any, *, layered: bool) -> None:
     """Nobody but the guest of the plan uses its disks and firmware variables, and nothing but the guest works on them.
 
-    :raises KvmfleetError: `disk_in_use_by`, `block_job_active`, `has_checkpoints`.
+    :param layered: layers of this operation lie over the disks, or are about to.
+    :raises KvmfleetError: `disk_in_use_by`, `block_job_active`, and what something that belongs to the guest has against a layer.
     """
     jobs = _blocks.block_jobs(domain)
     if jobs:
@@ -136,8 +137,9 @@ def require_free(uses: DiskUses, record: dict[str, Any], domain: Any) -> None:
             f"Block jobs work on disks of {domain.name()} ({', '.join(jobs)}): let them end, or abort them (virsh blockjob --abort), and repeat.",
             instance=domain.name(),
         )
-    if _domains.has_checkpoints(domain):
-        raise KvmfleetError("has_checkpoints", f"libvirt knows checkpoints of {domain.name()}, which are not carried: delete them.", instance=domain.name())
+    if layered:
+        for kind in _belongings.ALL:
+            kind.require_layerable(domain)
     _require_unused_but_by_guest(uses, record)
 
 

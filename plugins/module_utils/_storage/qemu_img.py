@@ -96,6 +96,14 @@ def info(path: str, fmt: str, force_share: bool = False) -> Layer:
     )
 
 
+def bitmaps(path: str) -> dict[str, bool]:
+    """Name of each persistent bitmap of a qcow2 image that nothing has open -> whether it is valid: QEMU closed it, and did not crash."""
+    _inspect(path, "qcow2")
+    header = json.loads(_run("info", "--output=json", "-f", "qcow2", "--", path, path=path))
+    found = header.get("format-specific", {}).get("data", {}).get("bitmaps", ())
+    return {bitmap["name"]: "in-use" not in bitmap["flags"] for bitmap in found}
+
+
 def chain(path: str, fmt: str, allowed_directories: Sequence[str], force_share: bool = False) -> list[Layer]:
     """All layers of a disk, the guest-writable one first; each layer's format is the one that the layer above tells.
 

@@ -218,6 +218,7 @@ _GUEST: dict[str, Check] = {
     "cpu": _or_null(_a({"mode": _or_null(_any_text)})),
     "snapshots": _each({"name": _text}),
     "not_layered": strings,
+    "not_in_place": _each({"code": _any_text, "reason": _any_text}),
     "free_targets": strings,
     "secrets": _each({"by": _text}),
     "references": _each(dict.fromkeys(("kind", "name", "answer", "reason"), _any_text)),

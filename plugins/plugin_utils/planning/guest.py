@@ -95,6 +95,15 @@ def require_no_encryption(name: str, domain: DomainFacts) -> None:
         )
 
 
+def require_layers_bearable(domain: dict[str, Any]) -> None:
+    """What belongs to the guest goes on as it is under the files that a resize in place lays over its disks.
+
+    :raises KvmfleetError: the code of the first thing that does not.
+    """
+    for code, reason in ((told["code"], told["reason"]) for told in domain.get("not_in_place") or ()):
+        raise KvmfleetError(code, reason)
+
+
 def require_limits(name: str, domain: DomainFacts, tuning: dict[str, Any] | None) -> None:
     """A limit of the bandwidth can be kept on every network interface."""
     unlimited = [nic for nic in domain["interfaces"] if nic["type"] not in LIMITED_INTERFACES] if tuning and tuning["bandwidth"] else []

@@ -215,6 +215,7 @@ def _place(wanted: _Wanted, scheduler: dict[str, Any]) -> _Placed:
     flavor_disks.require_no_snapshots(wanted.name, wanted.domain, disks[not in_place])
     if in_place:
         guest.require_no_encryption(wanted.name, wanted.domain)
+        guest.require_layers_bearable(wanted.domain)
     return _Placed(placement, [host] if in_place else [name for name in candidates if name != host], in_place, group, disks[not in_place])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
-RAISED_BY = ("KvmfleetError", "_reason")
+RAISED_BY = ("KvmfleetError", "_reason", "Reason")
 
 
 def strings(tree: ast.AST) -> set[str]:

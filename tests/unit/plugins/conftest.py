@@ -59,7 +59,8 @@ def qemu(_embedded: Any) -> Iterator[Any]:
     for domain in _embedded.listAllDomains():
         if domain.isActive():
             domain.destroy()
-        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+        known = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | known)
 
 
 @pytest.fixture

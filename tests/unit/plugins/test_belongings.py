@@ -18,6 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings
 PLUGINS = Path(__file__).parents[3] / "plugins"
 FOLDER = PLUGINS / "module_utils/_guest/belongings"
 WORDS = {
+    "checkpoints": "(has_)?checkpoints?",
     "console_logs": r"console_?logs?|log_inodes",
     "secrets": "secrets?|secret_proofs|carried_secrets|defined_secrets|secret_store",
     "snapshots": "snapshots?",

@@ -111,6 +111,16 @@ class Belonging(Protocol):
         """Why no layer may come over the disks of the guest while it runs."""
         yield from ()
 
+    def not_in_place(self, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Code and sentence of each reason why the guest cannot be resized where it is."""
+        yield from ()
+
+    def require_layerable(self, domain: Any) -> None:
+        """Asked right before a layer comes over the disks: nothing has come since the plan that a layer would harm.
+
+        :raises KvmfleetError: where something has.
+        """
+
     def key_of(self, conn: Any, root: ET.Element, target: str) -> bytes | None:
         """What opens an encrypted disk of a definition; None where that is not its matter.
 
@@ -170,6 +180,15 @@ class Belonging(Protocol):
     def strange(self, root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         """What a definition that another host has handed over says of it, and the plan does not."""
         yield from ()
+
+    def tried(self, trial: Any, kept: Any) -> None:
+        """While the guest still runs: find out, on a trial of its definition, whether libvirt here takes what has arrived. The trial is thrown away."""
+
+    def received(self, record: Mapping[str, Any], kept: Any) -> None:
+        """The copies of files, complete but without their names, hold what is needed of them.
+
+        :raises KvmfleetError: for one that does not.
+        """
 
     def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
         """Let it be here, of what the source has given, before the guest is defined. Repeating it is safe.

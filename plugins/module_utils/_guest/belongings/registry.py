@@ -13,6 +13,7 @@ from typing import Any
 from ..._domain.referring import Reference
 from ..._rules.values import Table
 from .belonging import Belonging, Guest, Here
+from .checkpoints import Checkpoints
 from .console_logs import ConsoleLogs
 from .secrets import Secrets
 from .snapshots import Snapshots
@@ -22,14 +23,20 @@ ALL: tuple[Belonging, ...] = (
     Secrets(),
     TpmState(),
     Snapshots(),
+    Checkpoints(),
     ConsoleLogs(),
 )
 
 
 def facts(guest: Guest) -> dict[str, Any]:
-    """What a plan has to know of them, and why no layer may come over the disks while the guest runs (`not_layered`)."""
+    """What a plan has to know of them; why no layer may come over the disks while the guest runs (`not_layered`), or to stay (`not_in_place`)."""
     found = {key: value for kind in ALL for key, value in kind.facts(guest).items()}
-    return {**found, "not_layered": [reason for kind in ALL for reason in kind.unlayered(found)]}
+    told = {**found, "name": guest.domain.name()}
+    return {
+        **found,
+        "not_layered": [reason for kind in ALL for reason in kind.unlayered(found)],
+        "not_in_place": [{"code": code, "reason": reason} for kind in ALL for code, reason in kind.not_in_place(told)],
+    }
 
 
 def answered(reference: Reference, found: Mapping[str, Any]) -> Reference:
@@ -71,6 +78,23 @@ def archive(domain: Any, record: Mapping[str, Any], *, with_definition: bool = F
     """
     kept = {kind.name: kind.archive(domain, record) for kind in ALL if kind.with_definition or not with_definition}
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def tried(trial: Any, kept: Mapping[str, Any]) -> None:
+    """Find out on a trial of the definition what libvirt would not take of what has arrived."""
+    for kind in ALL:
+        if kept.get(kind.name):
+            kind.tried(trial, kept[kind.name])
+
+
+def received(record: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """The copies hold what is needed of them.
+
+    :raises KvmfleetError: for one that does not.
+    """
+    for kind in ALL:
+        if kept.get(kind.name):
+            kind.received(record, kept[kind.name])
 
 
 def redefine(domain: Any, private: Mapping[str, Any]) -> None:

@@ -282,7 +282,7 @@ def test_a_template_with_linked_clones_is_refused_before_anything_is_done(host: 
     assert "disk_in_use_by" not in refusals()
     host.guest("clone", {"vda": host.image("clone.qcow2", on=host.disk)})
     assert f"{host.disk} is used by guest clone (below disk vda)" in refusals()["disk_in_use_by"]
-    refused("disk_in_use_by", lambda: _sealing.require_free(DiskUses(host.qemu, host.state), record, host.web1), "guest clone (below disk vda)")
+    refused("disk_in_use_by", lambda: _sealing.require_free(DiskUses(host.qemu, host.state), record, host.web1, layered=False), "guest clone (below disk vda)")
     refused("disk_in_use_by", host.seal, "guest clone (below disk vda)")
     assert host.web1.isActive()
     assert host.files == ["clone.qcow2", "web1.qcow2"]
@@ -324,10 +324,26 @@ def test_a_block_job_keeps_a_guest_from_being_stopped(host: Host) -> None:
     host.web1.blockJobAbort("vda", 0)
 
 
-def test_a_checkpoint_that_was_made_since_the_plan_keeps_a_guest_from_being_stopped(host: Host) -> None:
+CHECKPOINT = "<domaincheckpoint><name>monday</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>"
+
+
+def test_a_checkpoint_that_was_made_since_the_plan_goes_with_the_guest(host: Host) -> None:
     host.begin("source", running=True)
-    host.web1.checkpointCreateXML("<domaincheckpoint><name>monday</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>")
-    refused("has_checkpoints", host.seal, "checkpoints of web1")
+    host.web1.checkpointCreateXML(CHECKPOINT)
+    assert [one["name"] for one in host.seal()["manifest"]["checkpoints"]] == ["monday"]
+    host.restore()
+    assert [one.getName() for one in host.web1.listAllCheckpoints()] == ["monday"]
+
+
+@pytest.mark.parametrize("where", ["under a layer", "in place"])
+def test_a_checkpoint_that_was_made_since_the_plan_keeps_a_guest_from_being_stopped_where_layers_are(host: Host, where: str) -> None:
+    if where == "in place":
+        record = host.begin("in_place", running=True)
+    else:
+        host.copy_ahead()
+    host.web1.checkpointCreateXML(CHECKPOINT)
+    act = (lambda: _in_place.resize(host.qemu, host.journal, record, shutdown=CUT, watch=WATCH)) if where == "in place" else host.seal
+    refused("has_checkpoints", act, "checkpoint of web1")
     assert host.web1.isActive()
     host.web1.checkpointLookupByName("monday").delete()
 

@@ -234,6 +234,7 @@ def told(guest):
         "console_logs": [{"path": "/var/log/libvirt/qemu/web1.log", "append": True}],
         "snapshots": [{"name": "one", "current": True, "external": False}],
         "not_layered": ["it has snapshots (1), which a layer would hide"],
+        "not_in_place": [],
         "secrets": [{"uuid": "s-1", "usage_type": "ceph", "usage": "web", "by": "uuid", "needed_by": ["disk vdb"], "missing": None, "withheld": None}],
         "references": [{"kind": "bridge", "name": "br0", "answer": "keep", "reason": "it must be there", "element": "x"}],
         "owners": {
