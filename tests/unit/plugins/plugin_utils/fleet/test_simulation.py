@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.fleet.world import Run, World
+from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.fleet.world import Restore, Run, World
 
 SEEDS = range(40)
 
@@ -125,3 +125,43 @@ def test_two_drains_toward_each_other_take_no_place_twice(seed: int) -> None:
             world.recover()
             last = begin_again(world, draw, hosts=(name,))
             assert drained(world, name) or not last.programme["fits"]
+
+
+@pytest.mark.parametrize("hosts", [("kvm1",), ("kvm1", "kvm2")], ids=len)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_came_from_a_host_is_home_after_its_restore_or_is_named(seed: int, hosts: tuple[str, ...]) -> None:
+    """Some are confirmed by then, and some are not; those that were off are as they were."""
+    world, draw = worlds(seed)
+    before = {guest.name for guest in world.guests.values() if guest.where == "kvm1"}
+    run = Run(world, draw, drained=hosts)
+    if not run.programme["fits"]:
+        return
+    list(run.events())
+    for name in draw.sample(sorted(world.finished), len(world.finished) // 2):
+        del world.finished[name]
+    restore = Restore(world, draw, drained=hosts)
+    reverted = {move["instance"] for move in restore.programme["moves"] if move["how"] == "revert"}
+    assert reverted == {name for name, operation in world.finished.items() if operation.source == "kvm1" and not world.guests[name].wanted}
+    list(restore.events())
+    assert not world.operations
+    home = {guest.name for guest in world.guests.values() if guest.where == "kvm1"}
+    stays = {each["instance"] for each in restore.programme["stays"]}
+    assert home | stays >= before
+    assert not home & stays
+    if len(hosts) == 1:
+        assert home == before, "what one host had, it has room for"
+    assert all(world.guests[name].origin is None for name in home)
+
+
+def test_enough_of_these_guests_go_home_in_each_way() -> None:
+    """Else the test before shows nothing."""
+    ways: list[str] = []
+    for seed in SEEDS:
+        world, draw = worlds(seed)
+        run = Run(world, draw)
+        list(run.events())
+        if run.programme["fits"]:
+            for name in sorted(world.finished)[::2]:
+                del world.finished[name]
+            ways += [move["how"] for move in Restore(world, draw).programme["moves"]]
+    assert min(ways.count(way) for way in ("move", "confirm_move", "revert")) >= 5

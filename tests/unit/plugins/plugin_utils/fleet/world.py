@@ -33,7 +33,10 @@ SLOTS = 2
 
 @dataclass
 class Guest:
-    """`where`: the host whose libvirt defines it, None while it is sealed; `wanted`: whether it ran before anybody did anything."""
+    """`where`: the host whose libvirt defines it, None while it is sealed; `wanted`: whether it ran before anybody did anything.
+
+    `origin`: the host that a drain has taken it from first.
+    """
 
     name: str
     ram: int
@@ -41,6 +44,7 @@ class Guest:
     running: bool
     wanted: bool
     moves: int = 0
+    origin: str | None = None
 
 
 @dataclass
@@ -98,7 +102,8 @@ class World:
         made = Made(*(host(name, ram) for name, ram in self.rams.items()))
         for guest in self.guests.values():
             if guest.where is not None:
-                made.guest(guest.where, guest.name, ram=guest.ram, running=guest.running)
+                entry = {"origin": {"host": guest.origin, "drain": "d"}} if guest.origin else None
+                made.guest(guest.where, guest.name, ram=guest.ram, running=guest.running, entry=entry)
         for name, operation in [*self.operations.items(), *self.finished.items()]:
             self._journal(made, name, operation)
         for name in self.lost:
@@ -118,7 +123,7 @@ class World:
                 "destination_host": None if operation.phase == "begun" else operation.destination, "abandoned": True, "owner": "run",
             }  # fmt: skip
             if step == "started" or status == "finished":
-                record["has_run"] = "it was started"
+                record["has_run"] = "it was started" if self.guests[name].wanted else None
             made.host(where)["migrations"].append(record)
             if uuid_of(name) not in made.host(where)["instances"]:
                 made.charge(where, uuid_of(name), sizes)
@@ -169,6 +174,7 @@ class World:
         elif phase == "started":
             guest.where, guest.running = operation.destination, guest.wanted
             guest.moves += 1
+            guest.origin = None if guest.origin == operation.destination else guest.origin or operation.source
         elif phase == "finished":
             self.finished[name] = self.operations.pop(name)
         return True
@@ -193,16 +199,22 @@ class Run:
         self.states: dict[str, str] = {}
         self.failures = 0
         world.down_before = world.down_before or {name: world.down(name) for name in world.groups}
+        self.after: dict[str, str] = {}
+        self.programme = self._plan()
+        assert self.programme["error"] is None
+
+    def _plan(self) -> Any:
+        world, draw, drained = self.world, self.draw, self.drained
         names = sorted(world.guests)
         self.after = {name: draw.choice(names) for name in names if name.endswith(("3", "4"))}
         # One waits for one that comes before it, so that there is no circle.
         self.after = {name: other for name, other in self.after.items() if other < name}
-        self.programme = world.made().plan(*drained, server_groups=world.groups, policies={name: {"after": other} for name, other in self.after.items()})
-        assert self.programme["error"] is None
-        if self.programme["fits"]:
-            noted = self.programme["guests"]
+        programme = world.made().plan(*drained, server_groups=world.groups, policies={name: {"after": other} for name, other in self.after.items()})
+        if programme["fits"]:
+            noted = programme["guests"]
             here = {name: {uuid_of(guest.name) for guest in world.guests.values() if guest.where == name} for name in drained}
             world.maintenance.update({name: {uuid: noted[uuid] for uuid in uuids if uuid in noted} for name, uuids in here.items()})
+        return programme
 
     def events(self, trouble: float = 0.0) -> Iterator[str]:
         """Carry it out; each event is yielded after it happened.
@@ -236,6 +248,13 @@ class Run:
                 assert not self.max_fail or self.failures < self.max_fail, "F8"
                 self.world.operations[name] = Operation(move["host"], move["destination"])
                 self._check_order(move)
+                if move["how"] != "move":
+                    self.world.finished.pop(name)  # it is confirmed, or reverted
+                if move["how"] == "revert":
+                    del self.world.operations[name]
+                    self.world.guests[name].where, self.world.guests[name].origin, self.states[uuid] = move["destination"], None, "moved"
+                    self.world.check()
+                    return f"{name} is reverted"
             said = f"{name} {self.states[uuid]}"
         elif self.draw.random() < trouble and self.world.operations[name].phase in ("begun", "claimed", "sealed"):
             self.world.undo(name)
@@ -260,3 +279,14 @@ class Run:
         for other in self.programme["moves"]:
             if other is not move and (self.after.get(move["instance"]) == other["instance"] or (other["canary"] and not move["canary"])):
                 assert self.states.get(other["uuid"]) in progress.OVER, f"{move['instance']} has not waited for {other['instance']}"
+
+
+class Restore(Run):
+    """The way home of all that came from the first of the hosts that were drained."""
+
+    def _plan(self) -> Any:
+        for name in self.drained:
+            self.world.maintenance.pop(name, None)
+        for guest in self.world.guests.values():
+            guest.moves = 0
+        return {"fits": True, **self.world.made().restore(self.drained[0], server_groups=self.world.groups)}
