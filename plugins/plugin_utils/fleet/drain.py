@@ -34,6 +34,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintena
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.server_groups import is_member
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.request import Request
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError, check_name, sequence
 
 _AFFINITY = "affinity"
 
@@ -66,7 +67,7 @@ def plan_drain(
     proof = _prove(looked, drained, movers, scheduler)
     told = [each.told for each in classed if each.told is not None]
     listed = {kind: [one for one in told if one.guest.kind == kind] for kind in (STOP, LEAVE, BUSY, UNMOVABLE, REFUSE)}
-    refused += [cures.no_room(closed, proof, each.guest, drained) for each in movers if each.guest.uuid in proof.unplaced]
+    refused += [cures.no_room(closed, looked.groups, proof, each.guest, drained) for each in movers if each.guest.uuid in proof.unplaced]
     waits = [_wait(each, proof) for each in movers if each.told is not None and each.guest.uuid in proof.placed]
     moves = [_move(looked, each, proof) for each in movers if each.told is None and each.guest.uuid in proof.placed]
     ejections = [_ejection(looked, ejected) for ejected in proof.ejected if ejected.makes_room_for in {move.guest.uuid for move in moves}]
@@ -93,7 +94,9 @@ def open_operations(fleet: Fleet) -> dict[str, dict[str, Any]]:
 
 def require_hosts(fleet: Fleet, hosts: Sequence[str], done: str = "emptied") -> tuple[str, ...]:
     """:raises KvmfleetError: one of them is none of the fleet, or does not answer; or the fleet is not whole."""
-    drained = tuple(dict.fromkeys(map(str, hosts)))
+    drained = tuple(dict.fromkeys(check_name("hosts", name) for name in sequence("hosts", hosts)))
+    if not drained:
+        raise ValidationError("hosts", hosts, "the names of the hosts")
     for name in drained:
         if name not in fleet.hosts:
             raise KvmfleetError("unknown_host", f"hosts: {name!r} is not in inventory group compute; known: {', '.join(sorted(fleet.hosts))}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvmfleet.compute.plugins.filter.plan_drain import plan_drain
 from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.fleet.fleets import Made, host, places, uuid_of
 
 
@@ -53,6 +54,17 @@ def test_the_cheapest_cure_is_told_where_sealed_copies_hold_the_room() -> None:
     told = made.plan()
     assert "kvm2" in by_name(told["refused"])["db2"]["cure"]
     assert told["lines"][2].endswith("(fits if vm77 and vm78, unconfirmed on kvm2, are confirmed: +32 GiB)")
+
+
+def test_nobody_is_told_to_confirm_what_would_not_help() -> None:
+    """The host is too small for the guest, whatever it holds."""
+    made = fleet(64, 32, 16, 64).guest("kvm1", "db2", ram=40).guest("kvm4", "vm77", ram=30).operation("vm77", "kvm2", "kvm4")
+    assert "unconfirmed" not in made.plan()["message"]
+
+
+@pytest.mark.parametrize("hosts", [[], ["../x"], [7]])
+def test_what_names_no_host_is_refused(hosts: Any) -> None:
+    assert plan_drain(fleet().facts, hosts, [])["error"]["code"] == "invalid_value"
 
 
 def test_other_hosts_that_are_drained_are_no_places() -> None:
@@ -179,7 +191,12 @@ class TestGroups:
         made = fleet(16, 16, 16).guest("kvm1", "web9").guest("kvm2", "web8").guest("kvm3", "web7")
         told = made.plan(server_groups=group())
         assert by_name(told["refused"])["web9"]["code"] == "no_valid_host"
-        assert "server group" in told["message"]
+        assert told["lines"][2].endswith("anti-affinity with web8 (kvm2), web7 (kvm3); there is no host without one")
+
+    def test_a_group_and_want_of_room_are_told_together(self) -> None:
+        made = fleet(16, 16, 2).guest("kvm1", "web9", ram=4).guest("kvm2", "web8")
+        told = made.plan(server_groups=group())
+        assert told["lines"][2].startswith("    web9  4.0 GiB  anti-affinity with web8 (kvm2); needs 4 GiB of memory: best is kvm3 with 2 left")
 
     @pytest.mark.parametrize(("limit", "down", "fits"), [(0, False, False), (1, False, True), (1, True, False), (2, True, True), (None, True, False)])
     def test_a_member_that_is_down_anyway_counts(self, limit: int | None, down: bool, fits: bool) -> None:
