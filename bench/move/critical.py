@@ -37,7 +37,7 @@ def phases(source: Mapping[str, Any], destination: Mapping[str, Any]) -> dict[st
         "seal and offer": sealed,
         "way to the destination's module": timings["began_at"],
         "copy": timings["copied_at"],
-        "compare digests": timings["verified_at"],
+        "compare checksums": timings["verified_at"],
         "rebase, check, publish, define": defined,
         "start": timings["started_at"],
     }

@@ -68,7 +68,7 @@ _value:
       description: What people read of the answer, C(selected), C(alternates) and C(message).
       type: dict
     answer_sha256:
-      description: The digest of the whole answer.
+      description: The fingerprint of the whole answer.
       type: str
 """
 

@@ -193,7 +193,7 @@ import contextlib
 
 from ansible.module_utils.urls import ConnectionError as UrlError, open_url
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import data_bytes
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.checksums import data_bytes
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.listening import found_way
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import progress as _progress

@@ -14,7 +14,7 @@ description:
   - An open channel shows nothing but the base images in O(bases), and with O(definition) that of the guest. The guest's own disks appear when
     M(kvmfleet.compute.source_copy) seals them.
   - A server that dies is started again on the same port, so that a copy that broke can go on.
-  - The channel ends by itself when nobody has read anything through it for O(idle_timeout) seconds and no digest of it is being made.
+  - The channel ends by itself when nobody has read anything through it for O(idle_timeout) seconds and no checksum of it is being made.
 options:
   state:
     description:
@@ -62,7 +62,7 @@ options:
     description: One-time key, 64 hexadecimal digits. Required for O(state=present).
     type: str
   bases:
-    description: SHA-256 digests of those base images of the operation that the destination lacks.
+    description: SHA-256 of those base images of the operation that the destination lacks.
     type: list
     elements: str
     default: []
@@ -196,7 +196,7 @@ def open_channel(params, journal, record, server):
             definitions = {"domain_xml": _definitions.inactive_xml(domain), "portable_xml": _definitions.portable_xml(domain)}
             server.offer_document(DEFINITION, {**definitions, **_belongings.offered(conn, dict(record, private=private), with_definition=True)})
     for sha256 in params["bases"]:
-        server.offer_file(f"base-{sha256}", known[sha256], digest=True)
+        server.offer_file(f"base-{sha256}", known[sha256], checksum=True)
     return {"changed": True, "port": port, "bandwidth_limit": options["bandwidth_limit"], "transport": transport}
 
 

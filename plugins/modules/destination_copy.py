@@ -47,7 +47,7 @@ options:
     type: float
     default: 5.0
   bases:
-    description: SHA-256 digest of each base image of the operation, and its path on this host.
+    description: SHA-256 of each base image of the operation, and its path on this host.
     type: dict
     default: {}
   stall_timeout:
@@ -59,7 +59,7 @@ options:
   verify:
     description:
       - How the copy is compared with the source before the source is given up.
-      - V(extents) compares digests of all data. The copy is read as the kernel has it, mostly from memory.
+      - V(extents) compares checksums of all data. The copy is read as the kernel has it, mostly from memory.
       - V(full) reads the copy back from the disk, holes too, so it also proves what the disk took.
       - V(none) compares nothing. TLS still proves that what travelled was not changed on the way.
       - C(qemu-img check) and the walk of the complete chain are always done.

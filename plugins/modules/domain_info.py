@@ -34,8 +34,8 @@ options:
   digests:
     description:
       - Whether to identify the layers below the guest-writable one by their content, which reads them completely.
-      - The digest is kept in O(state_path) and not computed again until the file changes.
-      - Without it, those are identified whose digest is kept, and nothing is written.
+      - What was found is kept in O(state_path) and not computed again until the file changes.
+      - Without it, those are identified of which that is kept, and nothing is written.
     type: bool
     default: false
   flavor:
@@ -433,7 +433,7 @@ domain:
       elements: dict
       returned: success
     xml_digest:
-      description: SHA-256 of the definition without secrets, to tell whether somebody changed it.
+      description: The fingerprint of the definition, its SHA-256 without secrets, to tell whether somebody changed it.
       type: str
       returned: success
 domains:
@@ -488,7 +488,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def main(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     state = StateDir(params["state_path"])
-    options = {name: params[name] for name in ("image_directories", "digests", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
+    options = {name: params[name] for name in ("image_directories", "root_disk", "ephemeral_disk", "swap_disk", "live_differences")}
+    options["identify"] = params["digests"]
     with _connection.connect(params["uri"]) as connection:
         if params["name"] is None:
             uses = DiskUses(connection, state)

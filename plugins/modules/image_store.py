@@ -39,7 +39,7 @@ options:
     elements: path
     default: [/var/lib/libvirt/images]
   digests:
-    description: SHA-256 digests of images that other hosts have. What this host uses of them is returned as RV(answer).
+    description: SHA-256 of images that other hosts have. What this host uses of them is returned as RV(answer).
     type: list
     elements: str
     default: []
@@ -252,7 +252,7 @@ def chosen(params, images, unreadable):
 def list_and_remove(conn, module):
     params = module.params
     state = StateDir(params["state_path"])
-    asked = {"digests": params["digests"], "elsewhere": params["elsewhere"] or ()}
+    asked = {"sha256s": params["digests"], "elsewhere": params["elsewhere"] or ()}
     with _eviction.examined(conn, state, params["images_path"], params["image_directories"], **asked) as (images, uses):
         going = chosen(params, images, uses.unreadable)
         if not module.check_mode:
@@ -273,7 +273,7 @@ def list_and_remove(conn, module):
         "answer": {
             "host": params["host"],
             "asked": params["digests"],
-            "uses": {digest: {by: sorted(files) for by, files in found.items()} for digest, found in uses.of_digests.items() if found},
+            "uses": {sha256: {by: sorted(files) for by, files in found.items()} for sha256, found in uses.of_contents.items() if found},
             "unreadable": uses.unreadable,
         },
         "diff": {"before": {"images": [image.path for image in images]}, "after": {"images": [image.path for image in left]}},

@@ -161,7 +161,7 @@ probes:
   type: dict
   returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 secret_proofs:
-  description: For the UUID of each secret of the instance that may travel, a digest of its value under O(key), for the destination to compare.
+  description: For the UUID of each secret of the instance that may travel, a proof of its value under O(key), for the destination to compare.
   type: dict
   returned: when O(state=present) begins an operation with O(role=source), and not in check mode
 error_code:

@@ -4,7 +4,7 @@
 
 """A file that nbdcopy writes by way of an nbdkit of this host.
 
-Of a file that it writes itself, nbdcopy removes from memory what it has written. The digest had to read it back from the disk while the guest is down.
+Of a file that it writes itself, nbdcopy removes from memory what it has written. The checksum had to read it back from the disk while the guest is down.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 from .._rules.errors import KvmfleetError
 from .._rules.value_kinds import CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, TARGET, TEXT
 from .._rules.values import Absent, Each, Named, Null, Table, require
-from . import content_digest as _content_digest
+from . import checksums as _checksums
 
 _NVRAM_BYTES = 128 * 1024 * 1024
 _SLACK_BYTES = 256 * 1024 * 1024
@@ -39,9 +39,9 @@ SEALED: Mapping[str, Table] = {
 """The manifest of the sealed guest, but for the parts that `_guest.belongings` has in it."""
 DEFINITION: Mapping[str, Table] = {"domain_xml": TEXT, "portable_xml": Null(TEXT)}
 """What is tried while the guest runs, but for what `_guest.belongings` has in it."""
-DIGEST: Mapping[str, Table] = {"size": COUNT, "segment_size": COUNT, "segments": Each(SHA256, 2**18), "sha256": SHA256}
+CHECKSUM: Mapping[str, Table] = {"size": COUNT, "segment_size": COUNT, "segments": Each(SHA256, 2**18), "sha256": SHA256}
 FAILED: Mapping[str, Table] = {"error": TEXT}
-"""The document that stands in for a digest that the other host could not make."""
+"""The document that stands in for a checksum that the other host could not make."""
 
 
 def document(name: str, value: Any, *tables: Mapping[str, Table]) -> dict[str, Any]:
@@ -60,19 +60,19 @@ def document(name: str, value: Any, *tables: Mapping[str, Table]) -> dict[str, A
     raise AssertionError("there is a table")
 
 
-def digest(name: str, value: Any, size: int) -> dict[str, Any]:
-    """The digest of a file of this length, or why there is none.
+def checksum(name: str, value: Any, size: int) -> dict[str, Any]:
+    """The checksum of a file of this length, or why there is none.
 
     :raises KvmfleetError: `manifest_invalid`.
     """
-    found = document(f"digest of {name}", value, FAILED, DIGEST)
+    found = document(f"checksum of {name}", value, FAILED, CHECKSUM)
     if "error" not in found:
-        step = _content_digest.segment_for(size)
+        step = _checksums.segment_for(size)
         expected = (size, step, -(-size // step))
         if (found["size"], found["segment_size"], len(found["segments"])) != expected:
             raise KvmfleetError(
                 "manifest_invalid",
-                f"The other host offers a digest of {name} of {found['size']} bytes in {len(found['segments'])} segments of {found['segment_size']}; "
+                f"The other host offers a checksum of {name} of {found['size']} bytes in {len(found['segments'])} segments of {found['segment_size']}; "
                 f"{expected[0]} bytes in {expected[2]} segments of {expected[1]} are to come.",
             )
     return found
@@ -86,7 +86,7 @@ def require_sizes(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> Non
     limits = {disk["target"]: _limit(disk) for disk in record["disks"]}
     for name, length in manifest["sizes"].items():
         data, limit = manifest["files"].get(name, 0), limits.get(name, _NVRAM_BYTES)
-        if max(data, 0 if name in limits and not _is_plain(record, name) else length) > limit or data > length + _content_digest.BLOCK:
+        if max(data, 0 if name in limits and not _is_plain(record, name) else length) > limit or data > length + _checksums.BLOCK:
             raise KvmfleetError(
                 "manifest_invalid",
                 f"The other host offers {name} with {data} bytes of data in a file of {length} bytes; by the plan it has {limit} at most.",

@@ -4,8 +4,8 @@
 
 """The source's end of the channel.
 
-It serves the directory `exports/UUID/files`; every entry is a symlink to one file, or a small document. `exports/UUID/digest` has
-a symlink to each file whose digest is wanted. A supervisor process owns the NBD server: it digests those files one by one while the copy runs,
+It serves the directory `exports/UUID/files`; every entry is a symlink to one file, or a small document. `exports/UUID/checksum` has
+a symlink to each file whose checksum is wanted. A supervisor process owns the NBD server: it makes the checksums of those files one by one while the copy runs,
 starts a server that died again, so that the copy can go on, and ends the export when the operation closes it or nobody has read anything for
 `idle_timeout` seconds, so that no door stays open behind a dead controller or peer. A connection that reads nothing does not keep it open: in a tunnel
 every user of this host can make one, though none that gets past the key.
@@ -28,17 +28,17 @@ from .._journal.state_dir import StateDir
 from .._rules.errors import KvmfleetError
 from .._system import sessions as _sessions, whole_file as _whole_file
 from .._system.processes import bytes_read
-from .content_digest import tree
+from .checksums import tree
 from .listening import listen
-from .protocol import DIGEST, KEY_FILE, MANIFEST, write_key
+from .protocol import CHECKSUM, KEY_FILE, MANIFEST, write_key
 from .serving import SERVERS, Program
 
 DEFAULT_PORTS = "49152-49215"
 _HELD = "held-"
 _START_TIMEOUT = 10.0
 _POLL = 0.1
-_DIGEST_NICENESS = 5
-_DIGEST_STALL = 60.0
+_SUMMING_NICENESS = 5
+_SUMMING_STALL = 60.0
 _SIGN_OF_LIFE = 64 * 1024  # bytes that the server reads from files; a handshake that fails reads the key again, which is less than a hundred
 _RESTARTS = 5
 
@@ -61,7 +61,7 @@ class Server:
     def __init__(self, state: StateDir, uuid: str) -> None:
         self.directory = os.path.join(state.ensure("exports"), uuid)
         self.files = os.path.join(self.directory, "files")
-        self.digest = os.path.join(self.directory, "digest")
+        self.checksum = os.path.join(self.directory, "checksum")
 
     def open(
         self, *, address: str | None, ports: str, key: str, idle_timeout: float, peer: str | None = None, bandwidth_limit: int = 0, transport: str = "nbdkit"
@@ -75,7 +75,7 @@ class Server:
         """
         self.close()
         os.makedirs(self.files, mode=0o700)
-        os.mkdir(self.digest, 0o700)
+        os.mkdir(self.checksum, 0o700)
         write_key(self._path(KEY_FILE), key)
         spec = {"address": address, "ports": list(parse_ports(ports)), "idle_timeout": idle_timeout, "peer": peer}
         spec.update(bandwidth_limit=bandwidth_limit, transport=transport)
@@ -99,10 +99,10 @@ class Server:
         state = self._state()
         return int(state["port"]) if state.get("port") and _alive(state) else None
 
-    def offer_file(self, name: str, path: str, digest: bool = False, held: bool = False) -> None:
-        """Offer a file under a name; what bore the name before, and its digest, is withdrawn first.
+    def offer_file(self, name: str, path: str, checksum: bool = False, held: bool = False) -> None:
+        """Offer a file under a name; what bore the name before, and its checksum, is withdrawn first.
 
-        :param digest: let the supervisor digest it and offer the result as the document `digest-NAME`.
+        :param checksum: let the supervisor make its checksum and offer that as the document `digest-NAME`.
         :param held: offer a copy instead, for a small file in a directory of another user: the server opens what it offers by name, whatever that is then.
         """
         self.withdraw_file(name)
@@ -111,15 +111,15 @@ class Server:
             path = self._path(_HELD + name)
         os.symlink(path, os.path.join(self.files, name))
         self._program.show(name)
-        if digest:
-            os.symlink(path, os.path.join(self.digest, name))
+        if checksum:
+            os.symlink(path, os.path.join(self.checksum, name))
 
     def withdraw_file(self, name: str) -> bool:
-        """Take back a file that was offered, and its digest; who has it open reads on, but for a server of QEMU. False where it was not offered."""
+        """Take back a file that was offered, and its checksum; who has it open reads on, but for a server of QEMU. False where it was not offered."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.digest, name))
+            os.unlink(os.path.join(self.checksum, name))
         offered = _hide(self._program, name)
-        _hide(self._program, DIGEST + name)
+        _hide(self._program, CHECKSUM + name)
         return offered
 
     def offer_document(self, name: str, document: dict[str, Any]) -> None:
@@ -128,11 +128,11 @@ class Server:
         self._program.show(name)
 
     def offer_manifest(self, manifest: dict[str, Any]) -> None:
-        """Offer the manifest; the supervisor then digests all files named in `manifest["files"]`."""
+        """Offer the manifest; the supervisor then makes the checksums of all files named in `manifest["files"]`."""
         self.offer_document(MANIFEST, manifest)
         for name in manifest["files"]:
             with contextlib.suppress(FileExistsError):
-                os.symlink(os.readlink(os.path.join(self.files, name)), os.path.join(self.digest, name))
+                os.symlink(os.readlink(os.path.join(self.files, name)), os.path.join(self.checksum, name))
 
     def close(self) -> bool:
         """End the export and remove its directory; False where there was none."""
@@ -166,7 +166,7 @@ class Server:
 
 
 class _Wish(NamedTuple):
-    """A symlink in the directory `digest`; inodes are used again, so it takes the time too to tell one from the next of its name."""
+    """A symlink in the directory `checksum`; inodes are used again, so it takes the time too to tell one from the next of its name."""
 
     made_ns: int
     inode: int
@@ -195,9 +195,9 @@ class _Supervisor:
         self.listener: socket.socket
         self.program = SERVERS[spec["transport"]](server.directory)
         self.process: subprocess.Popen[bytes]
-        self.digesting: threading.Thread | None = None
-        self.digest_at = 0.0
-        self.digested: set[_Wish] = set()
+        self.summing: threading.Thread | None = None
+        self.summing_since = 0.0
+        self.summed: set[_Wish] = set()
 
     def run(self) -> None:
         _sessions.leave(f"kvmfleet-export-{os.path.basename(self.server.directory)}")
@@ -224,56 +224,56 @@ class _Supervisor:
                 restarts += 1
                 with contextlib.suppress(KvmfleetError):
                     self._serve()
-            wanted = None if self._is_digesting() else self._next_digest()
+            wanted = None if self._is_summing() else self._next_checksum()
             if wanted:
-                self.digested.add(wanted)
-                self.digest_at = time.monotonic()
-                self.digesting = threading.Thread(target=self._digest, args=(wanted,), name=wanted.name, daemon=True)
-                self.digesting.start()
+                self.summed.add(wanted)
+                self.summing_since = time.monotonic()
+                self.summing = threading.Thread(target=self._checksum, args=(wanted,), name=wanted.name, daemon=True)
+                self.summing.start()
             read = bytes_read(self.process.pid)
-            if self._is_digesting() or read >= seen + _SIGN_OF_LIFE or read < seen:
+            if self._is_summing() or read >= seen + _SIGN_OF_LIFE or read < seen:
                 idle_since, seen = time.monotonic(), read
             elif time.monotonic() - idle_since > self.spec["idle_timeout"]:
                 break
             time.sleep(_POLL)
         self._end()
 
-    def _is_digesting(self) -> bool:
-        """Whether a digest is being made. Whoever waits for one that stopped is told so, in its place."""
-        if self.digesting is None or not self.digesting.is_alive():
+    def _is_summing(self) -> bool:
+        """Whether a checksum is being made. Whoever waits for one that stopped is told so, in its place."""
+        if self.summing is None or not self.summing.is_alive():
             return False
-        if time.monotonic() - self.digest_at <= _DIGEST_STALL:
+        if time.monotonic() - self.summing_since <= _SUMMING_STALL:
             return True
-        self._offer_digest(self.digesting.name, {"error": f"reading it made no progress for {_DIGEST_STALL:g} s"})
-        self.digesting = None
+        self._offer_checksum(self.summing.name, {"error": f"reading it made no progress for {_SUMMING_STALL:g} s"})
+        self.summing = None
         return False
 
-    def _next_digest(self) -> _Wish | None:
-        """The oldest wish for a digest that has not been looked at."""
+    def _next_checksum(self) -> _Wish | None:
+        """The oldest wish for a checksum that has not been looked at."""
         with contextlib.suppress(FileNotFoundError):
-            return min((wish for wish in map(_wish, os.scandir(self.server.digest)) if wish not in self.digested), default=None)
+            return min((wish for wish in map(_wish, os.scandir(self.server.checksum)) if wish not in self.summed), default=None)
         return None
 
-    def _digest(self, wish: _Wish) -> None:
+    def _checksum(self, wish: _Wish) -> None:
         # The copy goes first: on Linux the niceness is a thread's own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DIGEST_NICENESS)
-        path = os.path.join(self.server.digest, wish.name)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _SUMMING_NICENESS)
+        path = os.path.join(self.server.checksum, wish.name)
         try:
             document = tree(os.path.realpath(path), on_progress=self._progressed)
         except OSError as exc:
             document = {"error": str(exc)}
-        self._offer_digest(wish.name, document)
-        # What was withdrawn meanwhile must not leave its digest to the next file of that name, which this thread's successor looks at.
+        self._offer_checksum(wish.name, document)
+        # What was withdrawn meanwhile must not leave its checksum to the next file of that name, which this thread's successor looks at.
         if not _is_wished(path, wish):
-            _hide(self.program, DIGEST + wish.name)
+            _hide(self.program, CHECKSUM + wish.name)
 
     def _progressed(self, _bytes: int) -> None:
-        self.digest_at = time.monotonic()
+        self.summing_since = time.monotonic()
 
-    def _offer_digest(self, name: str, document: dict[str, Any]) -> None:
-        _publish(self.server.files, DIGEST + name, document)
+    def _offer_checksum(self, name: str, document: dict[str, Any]) -> None:
+        _publish(self.server.files, CHECKSUM + name, document)
         with contextlib.suppress(KvmfleetError):  # of a server that is started again, which is shown it then
-            self.program.show(DIGEST + name)
+            self.program.show(CHECKSUM + name)
 
     def _end(self) -> None:
         if self.process.poll() is None:

@@ -25,7 +25,7 @@ USER = "kvmfleet"
 KEY_FILE = "keys.psk"  # the name that QEMU looks for
 MANIFEST = "manifest"
 DEFINITION = "definition"  # the document with that of the guest while it still runs, to be tried
-DIGEST = "digest-"  # with the name of an export: the document with its digests
+CHECKSUM = "digest-"  # with the name of an export: the document with its checksums
 _GREETING = b"NBDMAGIC"
 _START_TIMEOUT = 60.0
 

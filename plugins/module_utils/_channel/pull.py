@@ -6,7 +6,7 @@
 
 It writes through an nbdkit of this host, if there is one (`_channel.cached_file`). Where nbdcopy is missing, qemu-img does it over one connection.
 
-A copy that broke is mended: the digests of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
+A copy that broke is mended: the checksums of both ends say which segments differ, and qemu-img, which can copy a range, fetches those.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .._storage import files as _files
 from .._system import whole_file as _whole_file
 from .._system.processes import die_with_parent, kill
 from . import cached_file as _cached_file, documents as _documents
-from .content_digest import differing, tree
-from .protocol import DIGEST, KEY_FILE, MANIFEST, USER, last_line, write_key
+from .checksums import differing, tree
+from .protocol import CHECKSUM, KEY_FILE, MANIFEST, USER, last_line, write_key
 from .writeback import Writeback
 
 _POLL = 0.1
@@ -106,7 +106,7 @@ class Client:
             writeback.complete()
 
     def copy_persistently(self, name: str, path: str, size: int, length: int) -> None:
-        """Copy an export whose digest is offered too, and go on with what is there already.
+        """Copy an export whose checksum is offered too, and go on with what is there already.
 
         A copy that breaks goes on as long as it gets on within `stall_timeout`.
 
@@ -131,7 +131,7 @@ class Client:
         """
         best, since = None, time.monotonic()
         try:
-            want = self.digest(name, length)
+            want = self.checksum(name, length)
         except KvmfleetError as exc:
             raise (error or exc) from exc
         if "error" in want:
@@ -211,12 +211,12 @@ class Client:
         except (ValueError, RecursionError) as exc:
             raise KvmfleetError("manifest_invalid", f"The document {name} of {self.address} is not JSON: {exc}.") from exc
 
-    def digest(self, name: str, length: int) -> dict[str, Any]:
-        """The digest of an export of this length, or its `error`; waits as long as the source answers, which has a large file to read."""
+    def checksum(self, name: str, length: int) -> dict[str, Any]:
+        """The checksum of an export of this length, or its `error`; waits as long as the source answers, which has a large file to read."""
         since = time.monotonic()
         while True:
             try:
-                return _documents.digest(name, self.document(DIGEST + name), length)
+                return _documents.checksum(name, self.document(CHECKSUM + name), length)
             except KvmfleetError as exc:
                 if exc.code == "manifest_invalid":
                     raise

@@ -113,7 +113,7 @@ class QemuStorageDaemon(Program):
             # The file is sealed, or a layer that nobody writes to; nbdkit takes no lock either.
             file = {"driver": "file", "filename": path, "locking": "off", "read-only": True}
             node = {"driver": "throttle", "node-name": _node(name), "throttle-group": "limit", "read-only": True, "file": file}
-            # A file that cannot be opened is not served, and its digest says why.
+            # A file that cannot be opened is not served, and its checksum says why.
             if "error" not in monitor.execute("blockdev-add", **node):
                 monitor.execute("block-export-add", type="nbd", id=name, name=name, writable=False, **{"node-name": _node(name)})
 

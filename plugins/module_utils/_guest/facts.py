@@ -53,7 +53,7 @@ def domain_facts(
     state: StateDir,
     *,
     image_directories: Sequence[str],
-    digests: bool = False,
+    identify: bool = False,
     new_flavor: Mapping[str, Any] | None = None,
     root_disk: str | None = None,
     ephemeral_disk: str | None = None,
@@ -63,7 +63,7 @@ def domain_facts(
 ) -> dict[str, Any]:
     """The domain as plain JSON, without secrets.
 
-    :param digests: identify the layers below the guest-writable one by content, which reads them once; else as far as that is known already.
+    :param identify: find out the ContentId of the layers below the guest-writable one, which reads them once; else as far as that is known already.
     :param new_flavor: `vcpus`, `ram` (MiB) and `tuning` that it is to get: whatever keeps its definition from getting them is a refusal, and
         what it needs of a host is told as it will be.
     :param root_disk: target of the disk that a flavor's `disk` is about, where the rule of `_domain.definition.root_disk` takes another one.
@@ -80,7 +80,7 @@ def domain_facts(
     planned, unfit = _with_flavor(root, new_flavor)
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _pins.are_ours(root)
     defined = _definition.disks(root, root_disk)
-    known = partial(disk_facts, Examined(domain, root, state, image_directories, active, digests))
+    known = partial(disk_facts, Examined(domain, root, state, image_directories, active, identify))
     disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}, _kinds.unfit))
     guest = Guest(domain, root, live if active else root)
     belonging = _belongings.facts(guest)
@@ -96,7 +96,7 @@ def domain_facts(
         "interfaces": list(_interfaces(conn, root)),
         "references": [asdict(_belongings.answered(reference, belonging)) for reference in _referring.references(root)],
         "agent": _agent(live),
-        "xml_digest": _definitions.xml_digest(domain),
+        "xml_digest": _definitions.fingerprint(domain),
         "live_differences": [{**difference._asdict(), "text": difference.text} for difference in differing],
     }
     reasons = [*unfit, *unkept, *refusals(guest, uses or DiskUses(conn, state), facts, live, image_directories)]

@@ -37,7 +37,7 @@ def keep(conn: Any, journal: Journal, record: dict[str, Any], domain: Any) -> di
         _definitions.define(conn, before)
         journal.update(record, before_keeping=None)
         raise
-    kept = _definitions.xml_digest(domain)
+    kept = _definitions.fingerprint(domain)
     return journal.update(record, xml_digest=kept, kept_digest=kept, note="its definition says what it has")
 
 
@@ -54,7 +54,7 @@ def take_back(conn: Any, record: dict[str, Any]) -> None:
 def _is_ours(domain: Any, record: dict[str, Any]) -> bool:
     """Whether the definition is the one that `keep` has made. A module that died before it could note that has left one that says all that runs."""
     if record.get("kept_digest"):
-        return bool(_definitions.xml_digest(domain) == record["kept_digest"])
+        return bool(_definitions.fingerprint(domain) == record["kept_digest"])
     return not _live_differences.found(_definition.parse(_definitions.live_xml(domain)), _definition.parse(_definitions.inactive_xml(domain)))
 
 

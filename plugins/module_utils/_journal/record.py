@@ -37,7 +37,7 @@ class DiskRecord(TypedDict, total=False):
     base: dict[str, Any] | None
     """The layer right below the top one, as in `bases`."""
     bases: list[dict[str, Any]]
-    """Base images, the lowest first: sha256, format, virtual_size, size_bytes, path, and `backing`, the one below."""
+    """Base images, the lowest first: each a `ContentId` (`_rules.content_id`) with its path, and `backing`, the one below."""
     grow_to: int | None
     """Bytes, where the flavor has it larger."""
     left_behind: bool
@@ -102,7 +102,7 @@ class Record(TypedDict, total=False):
     directories: dict[str, Any]
     """The same for directories of the guest's own."""
     xml_digest: str
-    """SHA-256 of the definition that the plan was made from; again after `keep` and with layers of ours."""
+    """Fingerprint of the definition that the plan was made from; again after `keep` and with layers of ours."""
     agent_expected: bool
     """The agent answered when the plan was made."""
     live_differences: dict[str, Any]
@@ -170,10 +170,10 @@ class Record(TypedDict, total=False):
     before_keeping: Any
     """The definition before `live_differences=keep` changed it; private as well."""
     kept_digest: str
-    """Of the definition that `keep` has written."""
+    """Fingerprint of the definition that `keep` has written."""
     sealed_nvram: bool
     kept_nvram: dict[str, Any] | None
-    """Size and digest of the copy of the firmware variables, in place."""
+    """Size and checksum of the copy of the firmware variables, in place."""
     nvram_back: bool
     """They were put back."""
     carried_secrets: list[str]

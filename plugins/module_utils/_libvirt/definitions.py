@@ -63,7 +63,7 @@ def redefine_snapshot(domain: Any, xml: str, current: bool) -> None:
     domain.snapshotCreateXML(xml, flags)
 
 
-def xml_digest(domain: Any) -> str:
+def fingerprint(domain: Any) -> str:
     """SHA-256 of the definition of the next boot, passwords left out: tells whether somebody changed it."""
     return hashlib.sha256(inactive_xml(domain, secure=False).encode()).hexdigest()
 

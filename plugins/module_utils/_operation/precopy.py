@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .._channel.content_digest import data_bytes
+from .._channel.checksums import data_bytes
 from .._domain import definition as _definition
 from .._journal.records import Journal
 from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains, guest_agent as _guest_agent
@@ -70,7 +70,7 @@ def freeze(
     others = [disk.target for disk in _definition.disks(_definition.parse(_definitions.live_xml(domain))) if disk.target not in top]
     with _made_for(record, top, done):
         quiesced = _blocks.layer_disks(domain, top, others, quiesce=quiesce)
-    record = journal.update(record, xml_digest=_definitions.xml_digest(domain))
+    record = journal.update(record, xml_digest=_definitions.fingerprint(domain))
     return record, {"frozen": True, "reason": None, "round": done, "bytes": written, "quiesced": quiesced}
 
 

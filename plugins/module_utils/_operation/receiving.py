@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from .._channel import documents as _documents
-from .._channel.content_digest import tree
+from .._channel.checksums import tree
 from .._channel.protocol import DEFINITION, MANIFEST
 from .._channel.pull import Client
 from .._domain import definition as _definition, edit as _edit
@@ -65,7 +65,7 @@ def receive(
 
     :param channel: keyword arguments of `_channel.protocol.Client`.
     :param bases: sha256 of a base image -> its path on this host.
-    :param verify: `extents` compares digests of the data, `full` reads what was written back from the disk, `none` compares nothing.
+    :param verify: `extents` compares checksums of the data, `full` reads what was written back from the disk, `none` compares nothing.
     :param watch: keyword arguments of `_guest.power.watch`.
     :param bandwidth_limit: bytes a second that the channel sends, 0 where it has no limit; to judge later how fast the copy was.
     """
@@ -265,8 +265,8 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
         record = journal.update(record, note=f"the copy broke and went on, rounds: {client.progress.resumed}")
     if verify != "none":
         here = {name: tree(path, verify) for name, path in incoming.items()}
-        for name, digest in here.items():
-            _compare(name, digest, client.digest(name, manifest["sizes"][name]))
+        for name, checksum in here.items():
+            _compare(name, checksum, client.checksum(name, manifest["sizes"][name]))
     client.settle()
     if NVRAM in incoming:
         part = part_path(record, record["nvram"])

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .._channel.content_digest import data_bytes
+from .._channel.checksums import data_bytes
 from .._domain import definition as _definition
 from .._guest import (
     defining as _defining,
@@ -231,12 +231,12 @@ def require_unchanged(conn: Any, record: dict[str, Any]) -> Any:
             f"Instance {record['instance_name']} was undefined while it runs: it would vanish when it stops. Define it again (virsh dumpxml, virsh define).",
             instance=record["instance_name"],
         )
-    digest = _definitions.xml_digest(domain)
-    if digest != record["xml_digest"] or domain.name() != record["instance_name"]:
+    found = _definitions.fingerprint(domain)
+    if found != record["xml_digest"] or domain.name() != record["instance_name"]:
         raise KvmfleetError(
             "definition_changed",
             f"The definition of {record['instance_name']} was changed since the operation was planned; plan it again.",
-            have=digest,
+            have=found,
             need=record["xml_digest"],
         )
     return domain

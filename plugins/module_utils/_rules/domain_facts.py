@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from .content_id import ContentId
+
 
 class FlavorFacts(TypedDict, total=False):
     """What the guest has (`_domain.definition.flavor_in_force`, `_guest.facts`)."""
@@ -50,8 +52,8 @@ class LayerFacts(TypedDict, total=False):
     """Names of those inside the image."""
     mode: str
     """Permissions, octal."""
-    identity: dict[str, Any]
-    """Below the top: sha256, format, virtual_size and size_bytes, by which a base image is known."""
+    identity: ContentId
+    """Below the top, by which a base image is known."""
 
 
 class DiskFacts(TypedDict, total=False):
@@ -165,6 +167,6 @@ class DomainFacts(TypedDict, total=False):
     live_differences: list[dict[str, Any]]
     """what, now, defined, unkeepable, text: what the running guest has and its definition does not say, or the other way round."""
     xml_digest: str
-    """SHA-256 of the definition without secrets."""
+    """The fingerprint of the definition: its SHA-256, without secrets."""
     refusals: list[dict[str, str]]
     """code and reason, why it cannot be moved as it is."""

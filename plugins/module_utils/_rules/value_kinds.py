@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kinds of values that hosts hand to each other: identifiers, paths, digests and the like, each with what it may be."""
+"""The kinds of values that hosts hand to each other: identifiers, paths, checksums and the like, each with what it may be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .image_formats import FORMATS
 from .values import Field, one_of, text
 
 DOCUMENT_LIMIT = 16 * 1024 * 1024
-"""Bytes of a document of the channel, the digests of the largest file included."""
+"""Bytes of a document of the channel, the checksums of the largest file included."""
 NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram"
 """Where libvirt keeps firmware variables."""
 LOG_DIRECTORY = "/var/log/libvirt"
@@ -96,7 +96,7 @@ FILE_NAME = Field("a name of a file without '/'", _is_file_name)
 LABEL = Field("a printable name of 1 to 255 characters", text(_LABEL))
 MAC = Field("a MAC address", text(_MAC))
 THING = Field("a printable text of 1 to 4096 characters", lambda value: isinstance(value, str) and 0 < len(value) <= 4096 and value.isprintable())
-HEX = Field("a digest in hexadecimal digits", text(_HEX))
+HEX = Field("hexadecimal digits", text(_HEX))
 SHA256 = Field("a SHA-256 in hexadecimal digits", text(_SHA256))
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 COUNT = Field("a whole number from 0", _is_integer)

@@ -57,10 +57,10 @@ def examined(
     state: StateDir,
     images_path: str,
     directories: Iterable[str],
-    digests: Iterable[str] = (),
+    sha256s: Iterable[str] = (),
     elsewhere: Iterable[Mapping[str, Any]] = (),
 ) -> Iterator[tuple[list[Image], Uses]]:
-    """The images with their uses, and all uses of this host: those of `digests` wherever an image lies, and `unreadable`, disks whose chain cannot be known.
+    """The images with their uses, and all uses of this host: those of `sha256s` wherever an image lies, and `unreadable`, disks whose chain cannot be known.
 
     While the block runs no fetch can begin and no look can find an image that has no use: their locks are held.
 
@@ -79,7 +79,7 @@ def examined(
                     raise
         images = _images(store, _last_operations(state))
         own = (state.read("host", "identity") or {}).get("digits")
-        uses = Uses((image.path for image in images if not image.partial), digests)
+        uses = Uses((image.path for image in images if not image.partial), sha256s)
         uses.of_host(connection, state, [images_path, *directories])
         for image in images:
             image.used_by = sorted(uses.found.get(image.path, ())) + ([] if image.sha256 in held else [BUSY])
@@ -167,7 +167,7 @@ def _virtual_size(path: str, image_format: str, size: int) -> int:
 
 
 def _last_operations(state: StateDir) -> dict[str, float]:
-    """What the disks in the journal mention, digests of base images among it -> when a record last did, closed ones included."""
+    """What the disks in the journal mention, the SHA-256 of base images among it -> when a record last did, closed ones included."""
     last: dict[str, float] = {}
     for record in Journal(state).all():
         for text in strings(record["disks"]):

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The identity of a base image: what it contains, not how it is called.
+"""The `ContentId` of a base image: what it contains, not how it is called.
 
-For a file that stands on nothing that is its SHA-256. For a layer it is a SHA-256 over its own content (`_storage.layer_content`) and the identity of
+For a file that stands on nothing its `sha256` is that of its bytes. For a layer it is one over its own content (`_storage.layer_content`) and the ContentId of
 the layer below, so that it says what a guest reads through it, wherever a host keeps the layers.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .._journal.state_dir import StateDir
+from .._rules.content_id import ContentId
 from .._rules.errors import KvmfleetError
 from . import qemu_img as _qemu_img
 from .layer_content import feed_header
@@ -27,40 +28,42 @@ _LOCK_TIMEOUT = 3600.0
 _SETTLED = 2.0  # seconds; a file changed more recently might change again without a new timestamp
 
 
-def identity(state: StateDir, path: str, fmt: str, directories: Sequence[str]) -> dict[str, Any]:
-    """`{sha256, format, virtual_size, size_bytes}` of an image that nobody writes to; the digest is kept until the file's inode changes.
+def content_id(state: StateDir, path: str, fmt: str, directories: Sequence[str]) -> ContentId:
+    """That of an image that nobody writes to; what was read is remembered until the file's inode changes.
 
     :param directories: where its layers may lie, if it stands on others.
     :raises KvmfleetError: `image_changed` if it was written to meanwhile, and those of `_storage.qemu_img.chain` and `feed_header`.
     """
-    return chain_identities(state, _qemu_img.chain(path, fmt, directories))[0]
+    return content_ids(state, _qemu_img.chain(path, fmt, directories))[0]
 
 
-def chain_identities(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list[dict[str, Any]]:
-    """The identity of each layer of a chain, of which the last stands on nothing."""
-    found: list[dict[str, Any]] = []
+def content_ids(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list[ContentId]:
+    """That of each layer of a chain, of which the last stands on nothing."""
+    found: list[ContentId] = []
     for layer in reversed(layers):
-        sha256 = digest(state, layer.path, found[0] if found else None)
-        found.insert(0, {"sha256": sha256, "format": layer.format, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size})
+        found.insert(0, _of_layer(sha256(state, layer.path, found[0] if found else None), layer))
     return found
 
 
-def kept_identities(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list[dict[str, Any] | None]:
+def known_content_ids(state: StateDir, layers: Sequence[_qemu_img.Layer]) -> list[ContentId | None]:
     """The same as far as it is known without a look at what the files contain; None for the others, and for what stands on them. Nothing is written."""
-    found: list[dict[str, Any] | None] = []
+    found: list[ContentId | None] = []
     for layer in reversed(layers):
         record = state.read("digests", _name(os.path.realpath(layer.path)))
         if record is None or not is_current(record) or record.get("layered") != bool(found) or (found and found[0] is None):
             found.insert(0, None)
             continue
-        sha256 = combined(record["content"], found[0] if found else None)
-        found.insert(0, {"sha256": sha256, "format": layer.format, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size})
+        found.insert(0, _of_layer(combined(record["content"], found[0] if found else None), layer))
     return found
 
 
-def require(state: StateDir, path: str, expected: dict[str, Any], directories: Sequence[str]) -> None:
+def _of_layer(value: str, layer: _qemu_img.Layer) -> ContentId:
+    return {"sha256": value, "format": layer.format, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size}
+
+
+def require(state: StateDir, path: str, expected: ContentId, directories: Sequence[str]) -> None:
     """KvmfleetError `base_differs` unless the image has the expected sha256, format and virtual size."""
-    found = identity(state, path, expected["format"], directories)
+    found = content_id(state, path, expected["format"], directories)
     for key in ("sha256", "virtual_size"):
         if found[key] != expected[key]:
             raise KvmfleetError(
@@ -72,12 +75,12 @@ def require(state: StateDir, path: str, expected: dict[str, Any], directories: S
             )
 
 
-def digest(state: StateDir, path: str, below: dict[str, Any] | None = None) -> str:
-    """SHA-256 of an image that stands on nothing, or of a layer on `below`, an identity."""
+def sha256(state: StateDir, path: str, below: ContentId | None = None) -> str:
+    """That of a ContentId: of an image that stands on nothing, or of a layer on `below`."""
     return combined(content(state, path, below), below)
 
 
-def content(state: StateDir, path: str, below: dict[str, Any] | None = None) -> str:
+def content(state: StateDir, path: str, below: ContentId | None = None) -> str:
     """SHA-256 over the bytes of the file, holes as zeros, or of a layer without its name of the file below; two processes never read the same file twice."""
     real = os.path.realpath(path)
     layered = below is not None
@@ -99,7 +102,7 @@ def content(state: StateDir, path: str, below: dict[str, Any] | None = None) -> 
         return value
 
 
-def remember(state: StateDir, path: str, value: str, below: dict[str, Any] | None) -> None:
+def remember(state: StateDir, path: str, value: str, below: ContentId | None) -> None:
     """Keep the `content` of a file that this process made and proved, so that nobody reads it again; nobody else may be writing to it."""
     real = os.path.realpath(path)
     with _locked(state, real) as name:
@@ -114,12 +117,12 @@ def forget(state: StateDir, path: str) -> None:
 
 
 def known(state: StateDir) -> list[dict[str, Any]]:
-    """`path` and `sha256` of each file whose digest is kept and still is that of the file."""
+    """`path` and `sha256` of each file of which that is known, as long as the file is what was read."""
     return [record for record in state.read_all("digests") if is_current(record)]
 
 
 def is_current(record: dict[str, Any]) -> bool:
-    """Whether a digest that was kept is still that of its file."""
+    """Whether a file is still what was read of it."""
     try:
         status = os.lstat(record["path"])
     except OSError:
@@ -140,12 +143,12 @@ def _name(real: str) -> str:
     return hashlib.sha256(os.fsencode(real)).hexdigest()
 
 
-def combined(value: str, below: dict[str, Any] | None) -> str:
-    """The `digest` of an image whose `content` is known."""
+def combined(value: str, below: ContentId | None) -> str:
+    """The `sha256` of an image whose `content` is known."""
     return value if below is None else hashlib.sha256(f"{value} on {below['sha256']} {below['format']}".encode()).hexdigest()
 
 
-def _record(real: str, value: str, below: dict[str, Any] | None, status: os.stat_result) -> dict[str, Any]:
+def _record(real: str, value: str, below: ContentId | None, status: os.stat_result) -> dict[str, Any]:
     return {"path": real, "sha256": combined(value, below), "content": value, "layered": below is not None, **_stamp(status)}
 
 

@@ -149,7 +149,7 @@ class ImageStore:
         return None
 
     def _prove(self, path: str, sha256: str, base: dict[str, Any], below: str | None) -> None:
-        """The digest goes first: no tool of QEMU looks at anything else. A layer is then put on this host's file below."""
+        """The SHA-256 goes first: no tool of QEMU looks at anything else. A layer is then put on this host's file below."""
         if sha256 != base["sha256"]:
             raise KvmfleetError(
                 "base_differs",

@@ -30,16 +30,16 @@ _SHA256 = 64
 class Uses:
     """Collects the uses of some images.
 
-    :param images: real paths of images whose file names begin with their SHA-256; :param digests: of images that other hosts have.
+    :param images: real paths of images whose file names begin with their SHA-256; :param sha256s: of images that other hosts have.
     """
 
-    def __init__(self, images: Iterable[str], digests: Iterable[str] = ()) -> None:
+    def __init__(self, images: Iterable[str], sha256s: Iterable[str] = ()) -> None:
         self.found: dict[str, set[str]] = defaultdict(set)
-        self.of_digests: dict[str, dict[str, set[tuple[int, float]]]] = {digest: defaultdict(set) for digest in digests}
-        """Digest -> who uses an image with it -> length and time of each file with it that he is known to use."""
+        self.of_contents: dict[str, dict[str, set[tuple[int, float]]]] = {sha256: defaultdict(set) for sha256 in sha256s}
+        """SHA-256 -> who uses an image with it -> length and time of each file with it that he is known to use."""
         self.unreadable: dict[str, str] = {}
         self._paths = set(images)
-        self._digests = {os.path.basename(path)[:_SHA256]: path for path in self._paths}
+        self._by_sha256 = {os.path.basename(path)[:_SHA256]: path for path in self._paths}
 
     def of_host(self, connection: Any, state: StateDir, directories: Iterable[str]) -> None:
         """Look everywhere. The journal is read before and after the domains, since an operation takes a guest from one to the other."""
@@ -53,18 +53,18 @@ class Uses:
             self._follow(path, f"file {_printable(path)}")
 
     def mention(self, text: str, by: str) -> None:
-        """A text that has the digest of an image in it, or is the path of one."""
-        for digest, path in self._digests.items():
-            if digest in text:
+        """A text that has the SHA-256 of an image in it, or is the path of one."""
+        for sha256, path in self._by_sha256.items():
+            if sha256 in text:
                 self.found[path].add(by)
         real = os.path.realpath(text) if text.startswith("/") and "\0" not in text else ""
         if real in self._paths:
             self.found[real].add(by)
-        for digest, uses in self.of_digests.items():
-            if digest in text or digest in real:
+        for sha256, uses in self.of_contents.items():
+            if sha256 in text or sha256 in real:
                 files = uses[by]
                 with contextlib.suppress(OSError):
-                    if digest in os.path.basename(real):
+                    if sha256 in os.path.basename(real):
                         status = os.stat(real)
                         files.add((status.st_size, status.st_mtime))
 

@@ -105,7 +105,7 @@ def copy(source: str, path: str, *, through: str | None = None) -> dict[str, Any
             before = os.fstat(reader)
             look = Look(before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode))
             with make(temporary) as stream:
-                told = _digest(reader, stream)
+                told = _checksum(reader, stream)
                 os.ftruncate(stream.fileno(), told["size"])
                 _label(reader, stream.fileno())
                 _dress(stream.fileno(), look)
@@ -213,7 +213,7 @@ def stamp(path: str) -> dict[str, Any] | None:
     """What tells a file's content from any other: its `size` and `sha256`; None where there is no file."""
     try:
         with opened(path) as descriptor:
-            return _digest(descriptor)
+            return _checksum(descriptor)
     except FileNotFoundError:
         return None
 
@@ -327,19 +327,19 @@ def _end(stream: BinaryIO, path: str, size: int, durable: bool) -> None:
         raise KvmfleetError("copy_differs", f"{path} has {have} bytes, not the {size} that were written.", path=path, have=have, need=size)
 
 
-def _digest(reader: int, into: BinaryIO | None = None) -> dict[str, Any]:
+def _checksum(reader: int, into: BinaryIO | None = None) -> dict[str, Any]:
     """The stamp of what is read; it is written as well, zeros as holes, where `into` is given."""
-    digest, size = hashlib.sha256(), 0
+    hasher, size = hashlib.sha256(), 0
     os.lseek(reader, 0, os.SEEK_SET)
     while block := os.read(reader, _BLOCK):
-        digest.update(block)
+        hasher.update(block)
         if into is not None and block != _ZERO[: len(block)]:
             into.seek(size)
             into.write(block)
         size += len(block)
     if into is not None:
         into.flush()
-    return {"size": size, "sha256": digest.hexdigest()}
+    return {"size": size, "sha256": hasher.hexdigest()}
 
 
 def _parents(path: str, top: str) -> Iterator[str]:

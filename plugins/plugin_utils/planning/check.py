@@ -174,8 +174,8 @@ def _is_layer(layer: Any) -> bool:
 
 
 def _unlike_any(host: str, layer: LayerFacts) -> dict[str, Any]:
-    digest = hashlib.sha256(f"{host} {layer['path']}".encode()).hexdigest()
-    return {"sha256": digest, "format": layer["format"], "virtual_size": layer["virtual_size"], "size_bytes": layer.get("file_bytes") or 0}
+    sha256 = hashlib.sha256(f"{host} {layer['path']}".encode()).hexdigest()
+    return {"sha256": sha256, "format": layer["format"], "virtual_size": layer["virtual_size"], "size_bytes": layer.get("file_bytes") or 0}
 
 
 def _unread(host: str, guests: Sequence[Mapping[str, Any]]) -> list[str]:

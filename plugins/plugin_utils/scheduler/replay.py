@@ -20,7 +20,7 @@ _KEYS = ("schema_version", "hosts", "request", "scheduler", "answer", "answer_sh
 
 
 def record(hosts: object, request: object, scheduler: object, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """A decision with all that it was made from; the answer is kept as its digest and what people read of it.
+    """A decision with all that it was made from; the answer is kept as its fingerprint and what people read of it.
 
     A planner that asked the scheduler may have put its `request` into the answer.
     """
@@ -31,11 +31,11 @@ def record(hosts: object, request: object, scheduler: object, answer: Mapping[st
         "request": request,
         "scheduler": {**mapping("scheduler", scheduler), **({"shuffle_seed": answer["seed"]} if answer.get("seed") is not None else {})},
         "answer": {key: answer[key] for key in SHOWN},
-        "answer_sha256": digest(answer),
+        "answer_sha256": fingerprint(answer),
     }
 
 
-def digest(answer: Mapping[str, Any]) -> str:
+def fingerprint(answer: Mapping[str, Any]) -> str:
     """What two answers have in common only if they are the same to the last bit."""
     return hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
 
@@ -67,7 +67,7 @@ class Decision:
     def replay(self) -> tuple[dict[str, Any], bool]:
         """The decision made again, and whether it is the same to the last bit."""
         answer = select_destinations(self.hosts, self.request, self.scheduler)
-        return answer, digest(answer) == self.answer_sha256
+        return answer, fingerprint(answer) == self.answer_sha256
 
     def what_if(
         self, scheduler: Mapping[str, Any], request: Mapping[str, Any], without: Sequence[str], more: Sequence[Mapping[str, Any]]

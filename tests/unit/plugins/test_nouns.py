@@ -54,7 +54,7 @@ def described(guest: Callable[..., Any], images: Path, qemu_img: Callable[[str],
 
 @pytest.fixture
 def told(described: Any, images: Path, state: StateDir) -> dict[str, Any]:
-    return domain_facts(described, state, image_directories=[str(images)], digests=True)
+    return domain_facts(described, state, image_directories=[str(images)], identify=True)
 
 
 def returned(module: Any, *path: str) -> set[str]:

@@ -5,7 +5,7 @@
 """The secrets of libvirt that a guest needs: for network storage, encrypted disks, an encrypted TPM.
 
 A value travels in the manifest, and only where the destination lacks the secret. Nothing but libvirt's own store keeps it: before the guest
-stops both hosts compare what they have by a keyed digest, and the source keeps its secret until confirm, so that nothing has to be archived.
+stops both hosts compare what they have by a proof under a key, and the source keeps its secret until confirm, so that nothing has to be archived.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def described(secret: Mapping[str, Any]) -> str:
 
 
 def proofs(conn: Any, secrets: Sequence[Mapping[str, Any]], key: str) -> dict[str, str]:
-    """UUID -> a digest of the value under the one-time key of the operation, for the destination to tell whether it has the same one.
+    """UUID -> a proof of the value under the one-time key of the operation, for the destination to tell whether it has the same one.
 
     :raises KvmfleetError: as `read`.
     """

@@ -44,7 +44,7 @@ class File(Kind):
             top = layers[0]
             size = _qemu_img.luks_size(top.path, force_share=guest.active) if disk.encrypted and disk.format == "raw" else top.virtual_size
             found["chain"] = [_layer_facts(layer) for layer in layers]
-            identities = _identity.chain_identities if guest.digests else _identity.kept_identities
+            identities = _identity.content_ids if guest.identify else _identity.known_content_ids
             for layer, identity in zip(found["chain"][1:], identities(guest.state, layers[1:])):
                 layer.update({"identity": identity} if identity else {})
         except KvmfleetError as exc:

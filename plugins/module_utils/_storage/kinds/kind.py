@@ -25,8 +25,8 @@ class Examined(NamedTuple):
     """A guest whose disks are looked at.
 
     :param root: its definition; :param directories: those of the host's images, below which alone one is opened.
-    :param active: the guest runs, and writes to them; :param digests: identify the layers below the top one by content, which reads them once; else as far
-        as that is known already.
+    :param active: the guest runs, and writes to them; :param identify: find out the ContentId of the layers below the top one, which reads them once; else as
+        far as that is known already.
     """
 
     domain: Any
@@ -34,7 +34,7 @@ class Examined(NamedTuple):
     state: StateDir
     directories: Sequence[str]
     active: bool
-    digests: bool
+    identify: bool
 
 
 class Claim(NamedTuple):

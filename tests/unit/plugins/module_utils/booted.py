@@ -97,7 +97,7 @@ def record_of(journal: Journal, domain: libvirt.virDomain, role: str, images: Pa
     record = {
         "uuid": str(uuid.uuid4()), "owner": "me", "role": role, "instance_uuid": domain.UUIDString(), "instance_name": domain.name(),
         "migration_type": "resize", "source_host": "kvm1", "destination_host": "kvm1" if role == "in_place" else "kvm2", "old_flavor": flavor,
-        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _definitions.xml_digest(domain), "agent_expected": False, "disks": disks, "new_disks": [],
+        "new_flavor": {**flavor, "ram": 96}, "xml_digest": _definitions.fingerprint(domain), "agent_expected": False, "disks": disks, "new_disks": [],
         "nvram": None, "tpm": False, "console_logs": [], "secrets": [], "image_directories": [str(images)], "availability_zone": None, "tuning": None,
         "probes": {},
     }  # fmt: skip

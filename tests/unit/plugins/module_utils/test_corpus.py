@@ -162,7 +162,7 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], state: StateDir
         if nvram := _definition.firmware(_definition.parse(xml)).nvram:
             Path(nvram).parent.mkdir(parents=True, exist_ok=True)
             Path(nvram).write_bytes(b"variables")
-        return Guest(domain, xml, domain_facts(domain, state, image_directories=[str(images)], digests=True))
+        return Guest(domain, xml, domain_facts(domain, state, image_directories=[str(images)], identify=True))
 
     return define
 
@@ -477,14 +477,14 @@ def test_a_revert_is_the_identity(qemu: libvirt.virConnect, guest: Callable[[str
     journal = Journal(state)
     record = {"uuid": MIGRATION, "role": "source", "destination_host": "kvm2", "owner": "test", "image_directories": [str(images)], "probes": {}}
     record = journal.begin({**record, **(plan["record"] if plan else unplanned(found))})
-    digest = _definitions.xml_digest(found.domain)
+    digest = _definitions.fingerprint(found.domain)
     handed = _sealing.hand_over(qemu, journal, record, {"timeout": 1, "retry_interval": 1, "on_timeout": "fail"})
     assert _domains.find_domain(qemu, found.facts["uuid"]) is None
     assert handed["manifest"]["domain_xml"] == found.xml
     _sealing.restore(qemu, journal, record, status="error")
     restored = _domains.find_domain(qemu, found.facts["uuid"])
     assert difference(lines(found.xml), lines(_definitions.inactive_xml(restored))) == ""
-    assert (_definitions.inactive_xml(restored), _definitions.xml_digest(restored)) == (found.xml, digest)
+    assert (_definitions.inactive_xml(restored), _definitions.fingerprint(restored)) == (found.xml, digest)
 
 
 def unplanned(guest: Guest) -> dict[str, Any]:

@@ -32,7 +32,7 @@ import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import documents as _documents
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DEFINITION, DIGEST, MANIFEST
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import CHECKSUM, DEFINITION, MANIFEST
 from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host.state import Reserved
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
@@ -151,7 +151,7 @@ class Fleet:
     def offer(self, files: dict[str, Path]) -> None:
         for name, path in files.items():
             if self.offered.get(name) != path:
-                self.server.offer_file(name, str(path), digest=True)
+                self.server.offer_file(name, str(path), checksum=True)
                 self.offered[name] = path
 
     def receive(self, record: dict[str, Any]) -> None:
@@ -367,7 +367,7 @@ def told_lie(fleet: Fleet, number: int) -> tuple[str, KvmfleetError | None]:
             digest = {"size": MIB, "segment_size": chance.choice([0, 1, -1, 2**40]), "segments": ["0" * 64] * chance.choice([0, 1, 5]), "sha256": "0" * 64}
             fleet.server.withdraw_file("vda")
             fleet.server.offer_file("vda", str(files["vda"]))
-            fleet.server.offer_document(DIGEST + "vda", chance.choice([digest, {"error": 7}, [], {"sha256": "x"}, None]))
+            fleet.server.offer_document(CHECKSUM + "vda", chance.choice([digest, {"error": 7}, [], {"sha256": "x"}, None]))
             fleet.offered.pop("vda")
         elif kind == "bytes":
             document = Path(fleet.server.files) / MANIFEST

@@ -128,7 +128,7 @@ def test_a_resize_in_place_that_fails_by_a_long_name_is_undone(qemu: Any, state:
     """By a plan of a release that did not ask."""
     domain = define(qemu, image(images, 230))
     journal = Journal(state)
-    begun = record(journal, domain_facts(domain, state, image_directories=[])["disks"][0]["path"], "in_place", [str(images)], _definitions.xml_digest(domain))
+    begun = record(journal, domain_facts(domain, state, image_directories=[])["disks"][0]["path"], "in_place", [str(images)], _definitions.fingerprint(domain))
     with pytest.raises(OSError, match="File name too long"):
         _in_place.resize(qemu, journal, begun, shutdown=OFF, watch={})
     assert _in_place.restore(qemu, journal, journal.get(UUID), status="error", shutdown=OFF)
@@ -139,7 +139,7 @@ def test_a_sealed_copy_whose_name_is_too_long_comes_back(qemu: Any, state: Any, 
     path = image(images, 230)
     domain = define(qemu, path)
     journal = Journal(state)
-    begun = record(journal, path, "source", [str(images)], _definitions.xml_digest(domain))
+    begun = record(journal, path, "source", [str(images)], _definitions.fingerprint(domain))
     with pytest.raises(OSError, match="File name too long"):
         _sealing.hand_over(qemu, journal, begun, OFF)
     assert _sealing.restore(qemu, journal, journal.get(UUID), status="error")

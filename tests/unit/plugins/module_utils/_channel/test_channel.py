@@ -17,9 +17,9 @@ import time
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import export as _export
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.checksums import tree
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server, parse_ports
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import DIGEST, MANIFEST, unreachable
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.protocol import CHECKSUM, MANIFEST, unreachable
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.pull import Client
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS, choose
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -60,7 +60,7 @@ def gone(port):
 
 
 @pytest.mark.parametrize("tool", ["nbdcopy", "qemu-img"])
-def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key, transport, tool):
+def test_files_arrive_with_their_holes_and_checksums(tmp_path, server, key, transport, tool):
     disk = tmp_path / "disk"
     with open(disk, "wb") as stream:
         stream.write(os.urandom(300_001))
@@ -73,10 +73,10 @@ def test_files_arrive_with_their_holes_and_digests(tmp_path, server, key, transp
         peer.tool = tool
         assert peer.document(MANIFEST) == {"files": {"vda": 1}}
         peer.copy("vda", str(tmp_path / "copy"), os.path.getsize(disk))
-        digest = peer.digest("vda", os.path.getsize(disk))
+        checksum = peer.checksum("vda", os.path.getsize(disk))
     assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 2 * 1024 * 1024
-    assert digest == tree(str(tmp_path / "copy"))
+    assert checksum == tree(str(tmp_path / "copy"))
     assert not os.path.exists(tmp_path / "destination" / "exports" / "m-1.peer")
 
 
@@ -95,17 +95,17 @@ def test_files_arrive_between_hosts_that_have_ipv6_alone(tmp_path, server, key, 
     assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
 
 
-def test_a_file_is_digested_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key, transport):
+def test_a_file_has_a_checksum_before_there_is_a_manifest_and_can_be_withdrawn(tmp_path, server, key, transport):
     """As a pre-copy round needs it: layers come and go while the guest runs, one under the name of another too."""
     for name in ("old", "new"):
         (tmp_path / name).write_bytes(os.urandom(100_000))
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
     with client(tmp_path, port, key) as peer:
         for name in ("old", "new"):
-            server.offer_file("vda-1", str(tmp_path / name), digest=True)
-            assert peer.digest("vda-1", 100_000) == tree(str(tmp_path / name))
+            server.offer_file("vda-1", str(tmp_path / name), checksum=True)
+            assert peer.checksum("vda-1", 100_000) == tree(str(tmp_path / name))
         assert server.withdraw_file("vda-1")
-        for name in ("vda-1", DIGEST + "vda-1"):
+        for name in ("vda-1", CHECKSUM + "vda-1"):
             with pytest.raises(KvmfleetError):
                 peer.copy(name, str(tmp_path / "copy"))
     assert not server.withdraw_file("vda-1")
@@ -118,7 +118,7 @@ def test_a_file_that_is_held_stays_what_it_was_whatever_takes_its_name(tmp_path,
     (tmp_path / "secret").write_bytes(b"secret" * 100)
     (tmp_path / "variables").write_bytes(b"mine.." * 100)
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
-    server.offer_file("nvram", str(tmp_path / "variables"), digest=True, held=True)
+    server.offer_file("nvram", str(tmp_path / "variables"), checksum=True, held=True)
     (tmp_path / "variables").unlink()
     (tmp_path / "variables").symlink_to(tmp_path / "secret")
     if restarted:
@@ -126,7 +126,7 @@ def test_a_file_that_is_held_stays_what_it_was_whatever_takes_its_name(tmp_path,
         time.sleep(0.5)
     with client(tmp_path, port, key) as peer:
         peer.copy("nvram", str(tmp_path / "copy"), 600)
-        assert peer.digest("nvram", 600) == tree(str(tmp_path / "copy"))
+        assert peer.checksum("nvram", 600) == tree(str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == b"mine.." * 100
 
 
@@ -142,9 +142,9 @@ def test_a_link_is_not_held(tmp_path, server, key):
 
 def test_a_file_that_cannot_be_read_has_its_error_as_digest(tmp_path, server, key, transport):
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, transport=transport)
-    server.offer_file("vda", str(tmp_path / "none"), digest=True)
+    server.offer_file("vda", str(tmp_path / "none"), checksum=True)
     with client(tmp_path, port, key) as peer:
-        assert "No such file" in peer.digest("vda", 0)["error"]
+        assert "No such file" in peer.checksum("vda", 0)["error"]
 
 
 @pytest.mark.invariant(12)
@@ -213,12 +213,12 @@ def test_a_digest_that_gets_on_no_more_is_told_as_an_error(tmp_path, server, key
         time.sleep(60)
 
     monkeypatch.setattr(_export, "tree", stuck)
-    monkeypatch.setattr(_export, "_DIGEST_STALL", 0.5)
+    monkeypatch.setattr(_export, "_SUMMING_STALL", 0.5)
     (tmp_path / "disk").write_bytes(bytes(1000))
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30)
-    server.offer_file("vda", str(tmp_path / "disk"), digest=True)
+    server.offer_file("vda", str(tmp_path / "disk"), checksum=True)
     with client(tmp_path, port, key) as peer:
-        assert peer.digest("vda", 1000) == {"error": "reading it made no progress for 0.5 s"}
+        assert peer.checksum("vda", 1000) == {"error": "reading it made no progress for 0.5 s"}
 
 
 def test_the_export_dies_with_its_supervisor(server, key, transport):

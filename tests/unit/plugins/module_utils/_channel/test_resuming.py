@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel import export as _export, pull as _pull
-from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.content_digest import tree
+from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.checksums import tree
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.serving import TRANSPORTS
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import progress as _progress
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -100,7 +100,7 @@ def client(tmp_path, port, key, stall_timeout=10.0):
 
 def offer(server, path, key, **options):
     port = server.open(address="127.0.0.1", ports=PORTS, key=key, idle_timeout=30, **options)
-    server.offer_file("vda", str(path), digest=True)
+    server.offer_file("vda", str(path), checksum=True)
     return port
 
 
@@ -219,11 +219,11 @@ def test_a_digest_is_waited_for_as_long_as_the_source_answers(tmp_path, server, 
     threading.Timer(2.5, server.offer_file, ("vda", str(disk), True)).start()
     with client(tmp_path, port, key, stall_timeout=1) as peer:
         began = time.monotonic()
-        assert peer.digest("vda", MIB) == tree(str(disk))
+        assert peer.checksum("vda", MIB) == tree(str(disk))
         assert time.monotonic() - began > 2
         server.close()
         with pytest.raises(KvmfleetError):
-            peer.digest("vda", MIB)
+            peer.checksum("vda", MIB)
 
 
 def test_silence_is_a_stall_and_a_slow_copy_is_none(tmp_path, server, key):

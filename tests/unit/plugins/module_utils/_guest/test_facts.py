@@ -65,7 +65,7 @@ def test_no_secret_is_told(facts: Callable[..., dict[str, Any]], guest: libvirt.
 
 
 def test_bases_are_identified_by_content_on_request(facts: Callable[..., dict[str, Any]]) -> None:
-    overlay, base = facts(digests=True)["disks"][0]["chain"]
+    overlay, base = facts(identify=True)["disks"][0]["chain"]
     assert "identity" not in overlay
     assert (len(base["identity"]["sha256"]), base["identity"]["virtual_size"]) == (64, 1500 * 1024**2)
     assert "identity" not in facts()["disks"][0]["chain"][1]
@@ -103,7 +103,7 @@ def test_hostile_and_missing_images_are_refusals_of_the_guest(facts: Callable[..
 def test_every_layer_below_the_writable_one_is_identified(facts: Callable[..., dict[str, Any]], images: Path, qemu_img: QemuImg) -> None:
     qemu_img("create -q -f qcow2 ground.qcow2 1500M")
     qemu_img(f"rebase -u -f qcow2 -b {images}/ground.qcow2 -F qcow2 base.qcow2")
-    found = facts(digests=True)
+    found = facts(identify=True)
     assert codes(found) == []
     assert [os.path.basename(layer["path"]) for layer in found["disks"][0]["chain"] if "identity" in layer] == ["base.qcow2", "ground.qcow2"]
 
@@ -229,7 +229,7 @@ def test_secure_boot_that_libvirt_has_chosen_by_itself_is_asked_of_a_destination
     domain = qemu.defineXML(f"<domain type='qemu'><name>web1</name><memory unit='MiB'>128</memory>{system}</domain>")
     domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     assert ("secure" in _definitions.inactive_xml(domain), "secure='yes'" in _definitions.live_xml(domain)) == (bool(told), secure_boot)
-    assert domain_facts(domain, state, image_directories=[str(images)], digests=False)["secure_boot"] is secure_boot
+    assert domain_facts(domain, state, image_directories=[str(images)], identify=False)["secure_boot"] is secure_boot
 
 
 def test_a_named_cpu_is_told_with_all_its_features(facts: Callable[..., dict[str, Any]], guest: libvirt.virDomain) -> None:

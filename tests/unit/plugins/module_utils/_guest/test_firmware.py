@@ -85,7 +85,7 @@ def begin(state: Any, images: Path, nvram: Path) -> Callable[..., dict[str, Any]
                 "destination_host": "kvm2",
                 "old_flavor": FLAVOR,
                 "new_flavor": {**FLAVOR, "name": "large", "ram": 64},
-                "xml_digest": _definitions.xml_digest(domain),
+                "xml_digest": _definitions.fingerprint(domain),
                 "disks": [disk],
                 "nvram": f"{nvram}/{domain.name()}_VARS.fd",
                 "tpm": False,

@@ -363,7 +363,7 @@ class TestKeep:
     ) -> None:
         before = _definitions.inactive_xml(web1)
         record = _keeping.keep(qemu, journal, begun, web1)
-        assert (differences(web1), record["xml_digest"]) == ([], _definitions.xml_digest(web1))
+        assert (differences(web1), record["xml_digest"]) == ([], _definitions.fingerprint(web1))
         assert _keeping.keep(qemu, journal, record, web1) == record
         _sealing.restore(qemu, journal, record, status="error")
         assert (_definitions.inactive_xml(web1), web1.isActive()) == (before, True)

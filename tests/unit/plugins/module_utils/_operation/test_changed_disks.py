@@ -60,7 +60,7 @@ class Host:
         return {disk.target: (os.path.basename(disk.path), _qemu_img.info(disk.path, "qcow2").virtual_size) for disk in found}
 
     def facts(self, **told: str) -> dict[str, Any]:
-        found = domain_facts(self.domain, self.state, image_directories=[str(self.images)], digests=True, **told)
+        found = domain_facts(self.domain, self.state, image_directories=[str(self.images)], identify=True, **told)
         assert found["refusals"] == []
         return found
 

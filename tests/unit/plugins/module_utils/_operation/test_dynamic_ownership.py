@@ -79,7 +79,7 @@ def guest(name, role):
     return domain, facts, journal.begin({
         "uuid": str(uuid.uuid4()), "owner": "o", "role": role, "instance_uuid": domain.UUIDString(), "instance_name": name, "migration_type": "resize",
         "source_host": "kvm1", "destination_host": "kvm1", "availability_zone": None, "old_flavor": flavor, "new_flavor": flavor,
-        "xml_digest": _definitions.xml_digest(domain), "agent_expected": False, "disks": [disk], "nvram": None, "image_directories": [images], "tuning": None,
+        "xml_digest": _definitions.fingerprint(domain), "agent_expected": False, "disks": [disk], "nvram": None, "image_directories": [images], "tuning": None,
         "owners": facts["owners"], "new_disks": [], "dropped_disks": [], "flavor_disks": {},
     })
 

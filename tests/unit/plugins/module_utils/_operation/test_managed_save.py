@@ -41,7 +41,7 @@ def record(state: StateDir, guest: libvirt.virDomain, images: Path) -> dict[str,
     chain = [[layer.path, layer.format, layer.virtual_size] for layer in _qemu_img.chain(path, "qcow2", [str(images)])]
     disk = {"target": "vda", "kind": "disk", "path": path, "format": "qcow2", "virtual_size": 8 << 20, "chain": chain}
     fresh = {"uuid": UUID, "owner": "run", "role": "source", "instance_uuid": guest.UUIDString(), "instance_name": guest.name(), "source_host": "kvm1"}
-    more = {"destination_host": None, "xml_digest": _definitions.xml_digest(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
+    more = {"destination_host": None, "xml_digest": _definitions.fingerprint(guest), "disks": [disk], "nvram": None, "image_directories": [str(images)]}
     return Journal(state).begin({**fresh, **more})
 
 

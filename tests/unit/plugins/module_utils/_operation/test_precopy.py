@@ -68,7 +68,7 @@ def freeze(monkeypatch, journal, record):
     monkeypatch.setattr(_blocks, "layer_disks", layer)
     monkeypatch.setattr(_definitions, "inactive_xml", lambda domain: "<as-before/>")
     monkeypatch.setattr(_definitions, "live_xml", lambda domain: xml)
-    monkeypatch.setattr(_definitions, "xml_digest", lambda domain: f"digest of {record.get('layers')} layers")
+    monkeypatch.setattr(_definitions, "fingerprint", lambda domain: f"digest of {record.get('layers')} layers")
     return lambda **options: _precopy.freeze(None, journal, record, object(), **{**OPTIONS, **options})[1]
 
 

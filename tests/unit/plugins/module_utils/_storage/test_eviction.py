@@ -255,8 +255,8 @@ def test_the_last_operation_counts_as_use(qemu: Any, state: Any, images: Path, s
 
 def answer(qemu: Any, state: Any, directory: Path, host: str, digests: list[str]) -> dict[str, Any]:
     """What a host says to the others of its uses, as the module does."""
-    with _eviction.examined(qemu, state, str(directory), [], digests=digests) as (_found, uses):
-        return {"host": host, "uses": {digest: {by: sorted(files) for by, files in of.items()} for digest, of in uses.of_digests.items() if of}}
+    with _eviction.examined(qemu, state, str(directory), [], sha256s=digests) as (_found, uses):
+        return {"host": host, "uses": {digest: {by: sorted(files) for by, files in of.items()} for digest, of in uses.of_contents.items() if of}}
 
 
 def used_with(qemu: Any, state: Any, images: Path, told: dict[str, Any]) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_identity_is_content_format_and_size(state: StateDir, base: Path) -> None:
     size = 9 * 1024**2 + 512
-    assert _identity.identity(state, str(base), "raw", [str(base.parent)]) == {
+    assert _identity.content_id(state, str(base), "raw", [str(base.parent)]) == {
         "sha256": hashlib.sha256(base.read_bytes()).hexdigest(),
         "format": "raw",
         "virtual_size": size,
@@ -57,32 +57,32 @@ def test_identity_is_content_format_and_size(state: StateDir, base: Path) -> Non
 
 
 def test_a_file_is_read_once_until_it_changes(state: StateDir, base: Path, readings: list[str]) -> None:
-    first = _identity.digest(state, str(base))
-    assert _identity.digest(state, str(base)) == first
+    first = _identity.sha256(state, str(base))
+    assert _identity.sha256(state, str(base)) == first
     assert len(readings) == 1
     stamps = base.stat()
     with open(base, "r+b") as image:
         image.write(b"Boot")
     os.utime(base, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))  # same name, size, inode and modification time
-    assert _identity.digest(state, str(base)) != first
+    assert _identity.sha256(state, str(base)) != first
     assert len(readings) == 2
 
 
 def test_a_replaced_file_is_read_again(state: StateDir, base: Path, readings: list[str]) -> None:
-    first = _identity.digest(state, str(base))
+    first = _identity.sha256(state, str(base))
     other = base.with_name("other")
     other.write_bytes(base.read_bytes()[:-1] + b"x")
     os.replace(other, base)
-    assert _identity.digest(state, str(base)) != first
+    assert _identity.sha256(state, str(base)) != first
 
 
 def test_what_was_just_written_is_not_kept(state: StateDir, base: Path) -> None:
-    _identity.digest(state, str(base))
+    _identity.sha256(state, str(base))
     assert state.read_all("digests") == []
 
 
 def test_two_readers_read_once(state: StateDir, base: Path, readings: list[str]) -> None:
-    threads = [threading.Thread(target=_identity.digest, args=(state, str(base))) for _number in range(4)]
+    threads = [threading.Thread(target=_identity.sha256, args=(state, str(base))) for _number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -102,14 +102,14 @@ def test_a_file_that_changes_while_it_is_read_is_refused(state: StateDir, base: 
 
     monkeypatch.setattr(_identity, "_sha256", and_then_somebody_writes)
     with pytest.raises(KvmfleetError) as caught:
-        _identity.digest(state, str(base))
+        _identity.sha256(state, str(base))
     assert caught.value.code == "image_changed"
     assert state.read_all("digests") == []
 
 
 @pytest.mark.invariant(5)
 def test_a_base_of_the_same_name_and_size_with_other_content_is_refused(state: StateDir, base: Path) -> None:
-    expected = _identity.identity(state, str(base), "raw", [str(base.parent)])
+    expected = _identity.content_id(state, str(base), "raw", [str(base.parent)])
     _identity.require(state, str(base), expected, [str(base.parent)])
     base.write_bytes(base.read_bytes()[::-1])
     with pytest.raises(KvmfleetError) as caught:
@@ -120,7 +120,7 @@ def test_a_base_of_the_same_name_and_size_with_other_content_is_refused(state: S
 
 def test_a_base_of_another_virtual_size_is_refused(state: StateDir, images: Path, qemu_img: Callable[[str], str]) -> None:
     qemu_img("create -q -f qcow2 base.qcow2 1M")
-    expected = _identity.identity(state, f"{images}/base.qcow2", "qcow2", [str(images)])
+    expected = _identity.content_id(state, f"{images}/base.qcow2", "qcow2", [str(images)])
     with pytest.raises(KvmfleetError, match="virtual_size"):
         _identity.require(state, f"{images}/base.qcow2", {**expected, "virtual_size": 2 * 1024**2}, [str(images)])
 
@@ -130,7 +130,7 @@ def test_an_image_that_somebody_writes_to_has_no_identity(state: StateDir, image
     with subprocess.Popen(["qemu-io", "-f", "qcow2", images / "base.qcow2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.read(1)
         with pytest.raises(KvmfleetError) as caught:
-            _identity.identity(state, f"{images}/base.qcow2", "qcow2", [str(images)])
+            _identity.content_id(state, f"{images}/base.qcow2", "qcow2", [str(images)])
         process.communicate(b"quit\n")
     assert caught.value.code == "image_in_use"
 
@@ -151,7 +151,7 @@ def write(image: Path, mib: int, pattern: str) -> None:
 
 
 def sums(state: StateDir, path: str, images: Path) -> list[str]:
-    return [found["sha256"] for found in _identity.chain_identities(state, _qemu_img.chain(path, "qcow2", [str(images)]))]
+    return [found["sha256"] for found in _identity.content_ids(state, _qemu_img.chain(path, "qcow2", [str(images)]))]
 
 
 @pytest.mark.parametrize("name", ["elsewhere.qcow2", "a-much-longer-name-than-it-had-before-" + "x" * 150 + ".qcow2"])
@@ -193,18 +193,18 @@ def test_a_layer_with_bitmaps_is_refused(state: StateDir, images: Path, layers: 
 def test_a_header_that_is_none_is_refused(state: StateDir, images: Path, header: bytes) -> None:
     (images / "bad").write_bytes(header)
     with pytest.raises(KvmfleetError) as caught:
-        _identity.digest(state, str(images / "bad"), {"sha256": "0" * 64, "format": "raw"})
+        _identity.sha256(state, str(images / "bad"), {"sha256": "0" * 64, "format": "raw"})
     assert caught.value.code == "image_corrupt"
 
 
 def test_what_is_known_is_told_without_a_look_into_the_files(state: StateDir, images: Path, layers: list[str], readings: list[str]) -> None:
     """And nothing is written: a host that nobody has prepared stays as it is."""
     chain = _qemu_img.chain(layers[0], "qcow2", [str(images)])
-    assert _identity.kept_identities(state, chain) == [None, None, None]
+    assert _identity.known_content_ids(state, chain) == [None, None, None]
     assert not os.path.exists(state.path)
-    known = _identity.chain_identities(state, chain)
+    known = _identity.content_ids(state, chain)
     readings.clear()
-    assert _identity.kept_identities(state, chain) == known
+    assert _identity.known_content_ids(state, chain) == known
     write(images / "middle.qcow2", 5, "0x55")
-    assert _identity.kept_identities(state, chain) == [None, None, known[2]]
+    assert _identity.known_content_ids(state, chain) == [None, None, known[2]]
     assert readings == []

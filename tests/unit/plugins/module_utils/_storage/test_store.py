@@ -38,7 +38,7 @@ def content(request: pytest.FixtureRequest, tmp_path: Path, qemu_img: Callable[[
 @pytest.fixture
 def base(content: Path, state: Any) -> dict[str, Any]:
     image_format = "qcow2" if content.read_bytes()[:4] == b"QFI\xfb" else "raw"
-    return {**_identity.identity(state, str(content), image_format, [str(content.parent)]), "path": "/elsewhere/base.img", "backing": None}
+    return {**_identity.content_id(state, str(content), image_format, [str(content.parent)]), "path": "/elsewhere/base.img", "backing": None}
 
 
 @pytest.fixture
@@ -170,8 +170,8 @@ def layer(tmp_path: Path, state: Any, images: Path, qemu_img: Callable[[str], st
     qemu_img(f"convert -f raw -O qcow2 {data} {elsewhere}/low.qcow2")
     qemu_img(f"create -q -f qcow2 -F qcow2 -b low.qcow2 {elsewhere}/high.qcow2")
     (images / "ground.qcow2").write_bytes((elsewhere / "low.qcow2").read_bytes())
-    below = {**_identity.identity(state, f"{elsewhere}/low.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/low.qcow2"}
-    high = {**_identity.identity(state, f"{elsewhere}/high.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/high.qcow2", "backing": below}
+    below = {**_identity.content_id(state, f"{elsewhere}/low.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/low.qcow2"}
+    high = {**_identity.content_id(state, f"{elsewhere}/high.qcow2", "qcow2", [str(elsewhere)]), "path": f"{elsewhere}/high.qcow2", "backing": below}
     return elsewhere / "high.qcow2", high
 
 

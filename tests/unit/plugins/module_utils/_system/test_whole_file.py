@@ -115,7 +115,7 @@ def test_a_copy_is_like_its_source(images: Path, source: Path) -> None:
 
 
 def test_a_source_that_is_written_to_is_not_copied(images: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _whole_file._digest
+    real = _whole_file._checksum
 
     def meddled(reader: int, *args: Any) -> dict[str, Any]:
         found = real(reader, *args)
@@ -123,7 +123,7 @@ def test_a_source_that_is_written_to_is_not_copied(images: Path, source: Path, m
             stream.write(b"more")
         return found
 
-    monkeypatch.setattr(_whole_file, "_digest", meddled)
+    monkeypatch.setattr(_whole_file, "_checksum", meddled)
     with pytest.raises(KvmfleetError) as caught:
         _whole_file.copy(str(source), f"{images}/file")
     assert caught.value.code == "copy_differs"

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Digests of what a file contains, cheap on sparse files and the same for every way of storing the holes.
+"""Checksums of what a file contains, cheap on sparse files and the same for every way of storing the holes.
 
-A file is digested in segments of one length with a root over them: two files are equal exactly when their roots are (up to SHA-256), and
+A file has a checksum for each of its segments of one length, and a root over these: two files are equal exactly when their roots are (up to SHA-256), and
 where they differ, the segments say where, so that a copy that broke off can be mended instead of made again.
 """
 
@@ -25,9 +25,9 @@ _MAX_THREADS = 4
 
 
 def tree(path: str, mode: str = "extents", *, segment_size: int | None = None, on_progress: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Digests of the segments of a file, and `sha256`, the root: over its length, the segment size and the segments' digests.
+    """Checksums of the segments of a file, and `sha256`, the root: over its length, the segment size and the segments' checksums.
 
-    The digest of a segment is over each 64 KiB block in it that is not all zero: its number in the segment, and its bytes. So zeros may be
+    The checksum of a segment is over each 64 KiB block in it that is not all zero: its number in the segment, and its bytes. So zeros may be
     stored, punched out or never written.
 
     :param mode: `extents` reads data extents, through the page cache; `full` reads every byte, holes too, back from the disk.
@@ -43,7 +43,7 @@ def tree(path: str, mode: str = "extents", *, segment_size: int | None = None, o
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         step = segment_size or segment_for(size)
 
-        def digest(start: int) -> str:
+        def of_segment(start: int) -> str:
             end = min(start + step, size)
             value = _segment(descriptor, start, end, size, holes=mode == "full")
             if on_progress:
@@ -52,14 +52,14 @@ def tree(path: str, mode: str = "extents", *, segment_size: int | None = None, o
 
         # hashlib and pread let other threads run.
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-            segments = list(pool.map(digest, range(0, size, step)))
+            segments = list(pool.map(of_segment, range(0, size, step)))
     finally:
         os.close(descriptor)
     return {"size": size, "segment_size": step, "segments": segments, "sha256": root(size, step, segments)}
 
 
 def segment_for(size: int) -> int:
-    """Bytes of a segment of a file: as small as is worth a copy of its own, and so large that a document holds the digests of all."""
+    """Bytes of a segment of a file: as small as is worth a copy of its own, and so large that a document holds the checksums of all."""
     segment = _SEGMENT
     while segment * _MAX_SEGMENTS < size:
         segment *= 2
@@ -67,11 +67,11 @@ def segment_for(size: int) -> int:
 
 
 def root(size: int, segment_size: int, segments: list[str]) -> str:
-    """The digest that stands for all of a file."""
-    digest = hashlib.sha256(size.to_bytes(8, "big") + segment_size.to_bytes(8, "big"))
+    """The checksum that stands for all of a file."""
+    hasher = hashlib.sha256(size.to_bytes(8, "big") + segment_size.to_bytes(8, "big"))
     for segment in segments:
-        digest.update(bytes.fromhex(segment))
-    return digest.hexdigest()
+        hasher.update(bytes.fromhex(segment))
+    return hasher.hexdigest()
 
 
 def differing(have: dict[str, Any], want: dict[str, Any], *, gap: int = 0) -> list[tuple[int, int]]:
@@ -81,8 +81,8 @@ def differing(have: dict[str, Any], want: dict[str, Any], *, gap: int = 0) -> li
     """
     step, size = want["segment_size"], want["size"]
     ranges: list[tuple[int, int]] = []
-    for number, digest in enumerate(want["segments"]):
-        if number < len(have["segments"]) and have["segments"][number] == digest:
+    for number, checksum in enumerate(want["segments"]):
+        if number < len(have["segments"]) and have["segments"][number] == checksum:
             continue
         start, end = number * step, min((number + 1) * step, size)
         if ranges and start - ranges[-1][1] <= gap:
@@ -102,16 +102,16 @@ def data_bytes(path: str) -> int:
 
 
 def _segment(descriptor: int, begin: int, end: int, size: int, *, holes: bool) -> str:
-    digest, buffer = hashlib.sha256(), bytearray(BLOCK)
+    hasher, buffer = hashlib.sha256(), bytearray(BLOCK)
     for start, stop in [(begin, end)] if holes else _data(descriptor, begin, end):
         for offset in range(start, stop, BLOCK):
             length = min(BLOCK, size - offset)
             block = buffer if length == BLOCK else bytearray(length)
             _read(descriptor, offset, block)
             if block != (_ZERO if length == BLOCK else bytes(length)):
-                digest.update(((offset - begin) // BLOCK).to_bytes(8, "big"))
-                digest.update(block)
-    return digest.hexdigest()
+                hasher.update(((offset - begin) // BLOCK).to_bytes(8, "big"))
+                hasher.update(block)
+    return hasher.hexdigest()
 
 
 def _extents(descriptor: int, position: int, end: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,50 @@
+# Copyright: kvmfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A word means one thing. One that meant several is not written any more, but where others have it from us: there it stays readable, and stands here.
+
+`digest` was the `ContentId` of a base image, the checksum of bytes as they travel, the fingerprint of a definition or an answer, and the proof of a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TEXTS = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "roles").rglob("*.yml"), *(ROOT / "playbooks").glob("*.yml"), *(ROOT / "docs").glob("*.md")]
+TEXTS += [*(ROOT / "roles").rglob("*.md"), *(ROOT / "tests").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+STAYS = {
+    "digest": {
+        "xml_digest": "a key of records, and of what domain_info tells: the fingerprint of a definition",
+        "kept_digest": "a key of records",
+        "digests": "an option of domain_info and of image_store; a directory of the state directory",
+        "digest-": "the prefix of documents of the channel and of locks, which a host of another release may have open",
+        "hexdigest": "a name of Python's",
+        "compare_digest": "a name of Python's",
+    },
+}
+"""Word -> what is still written with it -> why."""
+
+
+def written(word: str, text: str) -> Iterator[str]:
+    """Whatever has the word in it, with the dash of a prefix."""
+    return (found.lower() for found in re.findall(rf"\w*{word}\w*-?", text, re.IGNORECASE))
+
+
+@pytest.mark.parametrize("word", STAYS)
+def test_a_word_of_many_meanings_is_only_where_it_has_to_stay(word: str) -> None:
+    found = {(path.relative_to(ROOT).as_posix(), name) for path in TEXTS for name in written(word, path.read_text())}
+    assert sorted((path, name) for path, name in found if name not in STAYS[word]) == []
+    assert {name for _path, name in found} == set(STAYS[word])  # what nobody writes any more leaves the list
+
+
+def test_a_new_use_would_be_found() -> None:
+    assert list(written("digest", "the digest of a file, its Digests, `digest-NAME`, xml_digest, digested")) == [
+        "digest", "digests", "digest-", "xml_digest", "digested",
+    ]  # fmt: skip
