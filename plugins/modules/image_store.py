@@ -170,7 +170,7 @@ answer:
       description: RV(unreadable).
       type: dict
 kept:
-  description: Disks of copies that broke, which wait for the next operation of their instance. With a limit, those whose time is over are removed.
+  description: Leftovers, the disks of copies that broke, which wait for the next operation of their instance. With a limit, those that are old go.
   type: list
   elements: dict
   returned: success
@@ -259,7 +259,7 @@ def list_and_remove(conn, module):
             _eviction.remove(state, going)
     wanted = params["older_than"] is not None or params["keep_bytes"] is not None
     expired = _leftovers.expired(state) if wanted else []
-    kept = [one for one in _leftovers.listed(state) if one["instance_uuid"] not in expired]
+    leftovers = [one for one in _leftovers.listed(state) if one["instance_uuid"] not in expired]
     if not module.check_mode:
         _leftovers.drop(state, *expired)
     left = [image for image in images if image not in going]
@@ -268,7 +268,7 @@ def list_and_remove(conn, module):
         "images": [dict(asdict(image), removed=image in going) for image in images],
         "bytes": sum(image.bytes for image in left),
         "freed_bytes": sum(image.bytes for image in going),
-        "kept": kept,
+        "kept": leftovers,
         "unreadable": uses.unreadable,
         "answer": {
             "host": params["host"],

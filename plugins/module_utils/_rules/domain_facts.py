@@ -107,7 +107,6 @@ class DomainFacts(TypedDict, total=False):
     autostart: bool
     managed_save: bool
     """Its memory is saved, to be restored with the next start."""
-    has_checkpoints: bool
     origin: dict[str, str] | None
     """Where a drain took it from, until it is at home: host, drain, at (UTC)."""
 
@@ -160,6 +159,8 @@ class DomainFacts(TypedDict, total=False):
     """path, append."""
     not_layered: list[str]
     """Why no layer may come over its disks while it runs, in words (`_guest.belongings.registry`)."""
+    not_in_place: list[dict[str, str]]
+    """code and reason, why none may come over them for a resize in place (the same)."""
 
     # What is to be thought of.
     agent: dict[str, bool]

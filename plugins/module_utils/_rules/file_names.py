@@ -21,7 +21,7 @@ LAYER_PART = ".{uuid}.part.layer"
 """A layer of a disk that comes, until it is merged into what came before."""
 RAW_PART = ".{uuid}.part.raw"
 """What a new disk is made of."""
-KEPT = ".{instance_uuid}.kept"
+LEFTOVER = ".{instance_uuid}.kept"
 """What has come of a copy that broke, for the next operation of the instance."""
 PRECOPY = ".precopy-{uuid}.{number}"
 """A layer under a running guest, while its disk is copied ahead."""
@@ -36,7 +36,7 @@ PROBE = ".kvmfleet-probe-"
 NEW = ".new"
 """A file that is being written, until it is whole; also one that bears a suffix already."""
 
-SUFFIXES = (SEALED, PART, LAYER_PART, RAW_PART, KEPT, PRECOPY, RESIZE, OTHER_MEDIUM, OTHER_DRIVE, NEW, RESIZE + NEW)
+SUFFIXES = (SEALED, PART, LAYER_PART, RAW_PART, LEFTOVER, PRECOPY, RESIZE, OTHER_MEDIUM, OTHER_DRIVE, NEW, RESIZE + NEW)
 _LONGEST_VALUES = {"uuid": "0" * 36, "instance_uuid": "0" * 36, "number": "0" * 4}
 LONGEST = max(len(suffix.format_map(_LONGEST_VALUES)) for suffix in SUFFIXES)
 

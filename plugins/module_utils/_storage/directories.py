@@ -33,7 +33,8 @@ from .kinds import registry as _kinds
 _PLAIN = 0o711
 """Mode of a directory of which the source tells nothing: as that of libvirt's own directory of images."""
 _MODES = 0o3777
-_KEPT = "kept"
+LEFTOVERS = "kept"
+"""Where the documents of leftovers are in a state directory (`_storage.leftovers`)."""
 _LOCK_TIMEOUT = 5.0  # seconds; claims hold the lock for a moment each
 
 
@@ -233,9 +234,9 @@ def _look(process: _qemu_user.Process, owner: Mapping[str, Any] | None) -> _whol
 
 
 def _made_by_others(state: StateDir, uuid: str, closed: bool = False) -> dict[str, dict[str, Any]]:
-    """What other operations have made here that are not settled, and those of which something is kept; with `closed`, all of them."""
+    """What other operations have made here that are not settled, and those of which there are leftovers; with `closed`, all of them."""
     records = [record for record in Journal(state).all() if record["uuid"] != uuid and (closed or record["status"] not in CLOSED)]
-    return {path: one for document in (*records, *state.read_all(_KEPT)) for path, one in (document.get("made_directories") or {}).items() if one["inode"]}
+    return {path: one for document in (*records, *state.read_all(LEFTOVERS)) for path, one in (document.get("made_directories") or {}).items() if one["inode"]}
 
 
 def _there(directory: str) -> os.stat_result | None:

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._journal.state_dir import StateDir
@@ -61,8 +61,8 @@ def _of_layer(value: str, layer: _qemu_img.Layer) -> ContentId:
     return {"sha256": value, "format": layer.format, "virtual_size": layer.virtual_size, "size_bytes": layer.file_size}
 
 
-def require(state: StateDir, path: str, expected: ContentId, directories: Sequence[str]) -> None:
-    """KvmfleetError `base_differs` unless the image has the expected sha256, format and virtual size."""
+def require(state: StateDir, path: str, expected: Mapping[str, Any], directories: Sequence[str]) -> None:
+    """KvmfleetError `base_differs` unless the image has the expected sha256, format and virtual size, those of a ContentId or of what is known of a base."""
     found = content_id(state, path, expected["format"], directories)
     for key in ("sha256", "virtual_size"):
         if found[key] != expected[key]:

@@ -75,9 +75,9 @@ def layer_part_path(record: dict[str, Any], path: str) -> str:
     return _file_names.beside(path, _file_names.LAYER_PART, record)
 
 
-def kept_path(record: dict[str, Any], path: str) -> str:
+def leftover_path(record: dict[str, Any], path: str) -> str:
     """Where what has come of a file waits for the next operation of its instance."""
-    return _file_names.beside(path, _file_names.KEPT, record)
+    return _file_names.beside(path, _file_names.LEFTOVER, record)
 
 
 def publish(journal: Journal, record: dict[str, Any], paths: Iterable[str], step: str | None = None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _unwritten(record: dict[str, Any], sizes: dict[str, int] | None) -> dict[int
 
 
 def _here(record: dict[str, Any], name: str) -> int:
-    return allocated(incoming_path(record, name)) or allocated(kept_path(record, exports(record)[name]))
+    return allocated(incoming_path(record, name)) or allocated(leftover_path(record, exports(record)[name]))
 
 
 def allocated(path: str) -> int:

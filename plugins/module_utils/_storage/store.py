@@ -24,7 +24,7 @@ from .incoming import allocated, shortage_for
 STORE = "_base"
 PART_SUFFIX = ".part"
 _READ_ONLY = _whole_file.Look(-1, -1, 0o444)
-_KEPT = (BROKE, "copy_failed", "copy_stalled", "no_space")
+_GOES_ON = (BROKE, "copy_failed", "copy_stalled", "no_space")
 _LOCK_TIMEOUT = 24 * 3600.0
 
 
@@ -91,7 +91,7 @@ class ImageStore:
                 path = self._name(part, base)
             except BaseException as exc:
                 with contextlib.suppress(FileNotFoundError):
-                    if getattr(exc, "code", BROKE) in _KEPT:
+                    if getattr(exc, "code", BROKE) in _GOES_ON:
                         _leftovers.give_back(part)
                     else:
                         _files.remove_unfinished([part])

@@ -95,7 +95,7 @@ def require_no_encryption(name: str, domain: DomainFacts) -> None:
         )
 
 
-def require_layers_bearable(domain: dict[str, Any]) -> None:
+def require_layers_bearable(domain: DomainFacts) -> None:
     """What belongs to the guest goes on as it is under the files that a resize in place lays over its disks.
 
     :raises KvmfleetError: the code of the first thing that does not.

@@ -5,10 +5,12 @@
 """A word means one thing. One that meant several is not written any more, but where others have it from us: there it stays readable, and stands here.
 
 `digest` was the `ContentId` of a base image, the checksum of bytes as they travel, the fingerprint of a definition or an answer, and the proof of a secret.
+`kept` was what a broken copy has left (leftovers), the copy of firmware variables and what a definition takes over from the running guest.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,16 @@ STAYS = {
 }
 """Word -> what is still written with it -> why."""
 
+KEPT = {
+    "kept": "a directory of the state directory, and a result of image_store: leftovers",
+    "kept_at": "a key of leftovers, in that directory and that result",
+    ".{instance_uuid}.kept": "the name of a file that is a leftover",
+    "kept_nvram": "a key of records: the copy of the firmware variables",
+    "kept_copy_broken": "an error about that",
+    "kept_digest": "a key of records: of the definition with all that the running guest had",
+}
+"""The same for a word that is a common verb too: keys, names of files and codes."""
+
 
 def written(word: str, text: str) -> Iterator[str]:
     """Whatever has the word in it, with the dash of a prefix."""
@@ -42,6 +54,18 @@ def test_a_word_of_many_meanings_is_only_where_it_has_to_stay(word: str) -> None
     found = {(path.relative_to(ROOT).as_posix(), name) for path in TEXTS for name in written(word, path.read_text())}
     assert sorted((path, name) for path, name in found if name not in STAYS[word]) == []
     assert {name for _path, name in found} == set(STAYS[word])  # what nobody writes any more leaves the list
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Texts of code that are one word."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[\w.{}-]*kept[\w.{}-]*", node.value):
+            yield node.value
+
+
+def test_what_is_left_of_a_copy_is_called_leftovers_but_where_it_has_to_stay() -> None:
+    assert {text for path in (ROOT / "plugins").rglob("*.py") for text in texts(ast.parse(path.read_text()))} == set(KEPT)
+    assert list(texts(ast.parse("{'kept_for': 1}"))) == ["kept_for"]
 
 
 def test_a_new_use_would_be_found() -> None:

@@ -162,7 +162,7 @@ def test_every_name_of_an_operation_is_one_of_the_list() -> None:
     made: list[Callable[[], str]] = [
         lambda: _incoming.part_path(begun, "p"),
         lambda: _incoming.layer_part_path(begun, "p"),
-        lambda: _incoming.kept_path(begun, "p"),
+        lambda: _incoming.leftover_path(begun, "p"),
         lambda: _new_files._raw_path(begun, disk),
         lambda: _sealing.sealed_path(begun, disk),
         lambda: _precopy.layer_path(begun, disk, 9999),
