@@ -137,7 +137,8 @@ _value:
           (V(running) or V(off)), C(priority), C(group), C(max_downtime), C(wants) (C(vcpus), C(ram_bytes), C(disk_bytes), C(copy_bytes)), C(seconds) (what
           it is expected to take), C(reason) (of the destination), C(how) and C(said).
         - C(after) has the UUIDs of moves that have to be over, their guest running again, before this one begins. A C(canary) goes alone before all
-          others. An C(ejection) is of a guest of another host, and has to be confirmed before the move that waits for it.
+          others. An C(ejection) is of a guest of another host, and has to be confirmed before the move that waits for it. A move with C(until) must have
+          begun by then (seconds since the epoch), since its window closes.
       type: list
       elements: dict
     stops:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet import classes, cures, estimates, order
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet import classes, cures, estimates, order, windows
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.groups import Groups
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.options import DrainOptions
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.programme import (
@@ -28,7 +28,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.programme i
     Told,
 )
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.proof import Asked, Ejected, Proof, loaded, prove
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import recovery
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import maintenance, recovery
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.server_groups import is_member
@@ -107,6 +107,9 @@ def require_hosts(fleet: Fleet, hosts: Sequence[str], done: str = "emptied") -> 
                 f"good, end its open operations with kvmfleet.compute.recover -e lost_host={name}.",
                 hosts=[name],
             )
+        if not fleet.hosts[name].get("read_now"):
+            message = f"{name} was not asked in this run, so it is not known which guests it has now. Nothing was changed."
+            raise KvmfleetError("facts_missing", message, hosts=[name])
     fleet.require_parties()
     return drained
 
@@ -119,6 +122,9 @@ def _closed(fleet: Fleet, drained: Sequence[str], reason: str, classed: Sequence
         if name in drained:
             noted = {entry["uuid"]: {"class": kinds.get(entry["uuid"], MOVE)} for entry in state.get("domains", [])}
             state = {**state, "maintenance": {"state": "draining", "reason": reason or "this drain", "guests": noted}}
+        record = maintenance.record_of(state)
+        if name not in drained and record is not None and record.get("state") == maintenance.RESTORING:
+            state = {**state, "maintenance": f"restoring, {record.get('reason')}"}  # it takes those who come home, and nobody else
         states.append(state)
     return Fleet(states)
 
@@ -165,7 +171,7 @@ def _move(looked: classes.Looked, each: classes.Classed, proof: Proof) -> Move:
     placed, guest = proof.placed[each.guest.uuid], each.guest
     last = looked.options.downtimes.get(guest.uuid)
     seconds = estimates.seconds(looked.fleet, guest.host, placed.host, guest.wants.copy_bytes, guest.downtime == RUNNING, last)
-    return Move(guest, placed.host, placed.reason, placed.alternates, seconds=seconds)
+    return Move(guest, placed.host, placed.reason, placed.alternates, seconds=seconds, until=windows.closes(each.policy.windows, looked.now))
 
 
 def _wait(each: classes.Classed, proof: Proof) -> Told:

@@ -61,6 +61,7 @@ class Move:
     :param order: 1 for the first; :param after: UUIDs of the moves of this programme that have to be over, their guest running again, before this one
         begins; :param canary: it goes alone, and nothing else begins unless it runs again; :param ejection: the guest is of another host, and makes room,
         for which its move has to be confirmed too; :param seconds: how long it is expected to take.
+    :param until: when it must have begun, since its window closes, in seconds since the epoch; None for no window.
     :param how: `move`, or for a way home `revert` (nothing is lost, since it never ran at its destination) or `confirm_move`.
     """
 
@@ -73,6 +74,7 @@ class Move:
     canary: bool = False
     ejection: bool = False
     seconds: float = 0
+    until: float | None = None
     how: str = "move"
     migration_uuid: str | None = None
 

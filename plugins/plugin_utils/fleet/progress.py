@@ -48,11 +48,14 @@ def counts(states: Iterable[str]) -> Counts:
     return Counts(listed.count(MOVING), listed.count(WAITING), sum(state in FAILED for state in listed))
 
 
-def may_begin(moves: Iterable[Mapping[str, Any]], states: Mapping[str, str], uuid: str, max_fail: int = 1, paused: bool = False) -> Verdict:
+def may_begin(
+    moves: Iterable[Mapping[str, Any]], states: Mapping[str, str], uuid: str, max_fail: int = 1, paused: bool = False, now: float | None = None
+) -> Verdict:
     """Whether a guest may begin now.
 
     :param moves: those of the programme; :param states: of each guest, by UUID, `planned` where nothing is said.
     :param max_fail: so many failures, and nothing new begins; 0 for any number.
+    :param now: the time by the controller's clock, for guests that have a window.
     """
     known = {move["uuid"]: move for move in moves}
     move = known[uuid]
@@ -61,6 +64,8 @@ def may_begin(moves: Iterable[Mapping[str, Any]], states: Mapping[str, str], uui
         return Verdict(SKIP, "it is paused")
     if max_fail and len(failed) >= max_fail:
         return Verdict(SKIP, f"{', '.join(failed)} failed, and nothing new begins after {max_fail} (max_fail)")
+    if now is not None and move.get("until") is not None and now >= move["until"]:
+        return Verdict(SKIP, "its window has closed meanwhile: the same command again moves it when that is open")
     canaries = [each for each in known.values() if each["canary"] and not move["canary"]]
     before = [known[other] for other in move["after"] if other in known]
     for each in [*canaries, *before]:

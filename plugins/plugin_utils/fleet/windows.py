@@ -37,6 +37,12 @@ class Window(NamedTuple):
                 return max(float(begin), now)
         raise AssertionError("a window opens within a week")
 
+    def closes(self, now: float) -> float | None:
+        """When it is open no more, None where it is not open now."""
+        today = int(now // _DAY)
+        begins = (day * _DAY + self.begin for day in (today - 1, today) if (day + _EPOCH_DAY) % 7 in self.days)
+        return max((float(begin + self.length) for begin in begins if begin <= now < begin + self.length), default=None)
+
 
 def read(field: str, value: object) -> tuple[Window, ...]:
     """One window or a list of them.
@@ -52,6 +58,11 @@ def read(field: str, value: object) -> tuple[Window, ...]:
 def opens(windows: tuple[Window, ...], now: float) -> float:
     """When the first of them is open; `now` where one is, or where there is none at all."""
     return min((window.opens(now) for window in windows), default=now)
+
+
+def closes(windows: tuple[Window, ...], now: float) -> float | None:
+    """When the last of those that are open now is open no more; None where there are none."""
+    return max((end for window in windows if (end := window.closes(now)) is not None), default=None)
 
 
 def told(moment: float) -> str:

@@ -76,6 +76,19 @@ def test_other_hosts_that_are_drained_are_no_places() -> None:
     assert "kvm3: is evacuated by ann: new memory" in told["message"]
 
 
+def test_a_host_that_is_being_restored_takes_nobody_but_those_who_come_home() -> None:
+    made = fleet(16, 16).guest("kvm1", "web1")
+    made.host("kvm2")["maintenance"] = {"uuid": "d", "state": "restoring", "reason": "new memory", "guests": {}}
+    assert "kvm2: is in maintenance: restoring, new memory" in made.plan()["message"]
+
+
+def test_a_host_that_was_not_asked_in_this_run_is_not_drained() -> None:
+    made = fleet().guest("kvm1", "web1").guest("kvm2", "web2")
+    made.host("kvm1")["run"] = "another"
+    assert made.plan()["error"]["code"] == "facts_missing"
+    assert made.plan("kvm2")["fits"], "others may be known from before: the claim judges them by what is"
+
+
 def test_what_another_drain_promises_counts_as_use_of_its_destination() -> None:
     made = fleet(16, 8, 16).guest("kvm1", "web1", ram=6).guest("kvm3", "db1", ram=6)
     assert places(made.plan()) == {"web1": "kvm3"}

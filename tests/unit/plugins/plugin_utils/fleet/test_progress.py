@@ -61,6 +61,14 @@ def test_after_so_many_failures_nothing_new_begins() -> None:
     assert progress.may_begin(told["moves"], {}, third, paused=True) == ("skip", "it is paused")
 
 
+def test_nothing_begins_when_its_window_has_closed_meanwhile() -> None:
+    told = drain("a", canary=0, policies={"a": {"window": "00:00-24:00"}})
+    (move,) = told["moves"]
+    assert progress.may_begin(told["moves"], {}, move["uuid"], now=move["until"] - 1).do == "begin"
+    assert progress.may_begin(told["moves"], {}, move["uuid"], now=move["until"]).do == "skip"
+    assert drain("a")["moves"][0]["until"] is None
+
+
 def test_a_follower_waits_until_the_one_before_runs_again_as_before_if_need_be() -> None:
     told = drain("db1", "web1", canary=0, policies={"web1": {"after": "db1"}})
     asked = {"moves": told["moves"], "uuid": uuid_of("web1"), "max_fail": 0}

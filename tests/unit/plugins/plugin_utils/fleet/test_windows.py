@@ -40,6 +40,24 @@ def test_when_a_window_is_open_next(window: object, now: str, opens: str) -> Non
     assert windows.opens(windows.read("window", window), at(now)) == at(opens)
 
 
+@pytest.mark.parametrize(
+    ("window", "now", "closes"),
+    [
+        ("Sat 02:00-05:00", "2026-12-05 02:00", "2026-12-05 05:00"),
+        ("Fri 22:00-04:00", "2026-12-05 03:00", "2026-12-05 04:00"),
+        (["Sat 02:00-05:00", "Sat 04:00-06:00"], "2026-12-05 04:30", "2026-12-05 06:00"),
+        ("00:00-24:00", "2026-12-05 04:30", "2026-12-06 00:00"),
+    ],
+)
+def test_when_a_window_that_is_open_closes(window: object, now: str, closes: str) -> None:
+    assert windows.closes(windows.read("window", window), at(now)) == at(closes)
+
+
+def test_a_window_that_is_not_open_does_not_close() -> None:
+    assert windows.closes(windows.read("window", "Sat 02:00-05:00"), at("2026-12-05 05:00")) is None
+    assert windows.closes((), 5.0) is None
+
+
 def test_no_window_is_always_open_and_people_read_utc() -> None:
     assert windows.opens(windows.read("window", None), 5.0) == 5.0
     assert windows.told(at("2026-12-05 02:00")) == "Sat 2026-12-05 02:00 UTC"
