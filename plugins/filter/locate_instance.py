@@ -20,7 +20,7 @@ options:
     elements: dict
     required: true
   request:
-    description: RV(_value.request) in its raw form, with C(instance), C(availability_zone), C(target_host), C(ignore_hosts), C(flavor) and C(flavors).
+    description: RV(_value.request) in its raw form, with C(instance), C(zone), C(target_host), C(ignore_hosts), C(flavor) and C(flavors).
     type: dict
     required: true
 author: kvmfleet contributors (@kvmfleet)

@@ -22,7 +22,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintena
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.server_groups import is_member
 
 _STOPPABLE = ("running", "shutoff")
-_REQUEST = {"availability_zone": None, "target_host": None, "ignore_hosts": (), "allow_resize_to_same_host": False, "allow_downsize": False, "flavor": None}
+_REQUEST = {"zone": None, "target_host": None, "ignore_hosts": (), "allow_resize_to_same_host": False, "allow_downsize": False, "flavor": None}
 
 
 @dataclass(frozen=True)

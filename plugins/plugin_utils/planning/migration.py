@@ -110,7 +110,7 @@ def plan_in(fleet: Fleet, domain: DomainFacts | None, request: dict[str, Any], s
     """Decide what a request comes to.
 
     :param domain: the module domain_info's answer from the host that defines the instance.
-    :param request: `instance`, `flavor` (resolved, or None for a cold migration), `availability_zone`, `target_host`, `ignore_hosts`,
+    :param request: `instance`, `flavor` (resolved, or None for a cold migration), `zone`, `target_host`, `ignore_hosts`,
         `allow_resize_to_same_host`, `allow_downsize`, `keep_disk`, `precopy` (see `precopy.check`), `grow_filesystem`, `ignored_flavor_keys`,
         `live_differences` (`keep`, `drop` or nothing), `part_of` (the drain or restore that the move belongs to, or nothing),
         `server_groups` (`kvmfleet_server_groups`), `scheduler_hints`, and for Nova's filters that ask about them `project_id` and `image_id`.
@@ -234,7 +234,7 @@ def _asked(wanted: _Wanted, disks: flavor_disks.Changes, group: dict[str, Any] |
             **storage.needs(wanted.domain, source, disks),
             "named": mapping.named(wanted.domain, source),
         },
-        "availability_zone": request["availability_zone"],
+        "availability_zone": request["zone"],
         "target_host": request["target_host"],
         "ignore_hosts": list(request["ignore_hosts"]),
         "allow_resize_to_same_host": bool(wanted.resizing and request["allow_resize_to_same_host"]),
@@ -282,7 +282,7 @@ def _noted(wanted: _Wanted, disks: flavor_disks.Changes, live: dict[str, Any]) -
         wanted.root_size,
         disks,
         tuning=wanted.tuning,
-        availability_zone=wanted.request["availability_zone"],
+        zone=wanted.request["zone"],
         live_differences=live,
         part_of=wanted.request.get("part_of") or None,
     )

@@ -23,7 +23,7 @@ def begun(
     disks: flavor_disks.Changes,
     *,
     tuning: dict[str, Any] | None,
-    availability_zone: str | None,
+    zone: str | None,
     live_differences: dict[str, Any],
     part_of: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def begun(
         "old_flavor": old,
         "new_flavor": new,
         "tuning": tuning,
-        "availability_zone": availability_zone,
+        "availability_zone": zone,
         "live_differences": live_differences,
         "part_of": part_of,
         "xml_digest": domain["xml_digest"],

@@ -11,13 +11,13 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import check_domain_name, check_name, sequence
 
-_NAMES = ("instance", "availability_zone", "target_host")
+_NAMES = ("instance", "zone", "target_host")
 
 
 def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[str, Any]:
     """Normalise a request: an empty string (an AWX survey question left blank) counts as not given.
 
-    :param request: `instance` (required), `availability_zone`, `target_host`, `ignore_hosts`.
+    :param request: `instance` (required), `zone`, `target_host`, `ignore_hosts`.
     :raises KvmfleetError: `unknown_host`; ValidationError for what is no name.
     """
     checked = {key: None if value == "" else value for key, value in request.items()}
@@ -26,7 +26,7 @@ def check_request(request: dict[str, Any], inventory_hosts: list[str]) -> dict[s
         if field == "instance":
             check_domain_name(field, value)
         elif value is not None:
-            check_name("zone" if field == "availability_zone" else field, value)
+            check_name(field, value)
     ignored = _list("ignore_hosts", checked.get("ignore_hosts"))
     checked["ignore_hosts"] = ignored
     for field, names in (("target_host", [checked.get("target_host")]), ("ignore_hosts", ignored)):

@@ -224,7 +224,7 @@ def planned(guest: Guest, images: Path, new: dict[str, Any] | None) -> dict[str,
     asked = {
         "instance": guest.facts["uuid"],
         "flavor": new,
-        "availability_zone": None,
+        "zone": None,
         "target_host": None,
         "ignore_hosts": [],
         "allow_resize_to_same_host": False,

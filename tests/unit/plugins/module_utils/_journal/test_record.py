@@ -49,7 +49,7 @@ def begun() -> dict[str, object]:
     disk = {"target": "vda", "device": "disk", "readonly": False, "root": True, "path": "/i/web", "format": "qcow2", "allocated_bytes": 1, "virtual_size": 2,
             "chain": [{"path": "/i/web", "format": "qcow2", "virtual_size": 2}]}  # fmt: skip
     domain = {"xml_digest": "d", "agent": {"connected": True}, "disks": [disk], "firmware": {}}
-    asked = {"tuning": None, "availability_zone": None, "live_differences": {"answer": None, "found": []}, "part_of": None}
+    asked = {"tuning": None, "zone": None, "live_differences": {"answer": None, "found": []}, "part_of": None}
     return planned.begun({"uuid": "u", "name": "web"}, domain, "kvm1", {}, {}, 0, flavor_disks.NONE, **asked)
 
 

@@ -71,7 +71,7 @@ class Host:
         changes = flavor_disks.changes("web01", facts, new, moving=role != "in_place")
         entry = {"uuid": facts["uuid"], "name": facts["name"]}
         self.operations += 1
-        plan = _record.begun(entry, facts, "kvm1", facts["flavor"], new, True, changes, tuning=None, availability_zone=None, live_differences={}, part_of=None)
+        plan = _record.begun(entry, facts, "kvm1", facts["flavor"], new, True, changes, tuning=None, zone=None, live_differences={}, part_of=None)
         operation = {"uuid": f"00000000-0000-0000-0000-00000000000{self.operations}", "role": role, "destination_host": "kvm1", "owner": "o", "probes": {}}
         record = self.journal.begin({**plan, **operation, "image_directories": [str(self.images)]})
         return _new_files.make(self.journal, record) if role == "in_place" else record

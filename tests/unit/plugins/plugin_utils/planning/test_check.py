@@ -18,7 +18,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils import run
 from .test_migration import domain, host, plan
 
 GIB = 1024**3
-REQUEST = {"instance": "", "availability_zone": "", "target_host": "kvm9", "ignore_hosts": [], "allow_resize_to_same_host": False, "allow_downsize": False}
+REQUEST = {"instance": "", "zone": "", "target_host": "kvm9", "ignore_hosts": [], "allow_resize_to_same_host": False, "allow_downsize": False}
 UUID = "00000000-0000-0000-0000-00000000000"
 
 

@@ -53,7 +53,7 @@ def made(found):
 
 def answered(found, want, in_place=False, hosts=None, **more):
     """Of a whole plan; a cold migration where no flavor is wanted."""
-    asked = {"instance": "web1", "availability_zone": None, "target_host": None, "ignore_hosts": [], "allow_downsize": False}
+    asked = {"instance": "web1", "zone": None, "target_host": None, "ignore_hosts": [], "allow_downsize": False}
     return plan_migration(hosts or fleet(), found, {**asked, "allow_resize_to_same_host": in_place, "flavor": want, **more})
 
 

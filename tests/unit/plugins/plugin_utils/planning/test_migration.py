@@ -92,7 +92,7 @@ def domain(**changes):
 def plan(flavor="large", hosts=None, guest=None, scheduler=None, migrate=False, **request):
     asked = {
         "instance": "web1",
-        "availability_zone": None,
+        "zone": None,
         "target_host": None,
         "ignore_hosts": [],
         "allow_resize_to_same_host": True,
@@ -176,10 +176,10 @@ class TestPlan:
         assert found["requirements"]["kvm2"]["exclusive"] == guest["exclusive"]
 
     def test_any_zone_takes_the_roomiest_host(self):
-        assert planned(allow_resize_to_same_host=False, availability_zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
+        assert planned(allow_resize_to_same_host=False, zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
 
     def test_a_target_has_no_alternates(self):
-        assert planned(migrate=True, availability_zone="any", target_host="kvm4")["candidates"] == ["kvm4"]
+        assert planned(migrate=True, zone="any", target_host="kvm4")["candidates"] == ["kvm4"]
 
     def test_a_cold_migration_never_stays_and_never_grows(self):
         found = planned(migrate=True)
@@ -515,7 +515,7 @@ class TestNetworkStorage:
 def request_with(flavor, **more):
     return {
         "instance": "web1",
-        "availability_zone": None,
+        "zone": None,
         "target_host": None,
         "ignore_hosts": [],
         "allow_resize_to_same_host": True,
@@ -565,14 +565,14 @@ class TestLocate:
         assert self.locate(instance="i-1")["host"] == "kvm1"
 
     @pytest.mark.parametrize("name", ["web 1 ", "web1;reboot", "web1\n", "../web1", "a/b", "$(id)", "-web1", "", None, 7, "x" * 200])
-    @pytest.mark.parametrize("field", ["instance", "flavor", "availability_zone", "target_host"])
+    @pytest.mark.parametrize("field", ["instance", "flavor", "zone", "target_host"])
     def test_names(self, field, name):
         answer = self.locate(**{"flavors": FLAVORS, field: name})
-        if name in ("", None) and field in ("availability_zone", "target_host"):
+        if name in ("", None) and field in ("zone", "target_host"):
             assert answer["error"] is None
             return
         assert answer["error"]["code"] == "invalid_value"
-        assert answer["error"]["message"].startswith(("zone" if field == "availability_zone" else field) + ": expected a name")
+        assert answer["error"]["message"].startswith(field + ": expected a name")
 
     @pytest.mark.parametrize(
         ("flavor", "named"),
