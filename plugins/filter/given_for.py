@@ -20,8 +20,8 @@ options:
     type: dict
     required: true
   host:
-    description: The host.
-    type: str
+    description: The host, or a list of hosts.
+    type: raw
     required: true
   name:
     description: The name of the variable.
@@ -37,11 +37,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The value, or the default; an empty text where there is none.
+  description: The value, or the default; an empty text where there is none. For a list of hosts, that by host.
   type: raw
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -50,7 +50,11 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 
-def _given_for(hostvars: Mapping[str, Any], host: str, name: str) -> Any:
+def _given_for(hostvars: Mapping[str, Any], host: str | Sequence[str], name: str) -> Any:
+    return _of(hostvars, host, name) if isinstance(host, str) else {str(one): _of(hostvars, str(one), name) for one in host}
+
+
+def _of(hostvars: Mapping[str, Any], host: str, name: str) -> Any:
     variables = hostvars[host] if host in hostvars else {}  # noqa: SIM401 (hostvars answers for an unknown host, with something undefined)
     try:
         return read.given(str(name), variables.get(name))

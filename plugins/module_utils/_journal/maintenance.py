@@ -35,8 +35,8 @@ _LOCK = "maintenance"
 _HISTORY_LIMIT = 100
 _TOLD = ("uuid", "state", "reason", "options", "left", "guests")
 """What a change is a change of; all else is when and by whom."""
-_FOLLOWED = ("pre-migrating", "finished", "confirmed", "reverted", "error")
-"""Statuses of a move that are noted here; between them the guest is down, and nothing more is written than has to be."""
+_FOLLOWED = {"pre-migrating": "begun", "finished": "moved", "confirmed": "confirmed", "reverted": "failed", "error": "failed"}
+"""Statuses of a move that are noted here, and as what; between them the guest is down, and nothing more is written than has to be."""
 
 
 GuestEntry = TypedDict(
@@ -47,7 +47,7 @@ GuestEntry = TypedDict(
         "destination": Union[str, None],  # where it is to go: a promise, not a claim
         "order": int,
         "power_state": str,  # before anything was done
-        "state": str,  # the status of its move
+        "state": str,  # begun, moved, confirmed or failed
         "migration": str,  # UUID of its move
         "message": Union[str, None],
         "at": float,
@@ -231,7 +231,7 @@ def follow(state: StateDir, record: Mapping[str, Any]) -> None:
         if found is None or not _is_part(part, DRAIN, found):
             return
         now, guests = time.time(), dict(found["guests"])
-        entry = {"state": record["status"], "migration": record["uuid"], "message": record.get("error"), "at": now}
+        entry = {"state": _FOLLOWED[record["status"]], "migration": record["uuid"], "message": record.get("error"), "at": now}
         guests[record["instance_uuid"]] = {"instance": record["instance_name"], **guests.get(record["instance_uuid"], {}), **entry}
         lease_until = now + found["lease"] if found["owner"] == part["run"] else found["lease_until"]
         state.write("host", "maintenance", {**found, "guests": guests, "updated_at": now, "lease_until": lease_until})

@@ -49,6 +49,9 @@ _TIMEOUT = kinds.one_of("fail", "destroy")
 _DIFFERENCES = kinds.one_of("keep", "drop")
 _MODES = ("agent", "acpi")
 _TUNNEL = kinds.one_of("auto", "never", "always")
+_UNTIL = kinds.one_of("evacuated", "empty")
+_ON_UNMOVABLE = kinds.one_of("refuse", "stop", "leave")
+_CONFIRM = kinds.one_of("never", "healthy", "after")
 _PRECOPY = kinds.one_of("auto", "always", "never")
 
 HOST = {
@@ -71,6 +74,7 @@ HOST = {
     "kvmfleet_migration_bandwidth_limit": Input(kinds.amount, 0),
     "kvmfleet_max_moves_out": Input(kinds.whole(0), 2),
     "kvmfleet_max_moves_in": Input(kinds.whole(0), 2),
+    "kvmfleet_guest_policies": Input(kinds.options, {}),
 }
 """Variables of a host, which a group may have for all of its hosts."""
 
@@ -170,6 +174,22 @@ FLEET_ROLE = {
     "fleet_migration_uuid": Input(kinds.uuid),
     "fleet_images_older_than": Input(kinds.seconds),
     "fleet_images_keep_bytes": Input(kinds.amount),
+    "fleet_hosts": Input(kinds.names, ()),
+    "fleet_reason": Input(kinds.text),
+    "fleet_until": Input(_UNTIL, "evacuated"),
+    "fleet_parallel": Input(kinds.whole(1), 10),
+    "fleet_max_fail": Input(kinds.whole(0), 1),
+    "fleet_canary": Input(kinds.whole(0), 1),
+    "fleet_on_unmovable": Input(_ON_UNMOVABLE, "refuse"),
+    "fleet_policies": Input(kinds.options, {}),
+    "fleet_approve": Input(kinds.names, ()),
+    "fleet_eject": Input(kinds.flag, False),
+    "fleet_confirm": Input(_CONFIRM, "never"),
+    "fleet_max_downtime": Input(kinds.seconds),
+    "fleet_pause": Input(kinds.flag, False),
+    "fleet_back": Input(kinds.names, ()),
+    "fleet_scheduler": Input(kinds.options, {}, "kvmfleet_scheduler"),
+    "fleet_server_groups": Input(kinds.options, {}, "kvmfleet_server_groups"),
 }
 
 RESIZE = {
@@ -263,6 +283,20 @@ WORDS = {
     "facts_max_age": Word("kvmfleet_facts_max_age", kinds.seconds, 0),
     "strict": Word("kvmfleet_strict", kinds.flag, False),
     "plan_file": Word("kvmfleet_plan_file", kinds.local_path),
+    "host": Word("kvmfleet_host_wanted", kinds.names, ()),
+    "hosts": Word("kvmfleet_hosts_wanted", kinds.names, ()),
+    "until": Word("kvmfleet_until", _UNTIL, "evacuated"),
+    "parallel": Word("kvmfleet_parallel", kinds.whole(1), 10),
+    "max_fail": Word("kvmfleet_max_fail", kinds.whole(0), 1),
+    "canary": Word("kvmfleet_canary", kinds.whole(0), 1),
+    "on_unmovable": Word("kvmfleet_on_unmovable", _ON_UNMOVABLE, "refuse"),
+    "policies": Word("kvmfleet_policies", kinds.options, {}),
+    "approve": Word("kvmfleet_approve", kinds.names, ()),
+    "eject": Word("kvmfleet_eject", kinds.flag, False),
+    "confirm": Word("kvmfleet_confirm", _CONFIRM, "never"),
+    "max_downtime": Word("kvmfleet_max_downtime", kinds.seconds),
+    "pause": Word("kvmfleet_pause", kinds.flag, False),
+    "back": Word("kvmfleet_back", kinds.names, ()),
 }
 """The extra variables of the playbooks, by their short names."""
 

@@ -27,6 +27,7 @@ grep -sLE '"status": "(confirmed|reverted|error)"' {STATE}/migrations/*.json
 find {IMAGES} /var/lib/libvirt/qemu/nvram -name '*.part*' ! -path '*/_base/*' -o -name '*.sealed-*' -o -name '*.resize-*' 2>/dev/null
 find {IMAGES} -maxdepth 1 -type f ! -name '*.kept'
 find {IMAGES} -maxdepth 1 -name '*.kept' | while read file; do grep -sqF "$file" {STATE}/kept/*.json || echo "$file"; done
+grep -sL '"state": "in_service"' {STATE}/host/maintenance.json
 find /var/lib/libvirt/swtpm -mindepth 1 -maxdepth 1 2>/dev/null
 ps -eo comm= | grep -xE 'nbdkit|nbdcopy|qemu-storage-da'
 {{ virsh --quiet list --all --name || echo 'list unknown'; }} | sed '/^$/d; s/^/domain /'
