@@ -35,7 +35,7 @@ _LOCK = "maintenance"
 _HISTORY_LIMIT = 100
 _TOLD = ("uuid", "state", "reason", "options", "left", "guests")
 """What a change is a change of; all else is when and by whom."""
-_FOLLOWED = {"pre-migrating": "begun", "finished": "moved", "confirmed": "confirmed", "reverted": "failed", "error": "failed"}
+_FOLLOWED = {"pre-migrating": "moving", "finished": "moved", "confirmed": "confirmed", "reverted": "undone", "error": "undone"}
 """Statuses of a move that are noted here, and as what; between them the guest is down, and nothing more is written than has to be."""
 
 
@@ -47,7 +47,7 @@ GuestEntry = TypedDict(
         "destination": Union[str, None],  # where it is to go: a promise, not a claim
         "order": int,
         "power_state": str,  # before anything was done
-        "state": str,  # begun, moved, confirmed or failed
+        "state": str,  # moving, moved, confirmed or undone
         "migration": str,  # UUID of its move
         "message": Union[str, None],
         "at": float,

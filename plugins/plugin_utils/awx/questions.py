@@ -17,9 +17,10 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.awx.playbooks import Asked
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import kinds
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import NOTHING, WORDS
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 _LARGEST = 1_000_000_000
-_LENGTHS = {kinds.domain_name: 128, kinds.name: 128, kinds.uuid: 36, kinds.amount: 40, kinds.text: 1000, kinds.options: 4000}
+_LENGTHS = {kinds.domain_name: 128, kinds.name: 128, kinds.uuid: 36, kinds.amount: 40, kinds.text: 1000, kinds.options: 4000, kinds.names: 1000}
 _LONG = (kinds.text, kinds.options)
 _OF_A_ROLE = re.compile(r"^(?:fleet|gather|migrate|resize|settle)_")
 
@@ -50,9 +51,20 @@ def question(asked: Asked, choices: Sequence[str] = ()) -> dict[str, Any]:
         return {**shown, "type": "multiplechoice", "choices": [str(choice) for choice in choices], **_default(known.default)}
     if known.read is kinds.seconds:
         return {**shown, "type": "float", "min": 0, "max": _LARGEST, **_default(known.default)}
+    if type(known.default) is int:
+        return {**shown, "type": "integer", "min": _least(known.read), "max": _LARGEST, **_default(known.default)}
     least = 1 if shown["required"] else 0
     asked_as = {"type": "textarea" if known.read in _LONG else "text", "min": least, "max": _LENGTHS[known.read]}
-    return {**shown, **asked_as} if shown["required"] else {**shown, **asked_as, "default": "" if known.default in (NOTHING, {}) else str(known.default)}
+    return {**shown, **asked_as} if shown["required"] else {**shown, **asked_as, "default": "" if known.default in (NOTHING, {}, ()) else str(known.default)}
+
+
+def _least(read: kinds.Read) -> int:
+    """The least number that a reader of numbers takes, of those that a person may mean."""
+    try:
+        read("", 0)
+    except ValidationError:
+        return 1
+    return 0
 
 
 def _default(value: Any) -> dict[str, Any]:

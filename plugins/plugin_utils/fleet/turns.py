@@ -40,11 +40,11 @@ class Turns:
         with self._locked():
             told = self.results()
             states = {guest: result["state"] for guest, result in told.items()}
-            states.update({guest: progress.OPEN for guest in lost if states.get(guest) == progress.BEGUN})
+            states.update({guest: progress.OPEN for guest in lost if states.get(guest) == progress.MOVING})
             verdict = progress.may_begin(self.moves, states, uuid, max_fail)
-            if verdict.do == progress.BEGIN and sum(state == progress.BEGUN for state in states.values()) >= max(1, parallel):
+            if verdict.do == progress.BEGIN and sum(state == progress.MOVING for state in states.values()) >= max(1, parallel):
                 verdict = progress.Verdict(progress.WAIT, f"{parallel} others are under way")
-            state = {progress.BEGIN: progress.BEGUN, progress.WAIT: progress.WAITING, progress.SKIP: progress.SKIPPED}[verdict.do]
+            state = {progress.BEGIN: progress.MOVING, progress.WAIT: progress.WAITING, progress.SKIP: progress.SKIPPED}[verdict.do]
             self._write(uuid, {"state": state, "message": verdict.reason})
             return verdict
 
@@ -69,7 +69,7 @@ class Turns:
             result = found.setdefault(move["uuid"], {"state": progress.SKIPPED, "message": "it was never begun"})
             if result["state"] == progress.WAITING:
                 result.update(state=progress.SKIPPED, message="it was never begun")
-            elif result["state"] == progress.BEGUN:
+            elif result["state"] == progress.MOVING:
                 result.update(state=progress.OPEN, message="Ansible has lost it in the middle; recover brings it to an end")
         return found
 

@@ -27,6 +27,8 @@ OF_ITS_OWN_HOST = {"gather/main", "prepare_host/main", "prepare_host/look"}
 THEMSELVES = {f"common/{path.stem}" for path in (FIRST, SETTING)}
 # Opened in the middle of a move, which has begun with FIRST.
 WITHIN_A_MOVE = {"gather/again", "settle/undo"}
+# In later plays of a playbook whose first play has begun with FIRST.
+IN_A_LATER_PLAY = {"fleet/move", "fleet/look", "fleet/drained", "fleet/restored"}
 
 
 def delegates(task: dict[str, Any]) -> bool:
@@ -55,16 +57,24 @@ def first_is_reached(path: Path, seen: set[Path]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("entry_point", [name for name in ENTRY_POINTS if name not in OF_ITS_OWN_HOST | WITHIN_A_MOVE | THEMSELVES])
+@pytest.mark.parametrize("entry_point", [name for name in ENTRY_POINTS if name not in OF_ITS_OWN_HOST | WITHIN_A_MOVE | IN_A_LATER_PLAY | THEMSELVES])
 def test_an_entry_point_delegates_nothing_before_it_knows_the_hosts(entry_point: str) -> None:
     role, name = entry_point.split("/")
     path = ROLES / role / "tasks" / f"{name}.yml"
-    assert first_is_reached(path, set()) or role in ("awx", "common", "fleet", "gather") or name == "check"
+    assert first_is_reached(path, set()) or role in ("awx", "common", "gather") or name in ("check", "history", "images")
+
+
+@pytest.mark.parametrize("playbook", ["drain", "restore"])
+def test_what_is_opened_in_a_later_play_is_opened_after_that(playbook: str) -> None:
+    plays = [play for play in yaml.safe_load((ROOT / f"playbooks/{playbook}.yml").read_text()) if "hosts" in play]
+    doors = ["/".join(door(task)) for play in plays for task in play["tasks"][0]["block"]]
+    assert doors[0] == f"fleet/{playbook}"
+    assert set(doors[1:]) <= IN_A_LATER_PLAY
 
 
 def test_what_is_opened_within_a_move_is_opened_by_nothing_else() -> None:
     opened = [(name_of(path).split("/")[0], "/".join(door(task))) for path in FILES for task in tasks_of(path) if door(task)]
-    assert {role for role, name in opened if name in WITHIN_A_MOVE} == {"migrate", "settle"}
+    assert {role for role, name in opened if name in WITHIN_A_MOVE} == {"fleet", "migrate", "settle"}
     assert not [path for path in ROOT.glob("playbooks/*.yml") if any(f"tasks_from: {name.split('/')[1]}\n" in path.read_text() for name in WITHIN_A_MOVE)]
 
 
@@ -79,7 +89,7 @@ def test_they_are_known_before_anything_is_read_of_the_hosts() -> None:
 
 def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
     """Which would have to begin likewise."""
-    others = [*(path for path in FILES if name_of(path).split("/")[0] in ("awx", "fleet", "prepare_host", "resize")), *ROOT.glob("roles/*/handlers/*.yml")]
+    others = [*(path for path in FILES if name_of(path).split("/")[0] in ("awx", "prepare_host", "resize")), *ROOT.glob("roles/*/handlers/*.yml")]
     plays = [play for path in ROOT.glob("playbooks/*.yml") for play in yaml.safe_load(path.read_text())]
     tasks = [*(task for path in others for task in tasks_of(path)), *(task for play in plays for task in tasks_in(play.get("tasks")))]
     assert len(tasks) > 20

@@ -169,13 +169,13 @@ def test_moves_of_a_drain_are_followed_and_renew_its_lease(state: StateDir) -> N
     record = begun(journal)
     noted = _maintenance.read(state)
     assert noted is not None
-    assert noted["guests"]["i-1"]["state"] == "begun"
+    assert noted["guests"]["i-1"]["state"] == "moving"
     assert (noted["guests"]["i-1"]["migration"], noted["guests"]["i-1"]["destination"]) == ("m-1", "kvm2")
     assert noted["lease_until"] > before["lease_until"]
     journal.close(record, "error", error="the link broke")
     noted = _maintenance.read(state)
     assert noted is not None
-    assert (noted["guests"]["i-1"]["state"], noted["guests"]["i-1"]["message"]) == ("failed", "the link broke")
+    assert (noted["guests"]["i-1"]["state"], noted["guests"]["i-1"]["message"]) == ("undone", "the link broke")
 
 
 def test_moves_of_nothing_or_of_another_drain_or_at_their_destination_are_not_followed(state: StateDir) -> None:
