@@ -53,6 +53,7 @@ class LoadedFleet:
             "disk_available_least": None if least is None else float(least) + flavor.disk_mb / 1024,
             "num_instances": max(0, self.hosts[host].num_instances - 1),
             "instances": [each for each in facts.get("instances") or () if each != uuid],
+            **_without_claims(facts, uuid),
         }
         self.hosts = self.hosts.replacing(FleetState.read([{**facts, **freed}], self.options).host(0))
 
@@ -60,6 +61,18 @@ class LoadedFleet:
         """What these hosts are charged with."""
         keys = ("vcpus_used", "memory_mb_used", "local_gb_used")
         return {name: {key: self.hosts[name].facts[key] for key in keys} for name in names}
+
+
+def _without_claims(facts: Mapping[str, Any], uuid: str) -> dict[str, Any]:
+    """The claims of a host without those of a guest, and what is held there without what these hold."""
+    claims = [claim for claim in facts.get("claims") or () if isinstance(claim, Mapping)]
+    gone = [claim for claim in claims if claim.get("instance_uuid") == uuid]
+    held = {(kind, str(value)) for claim in gone for kind, values in (claim.get("exclusive") or {}).items() for value in values}
+    told = facts.get("exclusive") or {}
+    return {
+        "claims": [claim for claim in claims if claim.get("instance_uuid") != uuid],
+        "exclusive": {kind: {value: who for value, who in things.items() if (kind, str(value)) not in held} for kind, things in told.items()},
+    }
 
 
 def charged(state: HostState, request: Request, options: Options, count: int = 1, freed: Flavor | None = None) -> HostState:
