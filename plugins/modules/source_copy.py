@@ -167,7 +167,6 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._operation.frame 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import LOST_ARGS, SHUTDOWN_ARGS, shutdown
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.disk_use import DiskUses
-from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.incoming import NVRAM
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds import registry as _kinds
 from ansible_collections.kvmfleet.compute.plugins.module_utils._system import watchdog as _watchdog
 
@@ -208,7 +207,7 @@ def seal(params, conn, journal, record):
     record = journal.update(record, destination_host=params["destination_host"], carried_secrets=params["secrets"])
     handed = _sealing.hand_over(conn, journal, record, shutdown(params))
     for name, path in handed["files"].items():
-        server.offer_file(name, path, held=name == NVRAM)
+        server.offer_file(name, path, held=name in handed["held"])
     server.offer_manifest(handed["manifest"])
     return {"changed": True, "stopped": handed["stopped"]}
 

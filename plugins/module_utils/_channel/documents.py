@@ -17,7 +17,7 @@ from .._rules.value_kinds import CHANNEL, COUNT, FLAG, ID, MOST_FILES, SHA256, T
 from .._rules.values import Absent, Each, Named, Null, Table, require
 from . import checksums as _checksums
 
-_NVRAM_BYTES = 128 * 1024 * 1024
+_OTHER_BYTES = 128 * 1024 * 1024
 _SLACK_BYTES = 256 * 1024 * 1024
 """What the tables of an image and the memory in a snapshot take beside what the guest sees, over a hundredth of that."""
 
@@ -85,7 +85,7 @@ def require_sizes(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> Non
     """
     limits = {disk["target"]: _limit(disk) for disk in record["disks"]}
     for name, length in manifest["sizes"].items():
-        data, limit = manifest["files"].get(name, 0), limits.get(name, _NVRAM_BYTES)
+        data, limit = manifest["files"].get(name, 0), limits.get(name, _OTHER_BYTES)
         if max(data, 0 if name in limits and not _is_plain(record, name) else length) > limit or data > length + _checksums.BLOCK:
             raise KvmfleetError(
                 "manifest_invalid",

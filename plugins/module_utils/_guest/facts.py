@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import copy
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from .._domain import (
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
 from .._journal.state_dir import StateDir
 from .._libvirt import definitions as _definitions, domains as _domains
-from .._rules import differences as _differences, exclusive as _exclusive, host_cpus as _host_cpus, huge_pages as _huge_pages, value_kinds as _value_kinds
+from .._rules import differences as _differences, exclusive as _exclusive, host_cpus as _host_cpus, huge_pages as _huge_pages
 from .._rules.errors import KvmfleetError
 from .._storage import (
     directories as _directories,
@@ -45,7 +44,6 @@ from .fitness import refusals
 
 _MIB, _GIB = 1024**2, 1024**3
 _AGENT = "org.qemu.guest_agent.0"
-_NVRAM_FORMATS = {"fd": "raw", "qcow2": "qcow2"}
 
 
 def domain_facts(
@@ -104,7 +102,7 @@ def domain_facts(
     return {
         **facts,
         "owners": _qemu_access.owners(conn, root, names, active),
-        "directories": _directories.facts(_process(conn, root), _files(facts, names, image_directories)),
+        "directories": _directories.facts(_process(conn, root), _files(facts, image_directories)),
         "refusals": [{"code": code, "reason": reason} for code, reason in reasons],
     }
 
@@ -135,7 +133,6 @@ def _machine_of(domain: Any, root: ET.Element, chosen: ET.Element) -> dict[str, 
         "emulator": root.findtext("devices/emulator"),
         "cpu": _cpu(domain, root),
         "secure_boot": _secure_boot(root, chosen),
-        "firmware": asdict(_firmware(domain.name(), chosen)),
     }
 
 
@@ -177,18 +174,18 @@ def _process(conn: Any, root: ET.Element) -> _qemu_user.Process:
 
 def _files_by_name(facts: Mapping[str, Any]) -> dict[str, str]:
     """What the guest writes to or reads, by the name that it has in the channel."""
-    files = {disk["target"]: disk["path"] for disk in (*facts["disks"], *facts["boot_files"]) if disk["path"]}
-    return {**files, **({"nvram": facts["firmware"]["nvram"]} if facts["firmware"]["nvram"] else {})}
+    return {**_disk_files(facts), **_belongings.sent(facts)}
 
 
-def _files(facts: Mapping[str, Any], names: Mapping[str, str], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+def _disk_files(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {disk["target"]: disk["path"] for disk in (*facts["disks"], *facts["boot_files"]) if disk["path"]}
+
+
+def _files(facts: Mapping[str, Any], directories: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each file of the guest outside of storage pools, and the directories that the host has for such."""
     in_pools = {disk["path"] for disk in facts["disks"] if not _kinds.of(disk).makes_directories}
-    for name, path in names.items():
-        if path not in in_pools:
-            yield path, _value_kinds.variables_below(directories) if name == "nvram" else directories
-    for kind in _belongings.ALL:
-        yield from kind.files(facts, directories)
+    yield from ((path, directories) for path in _disk_files(facts).values() if path not in in_pools)
+    yield from ((file.path, file.below) for file in _belongings.files(facts, directories))
 
 
 def _with_live(live: ET.Element, root: ET.Element) -> tuple[ET.Element, list[tuple[str, str]]]:
@@ -217,17 +214,6 @@ def _interfaces(conn: Any, root: ET.Element) -> Iterator[dict[str, Any]]:
     bridges = _networks.bridges() if found else {}
     for nic in found:
         yield {**asdict(nic), "mtu": nic.mtu or (_networks.mtu(conn, nic.type, nic.source, bridges) if nic.source else None)}
-
-
-def _firmware(name: str, root: ET.Element) -> _definition.Firmware:
-    """Where libvirt chooses the firmware at each start, a definition does not say where the variables are: they bear the name of the domain."""
-    found = _definition.firmware(root)
-    if found.kind == "uefi" and found.nvram is None:
-        for suffix, image_format in _NVRAM_FORMATS.items():
-            path = os.path.join(_value_kinds.NVRAM_DIRECTORY, f"{name}_VARS.{suffix}")
-            if os.path.isfile(path):
-                return replace(found, nvram=path, nvram_format=image_format)
-    return found
 
 
 def _cpu(domain: Any, root: ET.Element) -> dict[str, Any]:

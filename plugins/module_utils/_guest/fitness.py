@@ -17,13 +17,12 @@ from .._domain import (
     references as _references,
 )
 from .._libvirt import blocks as _blocks
-from .._rules import value_kinds as _value_kinds
 from .._rules.errors import KvmfleetError
 from .._storage import (
     qemu_img as _qemu_img,
 )
 from .._storage.disk_use import DETACH, DiskUses
-from .._system import paths as _paths, walking as _walking, whole_file as _whole_file
+from .._system import paths as _paths, walking as _walking
 from . import (
     handed_definition as _handed_definition,
     live_differences as _live_differences,
@@ -77,24 +76,15 @@ def _of_files(facts: dict[str, Any], directories: Sequence[str]) -> Iterator[tup
             code, what = disk["error"]["code"], "File" if disk["device"] == BOOT_FILE else "Disk"
             yield code, f"{what} {disk['target']}: {disk['error']['message']}{_media.way_out(facts['name'], disk, code, directories, active=active)}"
         yield from _image_refusals(disk, active)
-    nvram = facts["firmware"]["nvram"]
-    allowed = _value_kinds.variables_below(directories)
-    if nvram and not _qemu_img.may_lie(nvram, allowed):
-        yield (
-            "image_outside_directories",
-            f"The firmware variables {nvram} lie in none of the directories {', '.join(allowed)}, or behind a link there: add "
-            "their directory to kvmfleet_image_directories on all hosts, or move them and say so in the definition (virsh edit, <nvram>).",
-        )
     yield from _name_refusals(facts)
-    yield from _link_refusals([disk["path"] for disk in facts["disks"] if disk["path"]], facts["firmware"]["nvram"])
+    yield from _link_refusals(disk["path"] for disk in facts["disks"] if disk["path"])
 
 
-def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[str, str]]:
-    """What the writer will not touch. That there are no firmware variables is no refusal: a guest that was never started has none."""
-    directories = dict.fromkeys(os.path.dirname(path) for path in disks)
-    for path, opened in [*((directory, _walking.directory) for directory in directories), *([(nvram, _whole_file.opened)] if nvram else [])]:
+def _link_refusals(disks: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What the writer will not touch."""
+    for directory in dict.fromkeys(os.path.dirname(path) for path in disks):
         try:
-            with contextlib.suppress(OSError), opened(path):
+            with contextlib.suppress(OSError), _walking.directory(directory):
                 pass
         except KvmfleetError as exc:
             yield exc.code, exc.message
@@ -102,8 +92,7 @@ def _link_refusals(disks: Iterable[str], nvram: str | None) -> Iterator[tuple[st
 
 def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A name that an operation cannot append anything to: the destination asks its own filesystems again."""
-    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + [facts["firmware"]["nvram"]]
-    paths += _belongings.paths(facts)
+    paths = [disk["path"] for disk in facts["disks"] + facts["boot_files"]] + _belongings.paths(facts)
     for name in map(_paths.too_long, dict.fromkeys(filter(None, paths))):
         if name is not None:
             yield "name_too_long", f"{name}."
@@ -112,8 +101,7 @@ def _name_refusals(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _used_by_others(uses: DiskUses, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What others need of what the guest has to itself. What it only reads, or shares by its definition, stays where it is."""
     own = [disk["path"] for disk in facts["disks"] if disk["device"] == "disk" and not (disk["readonly"] or disk["shareable"]) and disk["path"]]
-    own += [facts["firmware"]["nvram"]] if facts["firmware"]["nvram"] else []
-    for path, found in uses.of(own, guest=facts["uuid"]).items():
+    for path, found in uses.of([*own, *_belongings.own_paths(facts)], guest=facts["uuid"]).items():
         yield "disk_in_use_by", f"{path} is used by {', '.join(dict.fromkeys(use.who for use in found))}. {DETACH}"
 
 

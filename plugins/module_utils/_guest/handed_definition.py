@@ -76,8 +76,6 @@ def _common(root: ET.Element, record: Mapping[str, Any]) -> Iterator[str]:
         if reference.answer == _references.REFUSE:
             yield f"{shown(reference.name)}: {reference.reason} ({reference.element})"
     firmware = _definition.firmware(root)
-    if firmware.nvram not in (None, record["nvram"]):
-        yield f"its firmware variables lie in {shown(firmware.nvram)}, not in {record['nvram']}"
     emulator = root.findtext("devices/emulator")
     for what, path, mode in (
         ("firmware", firmware.loader, os.R_OK),

@@ -39,7 +39,7 @@ from .._storage import (
     places as _places,
     qemu_access as _qemu_access,
 )
-from .._storage.incoming import all_files, shortage_for, shortages
+from .._storage.incoming import all_files, shortages
 from .._storage.kinds import registry as _kinds
 from .._system import paths as _paths
 from . import slots as _slots
@@ -85,8 +85,6 @@ def admit(
             here = host_state(conn, state, reserved=reserved, images_path=images_path)
             reasons += _arrival_reasons(conn, journal, record, requirements, here)
             reasons += [_reason(code, reason) for code, reason in unreachable]
-        else:
-            reasons += _keeping_reasons(journal, record)
         reasons += _belonging_reasons(Claim(conn, journal, proofs, key), record)
         pins, lacking = _own_cpus(conn, state, record, requirements.get("dedicated") or (), dedicated)
         reasons += lacking
@@ -123,15 +121,6 @@ def _belonging_reasons(claim: Claim, record: dict[str, Any]) -> list[dict[str, A
     """Why something that belongs to the guest cannot come to this host, or in place what going back needs of it not be kept."""
     found = [reason for kind in _belongings.ALL for reason in kind.reasons(claim, record)]
     return [dict(_reason(reason.code, reason.sentence), **reason.numbers) for reason in found]
-
-
-def _keeping_reasons(journal: Journal, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """In place a copy of the firmware variables is kept, for which the guest is not to be stopped in vain."""
-    path = record.get("nvram")
-    if not path or not os.path.exists(path):
-        return []
-    short = shortage_for(journal, os.path.dirname(path), os.stat(path).st_size)
-    return [dict(_reason("no_space", f"no copy of the firmware variables can be kept: {short}"), **short.numbers())] if short else []
 
 
 def _group_reasons(instances: Collection[str], record: dict[str, Any], group: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -207,7 +196,7 @@ def _conflicts(conn: Any, state: StateDir, record: dict[str, Any], requirements:
     held = _taken.held(_bindings.of_guests(conn).held, state.read_all("claims"), without=record["instance_uuid"])
     for conflict in _exclusive.conflicts(_exclusive.wanted(requirements), held):
         reasons.append({**_reason(conflict.code, f"on this host, {conflict.described}"), "kind": conflict.thing.kind})
-    paths = [disk["path"] for disk in record["disks"] if _kinds.of(disk).travels] + ([record["nvram"]] if record["nvram"] else [])
+    paths = [disk["path"] for disk in record["disks"] if _kinds.of(disk).travels]
     paths += [path for kind in _belongings.ALL for path in kind.must_be_free(record)]
     reasons += [_reason("path_taken", f"{path} exists here already") for path in paths if os.path.lexists(path)]
     reasons += [_reason("path_taken", f"{count} disks would come to lie at {path}") for path, count in Counter(paths).items() if count > 1]
@@ -297,7 +286,7 @@ def _access_reasons(unopenable: Sequence[tuple[str, _qemu_access.Obstacle]]) -> 
 def _name_reasons(record: dict[str, Any], directories: Sequence[str]) -> list[dict[str, Any]]:
     """Whether the filesystems here take the names that the operation gives to files and directories beside those of the guest."""
     paths = [disk["path"] for disk in all_files(record) if _kinds.of(disk).travels] + _belongings.paths(record)
-    found = filter(None, map(_paths.too_long, dict.fromkeys([*paths, *directories, *filter(None, [record["nvram"]])])))
+    found = filter(None, map(_paths.too_long, dict.fromkeys([*paths, *directories])))
     return [dict(_reason("name_too_long", str(name)), need=name.need, have=name.have, path=name.path) for name in found]
 
 

@@ -16,7 +16,6 @@ from typing import Any
 from .._domain import definition as _definition, edit as _edit
 from .._guest import (
     defining as _defining,
-    firmware as _firmware,
     keeping as _keeping,
     late_shutdown as _late_shutdown,
     power as _power,
@@ -63,7 +62,8 @@ def resize(conn: Any, journal: Journal, record: dict[str, Any], *, shutdown: dic
             look = _qemu_access.look_for(record, disk["path"]) or _qemu_access.look_of(disk["path"])
             _whole_file.complete(layer + _file_names.NEW, look)
             _whole_file.publish(layer + _file_names.NEW, layer)
-        record = _firmware.keep(journal, record)
+        for kind in _belongings.ALL:
+            record = kind.keep(journal, record)
         record = journal.update(record, step="defining", published=_run_evidence.stamps(_written_to(record)))
     if record["step"] == "defining":
         domain = _defining.define(conn, _shaping.layered(record))
@@ -99,8 +99,8 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
     uses = DiskUses(conn, journal.state)
     _require_own(conn, uses, record, domain)
     as_before = "private" in record and domain is not None and _domains.is_active(domain) and not _runs_as_defined(uses, record, domain)
-    if record["nvram"] and "private" in record and not as_before:
-        _firmware.require_kept(record)  # before anything is noted or stopped: the guest goes on, and a confirm is possible
+    for kind in _belongings.ALL if "private" in record and not as_before else ():
+        kind.require_kept(record)  # before anything is noted or stopped: the guest goes on, and a confirm is possible
     if has_copy:
         record = journal.update(record, withdrawing=True)
     if record["status"] == "finished":
@@ -121,12 +121,11 @@ def restore(conn: Any, journal: Journal, record: dict[str, Any], *, status: str,
         _domains.set_autostart(domain, record["autostart"])
         _files.remove(uses, _layers(record), operation=record["uuid"], code="layer_covered")
         _files.remove_unfinished(layer + _file_names.NEW for layer in _layers(record))
-        if as_before:
-            _firmware.forget(record)
-        else:
-            record = _firmware.bring_back(journal, record)
-        for kind in _belongings.ALL if not as_before else ():
-            record = kind.go_back(record)
+        for kind in _belongings.ALL:
+            if as_before:
+                kind.forget(record)
+            else:
+                record = kind.go_back(journal, record)
     _new_files.remove(uses, record)
     _kinds.sync(conn, record.get("new_disks", ()))
     if domain is not None and record.get("was_running") and record["step"] != "begun":
@@ -162,7 +161,8 @@ def confirm(conn: Any, journal: Journal, record: dict[str, Any], *, timeout: flo
         if _kinds.of(disk).is_misnamed(disk):
             _name_anew(conn, _domains.find_domain(conn, record["instance_uuid"]), disk)
     _merging.remove(uses, record, stacks)
-    _firmware.forget(record)
+    for kind in _belongings.ALL:
+        kind.forget(record)
     _files.remove(uses, _left_behind_files(record), operation=record["uuid"], how={disk["path"]: _kinds.of(disk).remove for disk in _left_behind(record)})
     _kinds.sync(conn, _left_behind(record))
     _claims.remove(journal.state, record["uuid"])
@@ -182,8 +182,8 @@ def _require_own(conn: Any, uses: DiskUses, record: dict[str, Any], domain: Any)
     :raises KvmfleetError: `disk_in_use_by`, `layer_covered`.
     """
     layers = _layers(record) if "private" in record else []
-    variables = [record["nvram"]] if record["nvram"] and "private" in record else []
-    uses.require_unused([*layers, *variables, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
+    own = _belongings.own_paths(record) if "private" in record else []
+    uses.require_unused([*layers, *own, *_new_files.made(record)], operation=record["uuid"], guest=record["instance_uuid"])
     if domain is not None:
         stacks = [_merging.Stack(disk, [layer_path(record, disk)]) for disk in written_in_place(record)] if layers else []
         _merging.require_on_top(conn, uses, record, domain, stacks)
@@ -211,7 +211,7 @@ def _layers(record: dict[str, Any]) -> list[str]:
 def _written_to(record: dict[str, Any]) -> list[str]:
     """The files that the guest may write to from the switch on, and that going back would remove or replace."""
     files = [layer_path(record, disk) for disk in written_in_place(record)] + [disk["path"] for disk in record.get("new_disks", ())]
-    return [*files, record["nvram"]] if record["nvram"] else files
+    return [*files, *_belongings.own_paths(record)]
 
 
 def _left_behind(record: dict[str, Any]) -> list[dict[str, Any]]:

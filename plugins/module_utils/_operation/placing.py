@@ -41,7 +41,7 @@ def new_record(conn: Any, params: dict[str, Any]) -> dict[str, Any]:
         disks = _apart([_here(conn, dict(disk, pool=answers[disk["target"]]["pool"]), answers[disk["target"]]["path"], params) for disk in disks], params)
         new = [_beside_here(disk, next(there for there in disks if there["target"] == disk["beside"])) for disk in new]
     files = [*((disk["path"], one["path"]) for disk in disks for one in plan["disks"] if one["target"] == disk["target"])]
-    files += [(path, path) for path in (plan["nvram"], *_belongings.paths(plan)) if path]
+    files += [(path, path) for path in _belongings.paths(plan)]
     return dict(
         plan,
         directories=_directories.called_here(plan.get("directories", {}), files),

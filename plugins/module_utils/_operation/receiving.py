@@ -27,7 +27,7 @@ from .._guest.belongings.belonging import Here
 from .._journal import claims as _claims
 from .._journal.records import Journal
 from .._libvirt import domains as _domains
-from .._rules.errors import KvmfleetError, shown
+from .._rules.errors import KvmfleetError
 from .._rules.values import Absent
 from .._storage import (
     directories as _directories,
@@ -38,7 +38,7 @@ from .._storage import (
     run_evidence as _run_evidence,
     shared_storage as _shared_storage,
 )
-from .._storage.incoming import NVRAM, UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
+from .._storage.incoming import UNCOPIED, all_files, exports, incoming_path, layer_part_path, part_path, publish, shortages, travelling, writable
 from .._storage.kinds import registry as _kinds
 from .._storage.kinds.kind import Arrived
 from .._system import whole_file as _whole_file
@@ -112,7 +112,6 @@ def _fetch(
             record = kind.receive(conn, journal, record, manifest[kind.name]) if kind.form is not None else record
         record = _pull(journal, record, client, manifest, verify, timings)
     _merge_layers(record)
-    _require_variables(record)
     for disk in record["disks"]:
         record = _adapt(journal, record, disk, bases, _key(conn, disk, manifest))
     _belongings.received(record, private)
@@ -235,7 +234,7 @@ def confirm(journal: Journal, record: dict[str, Any]) -> bool:
 def _written_to(record: dict[str, Any]) -> list[str]:
     """The files of the copy that the guest may write to, but for those that going back would leave."""
     files = [disk["path"] for disk in writable(record)] + [disk["path"] for disk in record.get("new_disks", ())]
-    return [*files, record["nvram"]] if record["nvram"] else files
+    return [*files, *_belongings.own_paths(record)]
 
 
 def _require_own(manifest: dict[str, Any], record: dict[str, Any], expected: dict[str, str]) -> None:
@@ -255,8 +254,9 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
     """Copy and verify the files of the manifest, a disk of which there is an earlier round as a layer."""
     for shortage in shortages(journal, record, manifest["files"]):
         raise KvmfleetError("no_space", f"{shortage}.", **shortage.numbers())
-    # Firmware variables come to a directory of QEMU's user, where nothing that a program opens by its name may grow.
-    incoming = {name: client.private_path(name) if name == NVRAM else incoming_path(record, name) for name in manifest["files"]}
+    # What is no disk comes to a directory of QEMU's user, where nothing that a program opens by its name may grow.
+    held = _belongings.sent(record)
+    incoming = {name: client.private_path(name) if name in held else incoming_path(record, name) for name in manifest["files"]}
     client.progress.begin(sum(manifest["files"].values()))
     for name, path in incoming.items():
         client.copy_persistently(name, path, manifest["files"][name], manifest["sizes"][name])
@@ -268,9 +268,9 @@ def _pull(journal: Journal, record: dict[str, Any], client: Client, manifest: di
         for name, checksum in here.items():
             _compare(name, checksum, client.checksum(name, manifest["sizes"][name]))
     client.settle()
-    if NVRAM in incoming:
-        part = part_path(record, record["nvram"])
-        _whole_file.copy(incoming[NVRAM], part, through=part)
+    for name in held.keys() & incoming.keys():
+        part = part_path(record, held[name])
+        _whole_file.copy(incoming[name], part, through=part)
     timings["verified_at"] = time.time()
     return record
 
@@ -315,13 +315,6 @@ def _key(conn: Any, disk: dict[str, Any], manifest: dict[str, Any]) -> bytes | N
     """What opens the received file, where it is encrypted and has to be opened."""
     encrypted = disk.get("encrypted") and disk["kind"] == "disk" and _kinds.of(disk).travels
     return _belongings.key_of(conn, _definition.parse(manifest["domain_xml"]), disk["target"]) if encrypted else None
-
-
-def _require_variables(record: dict[str, Any]) -> None:
-    """Firmware variables stand on no other file, whatever format the definition says they have."""
-    path = part_path(record, record["nvram"]) if record["nvram"] else None
-    if path is not None and _qemu_img.is_qcow2(path) and (backing := _qemu_img.info(path, "qcow2").backing_path):
-        raise KvmfleetError("chain_changed", f"The firmware variables {path} stand on another file, {shown(backing)}.")
 
 
 def _here(record: dict[str, Any], bases: dict[str, str]) -> Here:

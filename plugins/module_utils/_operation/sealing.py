@@ -18,7 +18,6 @@ from .._channel.checksums import data_bytes
 from .._domain import definition as _definition
 from .._guest import (
     defining as _defining,
-    firmware as _firmware,
     keeping as _keeping,
     late_shutdown as _late_shutdown,
     live_differences as _live_differences,
@@ -33,7 +32,7 @@ from .._rules import exclusive as _exclusive
 from .._rules.errors import KvmfleetError
 from .._storage import directories as _directories, files as _files, qemu_img as _qemu_img, shared_storage as _shared_storage
 from .._storage.disk_use import DiskUses
-from .._storage.incoming import NVRAM, travelling
+from .._storage.incoming import travelling
 from .._storage.kinds import registry as _kinds
 from . import precopy as _precopy
 
@@ -44,7 +43,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
     """Stop the guest, prove that it is off, seal it.
 
     :param shutdown: keyword arguments of `_guest.power.stop`.
-    :returns: the manifest that the destination needs, with `files` (export name -> path) beside it and how the guest was stopped.
+    :returns: the manifest that the destination needs, with `files` (export name -> path) beside it, which of them lie where others may write too (`held`),
+        and how the guest was stopped.
     """
     early = _belongings.offered_early(conn, record)
     _shared_storage.remove(record)
@@ -55,8 +55,8 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         record = _seal(conn, journal, record, uses)
     there = _precopy.unchanged_media(record)
     files = {disk["target"]: last_path(record, disk) for disk in travelling(record) if disk["target"] not in there}
-    if record["nvram"]:
-        files[NVRAM] = _firmware.sealed_path(record)
+    sealed, held = _belongings.sealed_names(record), _belongings.sent(record)
+    files.update({name: sealed.get(path, path) for name, path in held.items()})
     manifest = {
         "migration_uuid": record["uuid"],
         "domain_xml": record["private"]["domain_xml"],
@@ -68,7 +68,7 @@ def hand_over(conn: Any, journal: Journal, record: dict[str, Any], shutdown: dic
         "there": there,
         **measured(record, files),
     }
-    return {"manifest": manifest, "files": files, "stopped": record["stopped"]}
+    return {"manifest": manifest, "files": files, "held": set(held), "stopped": record["stopped"]}
 
 
 def measured(record: dict[str, Any], files: dict[str, str]) -> dict[str, dict[str, int]]:
@@ -144,7 +144,7 @@ def require_free(uses: DiskUses, record: dict[str, Any], domain: Any, *, layered
 
 
 def _require_unused_but_by_guest(uses: DiskUses, record: dict[str, Any]) -> None:
-    files = [disk["path"] for disk in record["disks"] if disk["kind"] == "disk"] + ([record["nvram"]] if record.get("nvram") else [])
+    files = [disk["path"] for disk in record["disks"] if disk["kind"] == "disk"] + _belongings.own_paths(record)
     uses.require_unused(files, operation=record["uuid"], guest=record["instance_uuid"])
 
 
@@ -193,20 +193,16 @@ def discard(conn: Any, journal: Journal, record: dict[str, Any]) -> bool:
     own = [disk for disk in record["disks"] if _kinds.of(disk).sealed_path(record, disk)]
     removing = {sealed_path(record, disk): _kinds.of(disk).remove for disk in own}
     paths = [path for disk in own for path in (*_precopy.layers(record, disk), sealed_path(record, disk))]
-    if record.get("sealed_nvram"):
-        paths.append(_firmware.sealed_path(record))
+    paths += _belongings.sealed_names(record).values()
     # Whoever names a disk that is called otherwise now needs what is called so.
     renamed = [disk["path"] for disk in own if os.path.lexists(sealed_path(record, disk)) and not os.path.lexists(disk["path"])]
     uses.require_unused(renamed, operation=record["uuid"])
     _files.require_removable(uses, paths, operation=record["uuid"])
     journal.update(record, status="confirming", step="confirming")
     _files.remove(uses, paths, operation=record["uuid"], how=removing)
-    if record["nvram"] and not record.get("sealed_nvram"):
-        # Not sealed by the release that began this: a guest that was made since, with this name, may have taken the file for its own.
-        _files.remove_unused(uses, [record["nvram"]], operation=record["uuid"])
-    _directories.remove(uses, journal, record, record.get("own_directories") or {})
     for kind in _belongings.ALL:
         kind.discard(conn, journal, uses, record)
+    _directories.remove(uses, journal, record, record.get("own_directories") or {})
     _claims.remove(journal.state, record["uuid"])
     journal.close(record, "confirmed", note="source copy removed")
     return True
@@ -293,7 +289,7 @@ def _seal(conn: Any, journal: Journal, record: dict[str, Any], uses: DiskUses) -
         # A definition with layers of ours is the one from before them: nobody has changed it since.
         definition = record.get("private", {}).get("unlayered_xml") or _definitions.inactive_xml(domain)
         private = {"domain_xml": definition, **_belongings.archive(domain, record)}
-        record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), sealed_nvram=bool(record["nvram"]))
+        record = journal.update(record, step="sealing", private=private, autostart=bool(domain.autostart()), **_belongings.seal(record))
         root = _definition.parse(definition)
         own_cpus, own_things = _bindings.own_cpus(root), _exclusive.things(root, lasting=True)  # a revert brings them back
         _claims.write(journal.state, record, "source", record["old_flavor"], sum(disk["allocated_bytes"] for disk in record["disks"]), own_cpus, own_things)
@@ -324,9 +320,7 @@ def _sealed_names(record: dict[str, Any]) -> dict[str, str]:
     Of what does not travel the destination needs the name. What keeps this host from starting the guest is that it does not define it.
     """
     names = {disk["path"]: sealed for disk in record["disks"] if (sealed := _kinds.of(disk).sealed_path(record, disk))}
-    if record.get("sealed_nvram"):
-        names[record["nvram"]] = _firmware.sealed_path(record)
-    return names
+    return {**names, **_belongings.sealed_names(record)}
 
 
 def _renaming(record: dict[str, Any]) -> dict[str, Callable[[str, str], None]]:

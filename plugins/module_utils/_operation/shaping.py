@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks, origin as _origin
+from .._guest.belongings import registry as _belongings
 from .._rules import file_names as _file_names
 from .._storage.kinds import registry as _kinds
 
@@ -24,8 +25,8 @@ def adapted(record: dict[str, Any]) -> ET.Element:
             _kinds.define(root, disk)
     for target in record.get("left_out", ()):
         _edit.empty_drive(root, target)
-    if record["nvram"] and _definition.firmware(root).nvram:
-        _edit.set_nvram(root, record["nvram"])
+    for kind in _belongings.ALL:
+        kind.adapt(root, record)
     _edit.map_names(root, record.get("mappings", {}))
     _origin.note(root, record)
     _set_flavor(root, record)

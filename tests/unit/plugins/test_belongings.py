@@ -20,6 +20,7 @@ FOLDER = PLUGINS / "module_utils/_guest/belongings"
 WORDS = {
     "checkpoints": "(has_)?checkpoints?",
     "console_logs": r"console_?logs?|log_inodes",
+    "nvram": "firmware_variables|(kept_|sealed_)?nvram(_back)?(?!_template)",
     "secrets": "secrets?|secret_proofs|carried_secrets|defined_secrets|secret_store",
     "snapshots": "snapshots?",
     "tpm": "s?w?tpm",
@@ -27,6 +28,8 @@ WORDS = {
 """Kind -> what names it in code."""
 FRAME = {"belonging.py", "registry.py"}
 EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("module_utils/_guest/defining.py", "nvram"): "an attribute that a libvirt may leave out",
+    ("module_utils/_guest/handed_definition.py", "nvram"): "an element that a definition may have once",
     ("module_utils/_guest/fitness.py", "secrets"): "tells a person that an encrypted image of a disk needs one",
     ("module_utils/_guest/live_values.py", "tpm"): "its device in a definition, which libvirt fills in as it starts the guest",
     ("module_utils/_guest/belongings/secrets.py", "tpm"): "one of the places where a definition names a secret",

@@ -34,10 +34,14 @@ class OwnFile(NamedTuple):
     """A file of a guest.
 
     :param below: directories in which a host lets such files be.
+    :param name: what it is called in the channel; None for one that is not sent by itself.
+    :param own: nobody but the guest may use it, and going back removes or replaces it.
     """
 
     path: str
     below: Sequence[str]
+    name: str | None = None
+    own: bool = False
 
 
 class Claim(NamedTuple):
@@ -151,6 +155,14 @@ class Belonging(Protocol):
         """
         return None
 
+    def seal(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What the record gets to know before anything of it is sealed."""
+        return {}
+
+    def sealed_names(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """The name of each of its files that has another one while the copy is sealed -> that one."""
+        return {}
+
     def offer(self, conn: Any, record: Mapping[str, Any]) -> Any:
         """Its part of the manifest, for a guest that is off and sealed unless it is to be read early; None where it has no form."""
         return None
@@ -190,6 +202,9 @@ class Belonging(Protocol):
         :raises KvmfleetError: for one that does not.
         """
 
+    def adapt(self, root: ET.Element, record: Mapping[str, Any]) -> None:
+        """Let a definition name it as this host does."""
+
     def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
         """Let it be here, of what the source has given, before the guest is defined. Repeating it is safe.
 
@@ -202,9 +217,25 @@ class Belonging(Protocol):
 
     # A resize in place, where the guest stays.
 
-    def go_back(self, record: dict[str, Any]) -> dict[str, Any]:
+    def keep(self, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
+        """Keep what going back needs, while the guest is off, where that is not archived. Repeating it is safe.
+
+        :returns: the record.
+        """
+        return record
+
+    def require_kept(self, record: Mapping[str, Any]) -> None:
+        """Asked before anything is noted or stopped.
+
+        :raises KvmfleetError: where what going back needs is not what was kept.
+        """
+
+    def go_back(self, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
         """Let it be what it was at the switch, whatever the guest has made of it since. Repeating it is safe.
 
         :returns: the record.
         """
         return record
+
+    def forget(self, record: Mapping[str, Any]) -> None:
+        """Remove what `keep` has kept, and what an interrupted one has left."""

@@ -88,7 +88,7 @@ class Checkpoints(Belonging):
         coming = {disk["target"] for disk in travelling(dict(record))}
         for disk in record["disks"]:
             path = part_path(dict(record), disk["path"]) if disk["target"] in coming else disk["path"]
-            wanted = {one["bitmaps"][disk["target"]] for one in kept if disk["target"] in one["bitmaps"]}
+            wanted = {one["bitmaps"][disk["target"]] for one in kept or () if disk["target"] in one["bitmaps"]}
             lost = sorted(wanted - _valid(path)) if wanted else []
             if lost:
                 message = f"The copy of {disk['target']} has no valid bitmap {', '.join(map(shown, lost))}, which checkpoints of the guest need."

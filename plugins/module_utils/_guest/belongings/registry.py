@@ -7,19 +7,21 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._domain.referring import Reference
 from ..._rules.values import Table
-from .belonging import Belonging, Guest, Here
+from .belonging import Belonging, Guest, Here, OwnFile
 from .checkpoints import Checkpoints
 from .console_logs import ConsoleLogs
+from .firmware_variables import FirmwareVariables
 from .secrets import Secrets
 from .snapshots import Snapshots
 from .tpm import TpmState
 
 ALL: tuple[Belonging, ...] = (
+    FirmwareVariables(),
     Secrets(),
     TpmState(),
     Snapshots(),
@@ -61,9 +63,37 @@ def key_of(conn: Any, root: ET.Element, target: str) -> bytes | None:
     return next((key for kind in ALL if (key := kind.key_of(conn, root, target)) is not None), None)
 
 
+def files(told: Mapping[str, Any], directories: Sequence[str] = ()) -> list[OwnFile]:
+    """All files that they are in, by the facts of a guest or a record.
+
+    :param directories: those of the host's images.
+    """
+    return [file for kind in ALL for file in kind.files(told, directories)]
+
+
 def paths(told: Mapping[str, Any]) -> list[str]:
-    """The paths of all files that they are in, by the facts of a guest or a record."""
-    return [file.path for kind in ALL for file in kind.files(told, ())]
+    """The paths of those files."""
+    return [file.path for file in files(told)]
+
+
+def own_paths(told: Mapping[str, Any]) -> list[str]:
+    """The paths of those that nobody but the guest may use."""
+    return [file.path for file in files(told) if file.own]
+
+
+def sent(record: Mapping[str, Any]) -> dict[str, str]:
+    """Name in the channel -> path of those that are sent as files."""
+    return {file.name: file.path for file in files(record) if file.name is not None}
+
+
+def sealed_names(record: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> path while the copy is sealed."""
+    return {path: sealed for kind in ALL for path, sealed in kind.sealed_names(record).items()}
+
+
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record gets to know before anything is sealed."""
+    return {key: value for kind in ALL for key, value in kind.seal(record).items()}
 
 
 def forms(*, with_definition: bool = False) -> dict[str, Table]:
@@ -93,8 +123,7 @@ def received(record: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
     :raises KvmfleetError: for one that does not.
     """
     for kind in ALL:
-        if kept.get(kind.name):
-            kind.received(record, kept[kind.name])
+        kind.received(record, kept.get(kind.name))
 
 
 def redefine(domain: Any, private: Mapping[str, Any]) -> None:

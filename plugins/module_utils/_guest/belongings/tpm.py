@@ -62,7 +62,7 @@ class TpmState(Belonging):
         if "private" in record:
             self.discard(conn, journal, uses, record)
 
-    def go_back(self, record: dict[str, Any]) -> dict[str, Any]:
+    def go_back(self, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
         if self._of(record):
             put_back(record["instance_uuid"], self._of(record), record["uuid"])
         return record

@@ -36,8 +36,8 @@ ROOMS = {
     ("_storage.qemu_img", "create_overlay"): "the file that it has just made itself",
     ("_storage.eviction", "remove"): "base images, of whose uses it has a look of its own",
     ("_guest.belongings.tpm", "remove"): "bears the UUID of the guest, so that nobody else has it",
-    ("_guest.firmware", "bring_back"): "asked before the guest is stopped, by `_operation.in_place`",
-    ("_guest.firmware", "forget"): "the copy of an operation, which never was a guest's",
+    ("_guest.belongings.firmware_variables", "bring_back"): "asked before the guest is stopped, by `_operation.in_place`",
+    ("_guest.belongings.firmware_variables", "forget"): "the copy of an operation, which never was a guest's",
     ("_libvirt.blocks", "begin_commit"): "called by `_storage.merging` alone, see below",
     ("_libvirt.blocks", "pivot"): "called by `_storage.merging` alone, see below",
 }

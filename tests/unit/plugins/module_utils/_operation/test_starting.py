@@ -141,7 +141,7 @@ def test_a_start_that_nobody_saw_the_end_of_counts_if_the_guest_has_written(copy
 
 def test_a_guest_that_somebody_else_starts_before_we_do_counts_as_started(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Autostart after a crash of the host, for example, between the definition and our start."""
-    module = _receiving._belongings if copy.role == "destination" else _in_place._pools
+    module = _receiving._belongings if copy.role == "destination" else _in_place._kinds
     interrupted(copy, monkeypatch, module, "redefine" if copy.role == "destination" else "sync")
     assert copy.record["step"] == "defining"
     booted.start(copy.domain)

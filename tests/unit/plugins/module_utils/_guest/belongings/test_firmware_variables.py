@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._channel.export import Server
-from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import firmware as _firmware, fitness as _fitness
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import fitness as _fitness
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings import firmware_variables as _firmware
+from ansible_collections.kvmfleet.compute.plugins.module_utils._guest.belongings.belonging import Claim
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import binding as _binding, definitions as _definitions, domains as _domains
@@ -128,14 +130,14 @@ def told(directory: Path) -> dict[str, bytes]:
 def test_what_is_no_file_is_refused_before_the_guest_stops(nvram: Path, plant: Callable[[Path], None], code: str | None) -> None:
     (nvram / "secret").write_text("secret")
     plant(nvram / "web_VARS.fd")
-    assert [refused for refused, _sentence in _fitness._link_refusals([], f"{nvram}/web_VARS.fd")] == ([code] if code else [])
+    assert [refused for refused, _sentence in _firmware.link_refusals(f"{nvram}/web_VARS.fd")] == ([code] if code else [])
 
 
 def test_a_disk_to_which_a_link_of_somebody_leads_is_refused_before_the_guest_stops(tmp_path: Path, images: Path) -> None:
     (tmp_path / "way").symlink_to(images)
-    assert list(_fitness._link_refusals([f"{tmp_path}/way/web.qcow2"], None)) == []
+    assert list(_fitness._link_refusals([f"{tmp_path}/way/web.qcow2"])) == []
     os.lchown(tmp_path / "way", 65534, 65534)
-    assert [code for code, _sentence in _fitness._link_refusals([f"{tmp_path}/way/web.qcow2"], None)] == ["link_not_followed"]
+    assert [code for code, _sentence in _fitness._link_refusals([f"{tmp_path}/way/web.qcow2"])] == ["link_not_followed"]
 
 
 class TestInPlace:
@@ -180,7 +182,8 @@ class TestInPlace:
             with (small / "other").open("wb") as stream:  # all but some blocks are taken
                 left = os.statvfs(small)
                 stream.write(bytes(left.f_bavail * left.f_frsize - 64 * 1024))
-            (reason,) = _admission._keeping_reasons(journal, record)  # the guest is not stopped for that, unless the room is gone since
+            claim = Claim(qemu, journal, {}, None)
+            (reason,) = _admission._belonging_reasons(claim, record)  # the guest is not stopped for that, unless the room is gone since
             assert (reason["code"], reason["need"]) == ("no_space", os.path.getsize(TEMPLATE))
             with pytest.raises(KvmfleetError, match="No space left") as caught:
                 self.resize(qemu, journal, record)
