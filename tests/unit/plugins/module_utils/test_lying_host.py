@@ -120,7 +120,8 @@ class Fleet:
 
     def manifest(self, record: dict[str, Any]) -> dict[str, Any]:
         log = {"path": f"{self.images}/web.log", "content": base64.b64encode(zlib.compress(b"boot")).decode(), "whole": True}
-        told = {"domain_xml": self.definition(), "snapshots": [], "tpm": {}, "secrets": [], "console_logs": [log], "autostart": False, "was_running": False}
+        belongings = {"snapshots": [], "checkpoints": [], "tpm": {}, "secrets": [], "console_logs": [log]}
+        told = {"domain_xml": self.definition(), **belongings, "autostart": False, "was_running": False}
         files = {name: str(path) for name, path in self.files.items()}
         return {"migration_uuid": record["uuid"], **told, "round": 0, "there": [], **_sealing.measured(record, files)}
 
@@ -475,6 +476,7 @@ def test_every_field_that_travels_is_judged(fleet: Fleet) -> None:
     needed = {**fleet.requirements(), "network_disks": [network], "mtus": [{"type": "bridge", "source": "br0", "mtu": 1500}]}
     sealed = {**fleet.manifest(record), "secrets": [{"uuid": GUEST, "xml": "<secret/>", "value": "eA=="}], "tpm": {"tpm2": "eA=="}}
     sealed["snapshots"] = [{"name": "one", "xml": "<domainsnapshot/>", "current": True}]
+    sealed["checkpoints"] = [{"name": "monday", "description": "of web", "created": 1, "parent": "sunday", "bitmaps": {"vda": "monday"}}]
     documents = {
         "plan": (told, _handed_plan.PLAN, _handed_plan.plan),
         "requirements": (needed, _handed_plan.REQUIREMENTS, lambda value: _handed_plan.plan(fleet.plan(), value)),
