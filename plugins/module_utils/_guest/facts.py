@@ -15,7 +15,7 @@ from typing import Any
 
 from .._domain import (
     definition as _definition,
-    edit as _edit,
+    flavor as _flavor,
     flavor_disks as _flavor_disks,
     origin as _origin,
     pins as _pins,
@@ -23,11 +23,12 @@ from .._domain import (
 )
 from .._host import bindings as _bindings, capabilities as _capabilities, networks as _networks
 from .._journal.state_dir import StateDir
-from .._libvirt import definitions as _definitions, domains as _domains
+from .._libvirt import blocks as _blocks, definitions as _definitions, domains as _domains
 from .._rules import differences as _differences, exclusive as _exclusive, host_cpus as _host_cpus, huge_pages as _huge_pages
 from .._rules.errors import KvmfleetError
 from .._storage import (
     directories as _directories,
+    identity as _identity,
     qemu_access as _qemu_access,
     qemu_user as _qemu_user,
 )
@@ -78,7 +79,8 @@ def domain_facts(
     planned, unfit = _with_flavor(root, new_flavor)
     dedicated = bool(new_flavor["tuning"].get("dedicated")) if new_flavor and new_flavor["tuning"] else _pins.are_ours(root)
     defined = _definition.disks(root, root_disk)
-    known = partial(disk_facts, Examined(domain, root, state, image_directories, active, identify))
+    content_ids = partial(_identity.content_ids if identify else _identity.known_content_ids, state)
+    known = partial(disk_facts, Examined(conn, root, image_directories, active, content_ids, partial(_blocks.block_size, domain)))
     disks = _with_roles([known(disk) for disk in defined], _flavor_disks.roles(root, defined, {"ephemeral": ephemeral_disk, "swap": swap_disk}, _kinds.unfit))
     guest = Guest(domain, root, live if active else root)
     belonging = _belongings.facts(guest)
@@ -202,7 +204,7 @@ def _with_flavor(root: ET.Element, flavor: Mapping[str, Any] | None) -> tuple[ET
         return root, []
     planned = copy.deepcopy(root)
     try:
-        _edit.apply_flavor(planned, flavor["vcpus"], flavor["ram"], flavor["tuning"])
+        _flavor.apply_flavor(planned, flavor["vcpus"], flavor["ram"], flavor["tuning"])
     except KvmfleetError as exc:
         return root, [(exc.code, exc.message)]
     return planned, []

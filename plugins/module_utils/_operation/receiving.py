@@ -32,6 +32,7 @@ from .._rules.values import Absent
 from .._storage import (
     directories as _directories,
     files as _files,
+    identity as _identity,
     places as _places,
     qemu_access as _qemu_access,
     qemu_img as _qemu_img,
@@ -303,7 +304,7 @@ def _merge_layers(record: dict[str, Any]) -> None:
 
 def _arrived(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], bases: dict[str, str], key: bytes | None = None) -> Arrived:
     """What has come of a disk."""
-    return Arrived(part_path(record, disk["path"]), bases, key, lambda: shortages(journal, record))
+    return Arrived(part_path(record, disk["path"]), bases, key, partial(_identity.require, journal.state), lambda: shortages(journal, record))
 
 
 def _adapt(journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], bases: dict[str, str], key: bytes | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from .._domain import definition as _definition, edit as _edit, flavor_disks as _flavor_disks, origin as _origin
+from .._domain import definition as _definition, edit as _edit, flavor as _flavor, flavor_disks as _flavor_disks, origin as _origin
 from .._guest.belongings import registry as _belongings
 from .._rules import file_names as _file_names
 from .._storage.kinds import registry as _kinds
@@ -55,5 +55,5 @@ def written_in_place(record: dict[str, Any]) -> list[dict[str, Any]]:
 def _set_flavor(root: ET.Element, record: dict[str, Any]) -> None:
     _flavor_disks.apply(root, record, _kinds.define)
     flavor = record["new_flavor"]
-    _edit.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
-    _edit.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"])
+    _flavor.apply_flavor(root, flavor["vcpus"], flavor["ram"], record.get("tuning"), record.get("pins"))
+    _flavor.set_kvmfleet_metadata(root, flavor["name"], record["availability_zone"], record["source_host"], record["uuid"], extra_specs=flavor["extra_specs"])

@@ -18,7 +18,7 @@ from ..._journal.records import Journal
 from ..._rules import file_names as _file_names
 from ..._rules.errors import KvmfleetError
 from ..._system import whole_file as _whole_file
-from .. import identity as _identity, preallocation as _preallocation, qemu_img as _qemu_img
+from .. import preallocation as _preallocation, qemu_img as _qemu_img
 from .kind import Arrived, Claim, Examined, Kind
 
 
@@ -33,19 +33,17 @@ class File(Kind):
     def facts(self, guest: Examined, disk: Disk) -> dict[str, Any]:
         """What its image says; `error` where that cannot be read."""
         found: dict[str, Any] = {}
-        domain = guest.domain
         if self.is_empty(disk):
             return found
         try:
-            found["path"] = self.path(domain.connect(), disk)
+            found["path"] = self.path(guest.conn, disk)
             if _media.is_left_out(disk, found["path"]):
                 return {**dict.fromkeys(("path", "pool", "volume")), "left_out": found["path"]}
             layers = _qemu_img.chain(found["path"], disk.format, guest.directories, force_share=guest.active)
             top = layers[0]
             size = _qemu_img.luks_size(top.path, force_share=guest.active) if disk.encrypted and disk.format == "raw" else top.virtual_size
             found["chain"] = [_layer_facts(layer) for layer in layers]
-            identities = _identity.content_ids if guest.identify else _identity.known_content_ids
-            for layer, identity in zip(found["chain"][1:], identities(guest.state, layers[1:])):
+            for layer, identity in zip(found["chain"][1:], guest.content_ids(layers[1:])):
                 layer.update({"identity": identity} if identity else {})
         except KvmfleetError as exc:
             found["error"] = {"code": exc.code, "message": exc.message}
@@ -100,7 +98,7 @@ class File(Kind):
             path = arrived.bases.get(base["sha256"])
             if path is None:
                 raise KvmfleetError("base_missing", f"No base image with sha256 {base['sha256']} was named for {disk['target']}.", need=base["sha256"])
-            _identity.require(journal.state, path, base, _directories(record, arrived))
+            arrived.prove(path, base, _directories(record, arrived))
             _qemu_img.rebase_unsafe(arrived.part, disk["format"], path, base["format"])
 
     def adopt(self, journal: Journal, record: dict[str, Any], disk: Mapping[str, Any], arrived: Arrived) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 from ..._domain.definition import Disk
 from ..._journal.records import Journal
-from ..._journal.state_dir import StateDir
 
 Name = tuple[Optional[str], Optional[str]]
 """What a disk is called in a definition: its storage pool and the volume there, or nothing and its path."""
@@ -25,16 +24,16 @@ class Examined(NamedTuple):
     """A guest whose disks are looked at.
 
     :param root: its definition; :param directories: those of the host's images, below which alone one is opened.
-    :param active: the guest runs, and writes to them; :param identify: find out the ContentId of the layers below the top one, which reads them once; else as
-        far as that is known already.
+    :param active: it runs, and writes to them; :param content_ids: finds those of layers, each of which lies on the next one.
+    :param size: what libvirt says of the size of a disk, by its target.
     """
 
-    domain: Any
+    conn: Any
     root: ET.Element
-    state: StateDir
     directories: Sequence[str]
     active: bool
-    identify: bool
+    content_ids: Callable[[Sequence[Any]], Sequence[Mapping[str, Any] | None]]
+    size: Callable[[str], int | None]
 
 
 class Claim(NamedTuple):
@@ -53,12 +52,13 @@ class Arrived(NamedTuple):
     """What has come of a disk, before it gets its name.
 
     :param part: where it lies; :param bases: sha256 of a base image -> its path on this host; :param key: what opens it, where it is encrypted.
-    :param lacking: tells what room the host lacks for all that has yet to come.
+    :param prove: whether a file of this host is a base image, looked for below directories; :param lacking: what room is lacking for all that has yet to come.
     """
 
     part: str
     bases: Mapping[str, str]
     key: bytes | None
+    prove: Callable[[str, Mapping[str, Any], Sequence[str]], None]
     lacking: Callable[[], Sequence[object]]
 
 

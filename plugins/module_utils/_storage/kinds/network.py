@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 from ..._domain import definition as _definition
-from ..._libvirt import blocks as _blocks
 from ..._rules.errors import shown
 from .. import qemu_img as _qemu_img
 from .kind import Examined
@@ -36,7 +35,7 @@ class Network(Other):
     def facts(self, guest: Examined, disk: _definition.Disk) -> dict[str, Any]:
         """Where it is, and its size, which shows only while the guest runs."""
         found = (asdict(network) for network in _definition.network_disks(guest.root) if network.target == disk.target)
-        return {"network": network, "virtual_size": _blocks.block_size(guest.domain, disk.target)} if (network := next(found, None)) else {}
+        return {"network": network, "virtual_size": guest.size(disk.target)} if (network := next(found, None)) else {}
 
     def strange(self, root: ET.Element, requirements: Mapping[str, Any]) -> Iterator[str]:
         planned = [dict(disk) for disk in requirements.get("network_disks") or ()]

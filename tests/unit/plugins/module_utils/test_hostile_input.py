@@ -21,7 +21,12 @@ import libvirt
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, referring as _referring
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import (
+    definition as _definition,
+    edit as _edit,
+    flavor as _flavor,
+    referring as _referring,
+)
 from ansible_collections.kvmfleet.compute.plugins.module_utils._guest import defining as _defining, facts as _facts
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import records as _records
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
@@ -61,13 +66,13 @@ TUNING = {
     "bandwidth": {"inbound": {"average": 5}},
 }
 EDITS: tuple[Callable[[ET.Element], None], ...] = (
-    lambda root: _edit.apply_flavor(root, 3, 768),
-    lambda root: _edit.apply_flavor(root, 4, 768, TUNING),
-    lambda root: _edit.apply_flavor(root, 4, 768, {}),
+    lambda root: _flavor.apply_flavor(root, 3, 768),
+    lambda root: _flavor.apply_flavor(root, 4, 768, TUNING),
+    lambda root: _flavor.apply_flavor(root, 4, 768, {}),
     lambda root: _edit.set_disk_source(root, "vda", "/var/lib/libvirt/images/moved.qcow2", "qcow2"),
     lambda root: _edit.set_disk_volume(root, "vda", "pool", "volume"),
     lambda root: _edit.set_nvram(root, "/var/lib/libvirt/qemu/nvram/moved.fd"),
-    lambda root: _edit.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
+    lambda root: _flavor.set_kvmfleet_metadata(root, "m1", "north", "kvm1", "m-1"),
 )
 
 

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor as _flavor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 
 FLEXIBLE = ["virt_install", "virt_manager_uefi", "terraform", "cockpit", "vagrant", "nova", "ignition", "foreign_metadata"]
@@ -25,7 +25,7 @@ def canonical(text: str) -> str:
 def edited(text: str, *flavors: tuple[int, int]) -> str:
     root = _definition.parse(text)
     for vcpus, ram in flavors:
-        _edit.apply_flavor(root, vcpus, ram)
+        _flavor.apply_flavor(root, vcpus, ram)
         root = _definition.parse(_edit.to_string(root))
     return _edit.to_string(root)
 
@@ -89,8 +89,8 @@ def test_libvirt_takes_the_edit_and_nothing_else_changed(qemu: libvirt.virConnec
     text = definitions[name].replace("host-passthrough", "maximum").replace("host-model", "maximum")
     before = defined(qemu, defined(qemu, text))  # libvirt itself sorts what it was given
     root = _definition.parse(before)
-    _edit.apply_flavor(root, *flavor)
-    _edit.set_kvmfleet_metadata(root, "m1.other", None, "kvm1", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd")
+    _flavor.apply_flavor(root, *flavor)
+    _flavor.set_kvmfleet_metadata(root, "m1.other", None, "kvm1", "0f5d8f9c-2c1e-4f0a-9d35-3a2a5cf0affd")
     after = defined(qemu, _edit.to_string(root))
     assert _definition.flavor_in_force(_definition.parse(after)) == _definition.FlavorInForce("m1.other", *flavor)
     assert without_flavor(after) == without_flavor(before)
@@ -273,8 +273,8 @@ def test_files_of_a_direct_boot_change_their_place_only(definitions: dict[str, s
 
 def test_metadata_of_others_stays_and_ours_is_replaced(definitions: dict[str, str]) -> None:
     root = _definition.parse(definitions["foreign_metadata"])
-    _edit.set_kvmfleet_metadata(root, "m1.tiny", "az1", "kvm1", "first")
-    _edit.set_kvmfleet_metadata(root, "m1.tiny", None, "kvm2", "second")
+    _flavor.set_kvmfleet_metadata(root, "m1.tiny", "az1", "kvm1", "first")
+    _flavor.set_kvmfleet_metadata(root, "m1.tiny", None, "kvm2", "second")
     assert _definition.flavor_in_force(root).name == "m1.tiny"
     assert _definition.migration_uuid(root) == "second"
     assert _definition.own_record(root, "availability_zone") is None

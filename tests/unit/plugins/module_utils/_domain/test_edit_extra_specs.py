@@ -14,7 +14,7 @@ import libvirt
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor as _flavor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import extra_specs
 
@@ -78,7 +78,7 @@ def edited(text: str, *flavors: Flavor) -> str:
     for vcpus, ram, specs in flavors:
         root = _definition.parse(text)
         tuning = extra_specs.tuning("flavor", {"vcpus": vcpus, "ram": ram, "extra_specs": specs})
-        _edit.apply_flavor(root, vcpus, ram, tuning)
+        _flavor.apply_flavor(root, vcpus, ram, tuning)
         text = _edit.to_string(root)
     return text
 
@@ -326,10 +326,10 @@ def test_extra_specs_are_recorded_with_the_flavor(definitions: dict[str, str]) -
     root = _definition.parse(definitions["foreign_metadata"])
     have = _definition.flavor_in_force(root)
     specs = {"quota:cpu_shares": "7", "capabilities:a": "<in> 'b' & \"c\""}
-    _edit.set_kvmfleet_metadata(root, "m1", None, "kvm1", "first", extra_specs=specs)
+    _flavor.set_kvmfleet_metadata(root, "m1", None, "kvm1", "first", extra_specs=specs)
     again = _definition.parse(_edit.to_string(root))
     assert _definition.flavor_in_force(again) == _definition.FlavorInForce("m1", have.vcpus, have.ram, specs)
-    _edit.set_kvmfleet_metadata(again, "m2", None, "kvm1", "first")
+    _flavor.set_kvmfleet_metadata(again, "m2", None, "kvm1", "first")
     assert _definition.flavor_in_force(again).extra_specs == {}
-    _edit.apply_flavor(again, have.vcpus + 1, have.ram)
+    _flavor.apply_flavor(again, have.vcpus + 1, have.ram)
     assert _definition.flavor_in_force(again).name is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, origin as _origin
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor as _flavor, origin as _origin
 from ansible_collections.kvmfleet.compute.plugins.module_utils._host import bindings as _bindings
 
 FOREIGN = "<app:note xmlns:app='https://example.org/app'>keep</app:note>"
@@ -55,7 +55,7 @@ def test_no_other_metadata_is_touched() -> None:
     assert ">keep</app:note>" in once
     assert moved(once, "kvm1") == moved(XML, "kvm2")
     root = _definition.parse(once)
-    _edit.set_kvmfleet_metadata(root, "m1.small", None, "kvm1", "m-1")
+    _flavor.set_kvmfleet_metadata(root, "m1.small", None, "kvm1", "m-1")
     assert (_origin.read(root), _definition.migration_uuid(root)) == (AT, "m-1")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor as _flavor
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.records import Journal
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal.state_dir import StateDir
 from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import definitions as _definitions, domains as _domains
@@ -31,7 +31,7 @@ def guest(qemu: libvirt.virConnect, definitions: dict[str, str], images: Path, q
     qemu_img("create -q -f qcow2 web01.qcow2 8M")
     text = definitions["virt_install"].replace("/var/lib/libvirt/images", str(images)).replace("host-passthrough", "maximum")
     root = _definition.parse(text)
-    _edit.set_kvmfleet_metadata(root, "small", None, "kvm1", UUID)
+    _flavor.set_kvmfleet_metadata(root, "small", None, "kvm1", UUID)
     return qemu.defineXML(_edit.to_string(root))
 
 

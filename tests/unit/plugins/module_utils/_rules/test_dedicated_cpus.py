@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from hypothesis import given, strategies as st
 
-from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, pins as _pins
+from ansible_collections.kvmfleet.compute.plugins.module_utils._domain import definition as _definition, edit as _edit, flavor as _flavor, pins as _pins
 from ansible_collections.kvmfleet.compute.plugins.module_utils._journal import claims as _claims
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import dedicated_cpus as _dedicated_cpus, host_cpus as _host_cpus
 
@@ -66,28 +66,28 @@ def test_a_host_that_sets_none_aside_says_so():
 def test_pins_come_and_go(definition):
     root = _definition.parse(definition)
     before = ET.canonicalize(_edit.to_string(root), strip_text=True)
-    _edit.apply_flavor(root, 3, 512, {"dedicated": True}, [5, 4, 7])
+    _flavor.apply_flavor(root, 3, 512, {"dedicated": True}, [5, 4, 7])
     assert {pin.get("vcpu"): pin.get("cpuset") for pin in root.findall("cputune/vcpupin")} == {"0": "5", "1": "4", "2": "7"}
     assert root.find("cputune/emulatorpin").get("cpuset") == "4-5,7"
     assert _pins.are_ours(root)
     assert _host_cpus.needed(root, pins=False)["cpus"] == []
-    _edit.apply_flavor(root, 3, 512, None, [1, 2, 3])
+    _flavor.apply_flavor(root, 3, 512, None, [1, 2, 3])
     assert [pin.get("cpuset") for pin in root.findall("cputune/vcpupin")] == ["1", "2", "3"]
-    _edit.apply_flavor(root, 2, 512, {"dedicated": False})
+    _flavor.apply_flavor(root, 2, 512, {"dedicated": False})
     assert ET.canonicalize(_edit.to_string(root), strip_text=True) == before
 
 
 def test_a_migration_of_a_guest_without_them_leaves_pins_alone():
     root = _definition.parse(PINNED)
-    _edit.apply_flavor(root, 2, 512)
+    _flavor.apply_flavor(root, 2, 512)
     assert _edit.to_string(root) == _edit.to_string(_definition.parse(PINNED))
 
 
 def test_what_somebody_changed_by_hand_stays():
     root = _definition.parse(PLAIN)
-    _edit.apply_flavor(root, 2, 512, {"dedicated": True}, [5, 4])
+    _flavor.apply_flavor(root, 2, 512, {"dedicated": True}, [5, 4])
     root.find("cputune/vcpupin").set("cpuset", "6")
-    _edit.apply_flavor(root, 2, 512, {"dedicated": False})
+    _flavor.apply_flavor(root, 2, 512, {"dedicated": False})
     assert [(pin.tag, pin.get("cpuset")) for pin in root.find("cputune")] == [("vcpupin", "6")]
 
 
