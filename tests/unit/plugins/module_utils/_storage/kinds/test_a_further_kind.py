@@ -147,7 +147,7 @@ class Ends:
         )
         found = _sealing.hand_over(self.conn, self.source, self.source.get(self.uuid), CUT)
         for name, path in found["files"].items():
-            self.server.offer_file(name, path, digest=True)
+            self.server.offer_file(name, path, checksum=True)
         self.server.offer_manifest(found["manifest"])
 
     def claim(self) -> dict[str, Any]:
