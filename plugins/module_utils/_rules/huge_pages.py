@@ -61,10 +61,33 @@ def free_mb(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Any]) -> floa
 
     :param cells: `numa_cells` of the host's facts; :param need: as `needed` returns it.
     """
-    totals: dict[int, float] = {}
+    return max(_free_by_size(cells, need).values(), default=0)
+
+
+def taken(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same cells when the guest has its pages, of the size of which most are free."""
+    free = _free_by_size(cells, need)
+    size = max(free, key=lambda each: (free[each], each), default=0)
+    left = -(-need["memory_mb"] * 1024 // size) if size else 0
+    found = []
     for cell in cells:
-        if need["nodes"] is None or cell.get("id") in need["nodes"]:
-            for size, count in (cell.get("free_pages") or {}).items():
-                totals[int(size)] = totals.get(int(size), 0) + int(size) * int(count) / 1024
+        pages = {int(each): int(count) for each, count in (cell.get("free_pages") or {}).items()}
+        if left and size in pages and _is_meant(cell, need):
+            here = min(left, pages[size])
+            left -= here
+            pages[size] -= here
+        found.append({**cell, "free_pages": pages})
+    return found
+
+
+def _free_by_size(cells: Sequence[Mapping[str, Any]], need: Mapping[str, Any]) -> dict[int, float]:
+    totals: dict[int, float] = {}
+    for cell in filter(lambda cell: _is_meant(cell, need), cells):
+        for size, count in (cell.get("free_pages") or {}).items():
+            totals[int(size)] = totals.get(int(size), 0) + int(size) * int(count) / 1024
     wanted = need["page_kib"]
-    return max((free for size, free in totals.items() if (size > _SMALL_KIB if wanted is None else size == wanted)), default=0)
+    return {size: free for size, free in totals.items() if (size > _SMALL_KIB if wanted is None else size == wanted)}
+
+
+def _is_meant(cell: Mapping[str, Any], need: Mapping[str, Any]) -> bool:
+    return need["nodes"] is None or cell.get("id") in need["nodes"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler import arrivals
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.context import Context
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.host_state import HostState
@@ -94,6 +95,7 @@ def charged(state: HostState, request: Request, options: Options, count: int = 1
         "bases": [*(facts.get("bases") or ()), *(base.sha256 for base in bases)],
         "num_instances": state.num_instances + (0 if freed else count),
         "instances": [*(facts.get("instances") or ()), *guests],
+        **(arrivals.brought(facts, request) if guests and not freed else {}),
     }
     return FleetState.read([{**facts, **taken}], options, first=state.fleet.first + state.row).host(0)
 

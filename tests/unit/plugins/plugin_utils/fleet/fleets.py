@@ -53,7 +53,7 @@ def domain(name: str, ram: float = 1, disk: int = 1, cpus: int = 1, running: boo
                 "chain": [{"path": path, "format": "qcow2", "virtual_size": disk * GIB}],
             }
         ],
-        "interfaces": [{"type": "bridge", "source": "br0", "mac": "52:54:00:00:00:01"}],
+        "interfaces": [{"type": "bridge", "source": "br0", "mac": f"52:54:00:{uuid_of(name)[:2]}:{uuid_of(name)[2:4]}:{uuid_of(name)[4:6]}"}],
         "firmware": {"nvram": None, "loader": None, "nvram_template": None},
         "refusals": [],
         "agent": {"connected": True},

@@ -127,3 +127,38 @@ def test_a_search_that_is_too_long_ends_and_says_that_it_did(monkeypatch: pytest
     assert (told["fits"], told["searched"]) == (False, False)
     assert len(looks) <= 302
     assert told["lines"][-1].startswith("  Not every way to place them was tried")
+
+
+TCP = {"exclusive": {"tcp_port": ["5911"]}}
+PAGES = {"huge_pages": {"page_kib": 2048, "memory_mb": 1024, "nodes": None}}
+
+
+@pytest.mark.parametrize(
+    ("names", "changes"),
+    [
+        (("web1", "web2"), TCP),
+        (("web1", "web2"), {"interfaces": [{"type": "bridge", "source": "br0", "mac": "52:54:00:00:00:01"}]}),
+        (("web1", "web2"), PAGES),
+    ],
+    ids=["port", "mac", "huge pages"],
+)
+def test_two_guests_that_want_one_thing_do_not_get_one_host(names: tuple[str, str], changes: dict[str, Any]) -> None:
+    """Each of the hosts that are drained has one; each of the others has what one of both needs."""
+    cells = [{"id": 0, "cpus": 8, "cpu_list": "0-7", "memory_mb": 16384, "free_pages": {"2048": 600}}]
+
+    def made(others: int) -> Any:
+        fleet = Made(*(host(f"kvm{number}", 16, bridges=["br0"], numa_cells=cells) for number in range(1, others + 3)))
+        return fleet.guest("kvm1", names[0], **changes).guest("kvm2", names[1], **changes).plan("kvm1", "kvm2")
+
+    assert not made(1)["fits"]
+    told = made(2)
+    assert sorted(places(told).values()) == ["kvm3", "kvm4"], told["lines"]
+
+
+def test_two_guests_of_one_name_do_not_get_one_host() -> None:
+    made = Made(*(host(f"kvm{number}", 16) for number in range(1, 4)))
+    made.guest("kvm1", "web1").guest("kvm2", "web1")
+    other = made.described["kvm2"][0]
+    made.host("kvm2")["domains"][0]["uuid"] = other["uuid"] = other["domain"]["uuid"] = "5b1f8f10-0a8f-4c62-9d7b-5f5b1a1f8f10"
+    told = made.plan("kvm1", "kvm2")
+    assert not told["fits"]
