@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet import telling
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 PLANNED, WAITING, MOVING = "planned", "waiting", "moving"
@@ -123,10 +124,8 @@ def down(seconds: Any) -> str:
 
 
 def amount(size: Any) -> str:
-    """`1.2 GiB`, `48 MiB`; nothing where nothing was copied."""
-    if not isinstance(size, (int, float)) or size <= 0:
-        return ""
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"
+    """As `telling.size` says it; nothing where nothing was copied."""
+    return telling.size(size) if isinstance(size, (int, float)) and size > 0 else ""
 
 
 def _why(state: str, message: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet.programme import RUNNING, UNMOVABLE, Guest, Move, Programme, Told
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.table import aligned
 
-_GIB = 1024**3
+_MIB, _GIB = 1024**2, 1024**3
 _COLUMNS = ("#", "instance", "from -> to", "memory", "copied", "expected", "remarks")
 
 
@@ -34,8 +34,8 @@ def count(number: int, what: str) -> str:
 
 
 def size(amount: float) -> str:
-    """`1.2 GiB`, `48 MiB`."""
-    return f"{amount / _GIB:.1f} GiB" if amount >= _GIB else f"{amount / 1024**2:.0f} MiB"
+    """`1.2 GiB`, `48 MiB`, `196 KiB`."""
+    return f"{amount / _GIB:.1f} GiB" if amount >= _GIB else f"{amount / _MIB:.0f} MiB" if amount >= _MIB else f"{amount / 1024:.0f} KiB"
 
 
 def _refusal(programme: Programme) -> list[str]:
