@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ class Turns:
             told = self.results()
             states = {guest: result["state"] for guest, result in told.items()}
             states.update({guest: progress.OPEN for guest in lost if states.get(guest) == progress.MOVING})
-            verdict = progress.may_begin(self.moves, states, uuid, max_fail)
+            verdict = progress.may_begin(self.moves, states, uuid, max_fail, now=time.time())
             if verdict.do == progress.BEGIN and sum(state == progress.MOVING for state in states.values()) >= max(1, parallel):
                 verdict = progress.Verdict(progress.WAIT, f"{parallel} others are under way")
             state = {progress.BEGIN: progress.MOVING, progress.WAIT: progress.WAITING, progress.SKIP: progress.SKIPPED}[verdict.do]

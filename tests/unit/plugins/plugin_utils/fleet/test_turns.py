@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def test_no_more_moves_are_under_way_than_were_asked_for(turns: Turns) -> None:
     assert [begin(turns, number) for number in (1, 2, 3)] == ["begin", "begin", "wait"]
     end(turns, 1, progress.MOVED)
     assert begin(turns, 3) == "begin"
+
+
+def test_a_move_whose_window_has_closed_meanwhile_is_left_for_another_time(tmp_path: Path) -> None:
+    (tmp_path / PROGRAMME).write_text(json.dumps([move(1, until=time.time() - 1), move(2, until=time.time() + 600)]))
+    turns = Turns(str(tmp_path))
+    assert [begin(turns, number) for number in (1, 2)] == ["skip", "begin"]
 
 
 def test_a_move_waits_for_those_before_it(turns: Turns) -> None:
