@@ -56,10 +56,16 @@ class ActionModule(ActionBase):
         return {"turn": verdict.do, "reason": verdict.reason}
 
     def _end(self, turns: Turns, options: dict[str, Any]) -> dict[str, Any]:
-        turns.end(options["uuid"], options["result"])
+        turns.end(options["uuid"], {**options["result"], **_numbers(options["result"])})
         said = turns.line(options["uuid"])
         _say(said)
         return {"said": said}
 
     def _tell(self, turns: Turns, _options: dict[str, Any]) -> dict[str, Any]:
         return {"results": turns.told()}
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a result, of which templates of some ansible-core make text."""
+    down = result.get("downtime_seconds")
+    return {"bytes": int(result.get("bytes") or 0), "downtime_seconds": None if down in (None, "", "None") else float(down)}

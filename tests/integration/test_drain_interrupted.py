@@ -16,7 +16,7 @@ from support.fleet import Fleet
 from support.guest import Guest, Guests
 from support.lab import STATE, Lab
 
-pytestmark = [pytest.mark.whole_fleet, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.whole_fleet, pytest.mark.timeout(900)]
 
 DIMM = {"host": "kvm1", "reason": "new memory", **QUICK}
 
@@ -42,6 +42,7 @@ def record(lab: Lab, host: str) -> dict[str, Any]:
     return json.loads(lab[host].run("cat", path)) if lab[host].exists(path) else {}
 
 
+@pytest.mark.slow
 def test_a_drain_for_which_there_is_no_room_changes_nothing_and_names_every_guest(lab: Lab, three: list[Guest], fleet: Fleet) -> None:
     for host in ("kvm2", "kvm3", "kvm4"):
         fleet.free_memory(host, 300 if host == "kvm2" else 0)
@@ -54,6 +55,7 @@ def test_a_drain_for_which_there_is_no_room_changes_nothing_and_names_every_gues
     assert record(lab, "kvm1") == {}
 
 
+@pytest.mark.slow
 def test_a_drain_whose_controller_dies_is_ended_by_the_same_command_from_another_one(lab: Lab, three: list[Guest], fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Fleet(lab, tmp_path / "other")
@@ -71,6 +73,7 @@ def test_a_drain_whose_controller_dies_is_ended_by_the_same_command_from_another
     assert sorted(finished) == [guest.name for guest in three]
 
 
+@pytest.mark.slow
 def test_a_drain_and_a_single_move_beside_it_both_end(lab: Lab, three: list[Guest], guests: Guests, fleet: Fleet) -> None:
     beside = guests.create("beside", "kvm2", start=False)
     drain = fleet.start("drain", **DIMM)
@@ -82,6 +85,7 @@ def test_a_drain_and_a_single_move_beside_it_both_end(lab: Lab, three: list[Gues
     assert "kvm1" not in {guest.host.name for guest in three}
 
 
+@pytest.mark.slow
 def test_a_paused_drain_begins_nothing_and_goes_on_when_it_is_asked_again(lab: Lab, three: list[Guest], fleet: Fleet) -> None:
     first = fleet.start("drain", parallel=1, **DIMM)
     eventually(lambda: lab["kvm1"].records(), "a guest to be under way", 240)
