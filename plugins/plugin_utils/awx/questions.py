@@ -20,7 +20,9 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table impor
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
 
 _LARGEST = 1_000_000_000
-_LENGTHS = {kinds.domain_name: 128, kinds.name: 128, kinds.uuid: 36, kinds.amount: 40, kinds.text: 1000, kinds.options: 4000, kinds.names: 1000}
+_LENGTHS: dict[kinds.Read, int] = {
+    kinds.domain_name: 128, kinds.name: 128, kinds.names: 1000, kinds.uuid: 36, kinds.amount: 40, kinds.text: 1000, kinds.options: 4000,
+}  # fmt: skip
 _LONG = (kinds.text, kinds.options)
 _OF_A_ROLE = re.compile(r"^(?:fleet|gather|migrate|resize|settle)_")
 
