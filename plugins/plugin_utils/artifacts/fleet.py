@@ -12,8 +12,6 @@ from typing import Any
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.artifacts.plain import plain, small, text
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.fleet import progress, report
 
-VERBS = ("drain", "restore")
-
 
 def planned(verb: str, programme: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
     """Of check mode, or of what was refused: nothing was done."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.maintenance import MOVE, WAIT
-
 STOP, LEAVE, UNMOVABLE, BUSY, REFUSE = "stop", "leave", "unmovable", "busy", "refuse"
 START, STAY = "start", "stay"
-CLASSES = (MOVE, STOP, LEAVE, WAIT, UNMOVABLE, BUSY, REFUSE, START, STAY)
 RUNNING, OFF = "running", "off"
 
 
