@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of what becomes of a module whose host hangs."""
+"""Documentation of the options that the frame gives to every module of a host (`_module.run`): what it is called, and what becomes of one that hangs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
+  host:
+    description:
+      - Inventory name of this host. Messages call it by that, since several inventory names may be one machine's and a machine's own name may be in none.
+      - The action plugin of the module gives the inventory name of the host that the task runs on.
+    type: str
   hang_timeout:
     description:
       - Seconds for which the module may do nothing at all, since the host's libvirtd, its storage or a program there does not answer. Then it is ended

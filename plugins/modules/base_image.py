@@ -120,7 +120,6 @@ options:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.attributes.operation_module
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state

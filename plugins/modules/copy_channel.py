@@ -96,7 +96,6 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.operation
   - kvmfleet.compute.operation.connection
   - kvmfleet.compute.state

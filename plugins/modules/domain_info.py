@@ -18,7 +18,6 @@ description:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.libvirt
   - kvmfleet.compute.state

@@ -46,7 +46,6 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.libvirt
 author: kvmfleet contributors (@kvmfleet)
 """

@@ -70,7 +70,6 @@ attributes:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.operation.audit
   - kvmfleet.compute.state
   - kvmfleet.compute.libvirt

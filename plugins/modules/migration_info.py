@@ -29,7 +29,6 @@ options:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.attributes.info_module
   - kvmfleet.compute.state
 author: kvmfleet contributors (@kvmfleet)

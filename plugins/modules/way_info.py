@@ -16,7 +16,6 @@ description:
 extends_documentation_fragment:
   - kvmfleet.compute.attributes
   - kvmfleet.compute.hanging
-  - kvmfleet.compute.host
   - kvmfleet.compute.attributes.info_module
 options:
   hosts:

@@ -41,7 +41,7 @@ def test_every_module_of_a_host_is_told_what_the_inventory_calls_it(module: str)
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_of_a_host_documents_that_it_is_told(module: str) -> None:
     documented = yaml.safe_load(importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.modules.{module}").DOCUMENTATION)
-    assert f"{COLLECTION}.host" in documented["extends_documentation_fragment"] or "host" in documented["options"]
+    assert f"{COLLECTION}.hanging" in documented["extends_documentation_fragment"]
 
 
 def test_there_are_modules_of_hosts() -> None:
