@@ -18,9 +18,12 @@ def checkpoints(domain: Any, *, sized: bool = False) -> list[str]:
         None of those of which this libvirt never tells it.
     """
     flags = libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN | (libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE if sized else 0)
-    found = supported(lambda: domain.listAllCheckpoints(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL), [])
-    told = [supported(lambda checkpoint=checkpoint: checkpoint.getXMLDesc(flags), None) for checkpoint in found]
-    return [xml for xml in told if xml is not None]
+    found: list[Any] = supported(lambda: domain.listAllCheckpoints(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL), [])
+
+    def told(checkpoint: Any) -> str | None:
+        return supported(lambda: checkpoint.getXMLDesc(flags), None)
+
+    return [xml for xml in map(told, found) if xml is not None]
 
 
 def redefine_checkpoint(domain: Any, xml: str) -> None:

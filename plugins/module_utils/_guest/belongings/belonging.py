@@ -124,6 +124,7 @@ class Belonging(Protocol):
 
         :raises KvmfleetError: where something has.
         """
+        return
 
     def key_of(self, conn: Any, root: ET.Element, target: str) -> bytes | None:
         """What opens an encrypted disk of a definition; None where that is not its matter.
@@ -169,12 +170,15 @@ class Belonging(Protocol):
 
     def put_there(self, record: Mapping[str, Any]) -> None:
         """Let be there, as archived or as judged, what has to be there before the guest is defined. What is there already is left as it is."""
+        return
 
     def redefine(self, domain: Any, archived: Any) -> None:
         """Let libvirt know of it again, as archived or as judged, once the guest is defined. Repeating it is safe."""
+        return
 
     def discard(self, conn: Any, journal: Journal, uses: DiskUses, record: Mapping[str, Any]) -> None:
         """Remove what is left of it here for good. Repeating it is safe."""
+        return
 
     # The destination's copy.
 
@@ -195,15 +199,18 @@ class Belonging(Protocol):
 
     def tried(self, trial: Any, kept: Any) -> None:
         """While the guest still runs: find out, on a trial of its definition, whether libvirt here takes what has arrived. The trial is thrown away."""
+        return
 
     def received(self, record: Mapping[str, Any], kept: Any) -> None:
         """The copies of files, complete but without their names, hold what is needed of them.
 
         :raises KvmfleetError: for one that does not.
         """
+        return
 
     def adapt(self, root: ET.Element, record: Mapping[str, Any]) -> None:
         """Let a definition name it as this host does."""
+        return
 
     def receive(self, conn: Any, journal: Journal, record: dict[str, Any], given: Any) -> dict[str, Any]:
         """Let it be here, of what the source has given, before the guest is defined. Repeating it is safe.
@@ -214,6 +221,7 @@ class Belonging(Protocol):
 
     def withdraw(self, conn: Any, journal: Journal, uses: DiskUses, record: dict[str, Any]) -> None:
         """Remove what has been made of it here. Repeating it is safe."""
+        return
 
     # A resize in place, where the guest stays.
 
@@ -229,6 +237,7 @@ class Belonging(Protocol):
 
         :raises KvmfleetError: where what going back needs is not what was kept.
         """
+        return
 
     def go_back(self, journal: Journal, record: dict[str, Any]) -> dict[str, Any]:
         """Let it be what it was at the switch, whatever the guest has made of it since. Repeating it is safe.
@@ -239,3 +248,4 @@ class Belonging(Protocol):
 
     def forget(self, record: Mapping[str, Any]) -> None:
         """Remove what `keep` has kept, and what an interrupted one has left."""
+        return
