@@ -83,6 +83,7 @@ KNOWN = [("monday", None, "of & monday"), ("tuesday", "monday", None)]
 def require_right_backup(domain: libvirt.virDomain, path: str, images: Path) -> None:
     """What was changed since monday, over the full backup of then, is the disk of now; and that is not all of it."""
     part = images / "inc.qcow2"
+    domain.suspend()  # it writes nothing between the backup and its end
     backup(domain, part, since="monday")
     domain.destroy()
     qemu_img("rebase", "-u", "-f", "qcow2", "-b", str(images / "full.qcow2"), "-F", "qcow2", str(part))
