@@ -46,8 +46,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import read
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import ValidationError
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given import of_host
 
 
 def _given_for(hostvars: Mapping[str, Any], host: str | Sequence[str], name: str) -> Any:
@@ -55,11 +55,10 @@ def _given_for(hostvars: Mapping[str, Any], host: str | Sequence[str], name: str
 
 
 def _of(hostvars: Mapping[str, Any], host: str, name: str) -> Any:
-    variables = hostvars[host] if host in hostvars else {}  # noqa: SIM401 (hostvars answers for an unknown host, with something undefined)
     try:
-        return read.given(str(name), variables.get(name))
-    except ValidationError as error:
-        raise AnsibleFilterError(f"{host}: {error}") from error
+        return of_host.given_for(hostvars, host, name)
+    except KvmfleetError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 class FilterModule:

@@ -26,30 +26,16 @@ options:
     choices: [destination, in_place]
     default: destination
   plan:
-    description: The key RV(kvmfleet.compute.plan_migration#filter:_value.plan.record) of the plan.
-    type: dict
-    required: true
-  requirements:
-    description: What the key RV(kvmfleet.compute.plan_migration#filter:_value.plan.requirements) of the plan says of this host.
+    description:
+      - The plan, RV(kvmfleet.compute.plan_migration#filter:_value.plan), of which C(record) and what C(for) says of this host are read.
+      - C(for) tells where each disk comes to lie and what bridges, networks, emulators and firmware are called here, what the guest needs, and how much of
+        this host may be promised. The directory of a storage pool is asked of libvirt here again.
     type: dict
     required: true
   destination_host:
     description: Inventory name of this host.
     type: str
     required: true
-  storage:
-    description:
-      - The answers of the plan for this host, RV(kvmfleet.compute.plan_migration#filter:_value.plan.storage), which tell where each disk comes to lie.
-        Required for O(role=destination).
-      - The directory of a storage pool is asked of libvirt here again.
-    type: list
-    elements: dict
-  mappings:
-    description:
-      - What RV(kvmfleet.compute.plan_migration#filter:_value.plan.mappings) says of this host. The definition then names bridges, networks, emulators and
-        firmware as this host calls them.
-    type: dict
-    default: {}
   probes:
     description: RV(kvmfleet.compute.migration#module:probes) of the source, by which storage that both hosts share is recognised.
     type: dict
@@ -62,27 +48,6 @@ options:
   key:
     description: One-time key of the operation, under which O(secret_proofs) were made.
     type: str
-  source_address:
-    description: Address of the source at which the channel will be served. With it, RV(local_address) is returned.
-    type: str
-  images_path:
-    description: Directory of guest images on this host, whose filesystem the disk figures are about.
-    type: path
-    default: /var/lib/libvirt/images
-  image_directories:
-    description: Directories in which disks and base images of guests may lie.
-    type: list
-    elements: path
-    default: [/var/lib/libvirt/images]
-  reserved:
-    description: What the host keeps for itself, as C(memory_mb), C(vcpus) and C(disk_mb).
-    type: dict
-    default: {}
-  max_moves:
-    description:
-      - How many guests come to this host at once. One more is refused with the error code V(busy) until one of them has arrived. V(0) for no limit.
-    type: int
-    default: 2
   slot_timeout:
     description:
       - Ansible asks again where the host is V(busy), until none of the moves that it has in hand has got on for so many seconds. V(0) does not wait.
@@ -96,27 +61,6 @@ options:
     description: RV(slot) of the answer before, with which the wait goes on.
     type: dict
     default: {}
-  cpu_dedicated_set:
-    description: CPUs of this host that are set aside for guests whose flavor has C(hw:cpu_policy=dedicated), such as V(4-11,^8).
-    type: str
-    default: ""
-  ratios:
-    description: Effective allocation ratios of this host.
-    type: dict
-    required: true
-    suboptions:
-      cpu:
-        description: Virtual per physical CPU.
-        type: float
-        required: true
-      ram:
-        description: Promised per physical memory.
-        type: float
-        required: true
-      disk:
-        description: Promised per real disk.
-        type: float
-        required: true
 attributes:
   check_mode:
     support: full
@@ -145,12 +89,8 @@ EXAMPLES = r"""
   kvmfleet.compute.claim:
     migration_uuid: "{{ migration_uuid }}"
     owner: "{{ owner }}"
-    plan: "{{ planned.plan.record }}"
-    requirements: "{{ planned.plan.requirements.kvm2 }}"
-    mappings: "{{ planned.plan.mappings.kvm2 }}"
-    storage: "{{ planned.plan.storage.kvm2 }}"
+    plan: {record: "{{ planned.plan.record }}", for: {kvm2: "{{ planned.plan.for.kvm2 }}"}}
     destination_host: kvm2
-    ratios: {cpu: 16.0, ram: 1.5, disk: 1.0}
 """
 
 RETURN = r"""
@@ -184,11 +124,11 @@ namesakes:
   elements: str
   returned: in check mode
 local_address:
-  description: Address from which this host reaches O(source_address). V(null) without that, and where it has no way there.
+  description: Address from which this host reaches the source at the address that the plan has for it. V(null) where it has no way there.
   type: str
   returned: when not in check mode
 source_address:
-  description: The address that O(source_address) means to this host, which it can reach as far as its routes tell. V(null) if RV(local_address) is.
+  description: What that address means to this host, which it can reach as far as its routes tell. V(null) if RV(local_address) is.
   type: str
   returned: when not in check mode
 slot:
@@ -196,7 +136,7 @@ slot:
   type: dict
   returned: failure, with O(slot_patience)
 no_way:
-  description: Why this host has no way to O(source_address). The copy can travel through a tunnel then.
+  description: Why this host has no way to the source. The copy can travel through a tunnel then.
   type: str
   returned: when not in check mode
 error_code:
@@ -225,7 +165,7 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._libvirt import c
 from ansible_collections.kvmfleet.compute.plugins.module_utils._module import LIBVIRT_ARGS, STATE_ARGS, run
 from ansible_collections.kvmfleet.compute.plugins.module_utils._operation import admission as _admission, placing as _placing
 from ansible_collections.kvmfleet.compute.plugins.module_utils._options import AUDIT_ARGS, OPERATION_ARGS
-from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set
+from ansible_collections.kvmfleet.compute.plugins.module_utils._rules import cpu_set as _cpu_set, handed_plan as _handed_plan
 from ansible_collections.kvmfleet.compute.plugins.module_utils._storage import (
     shared_storage as _shared_storage,
 )
@@ -233,9 +173,10 @@ from ansible_collections.kvmfleet.compute.plugins.module_utils._storage.kinds im
 
 
 def act(module):
-    params = module.params
+    here = _handed_plan.here(module.params["plan"], module.params["destination_host"])
+    params = {**module.params, **here, "plan": module.params["plan"]["record"]}
     journal = Journal(StateDir(params["state_path"]), params["lease"])
-    way = {} if module.check_mode else found_way(params["source_address"])
+    way = {} if module.check_mode else found_way(params.get("source_address"))
     with _connection.connect(params["uri"]) as conn:
         record = _placing.new_record(conn, params)
         if module.check_mode:
@@ -251,7 +192,7 @@ def act(module):
             dedicated=_cpu_set.parse(params["cpu_dedicated_set"], "cpu_dedicated_set"),
             proofs=params["secret_proofs"],
             key=params["key"],
-            most=params["max_moves"],
+            most=params.get("max_moves", 0),
         )
         lacking = _belongings.lacking(conn, record)
         made = _placing.make(conn, journal, params).get("made_directories", {})
@@ -280,29 +221,14 @@ def main():
             **LIBVIRT_ARGS,
             role={"type": "str", "choices": ["destination", "in_place"], "default": "destination"},
             plan={"type": "dict", "required": True},
-            requirements={"type": "dict", "required": True},
             destination_host={"type": "str", "required": True},
-            storage={"type": "list", "elements": "dict"},
-            mappings={"type": "dict", "default": {}},
             probes={"type": "dict", "default": {}},
             secret_proofs={"type": "dict", "default": {}, "no_log": False},
             key={"type": "str", "no_log": True},
-            source_address={"type": "str"},
-            images_path={"type": "path", "default": "/var/lib/libvirt/images"},
-            image_directories={"type": "list", "elements": "path", "default": ["/var/lib/libvirt/images"]},
-            reserved={"type": "dict", "default": {}},
-            max_moves={"type": "int", "default": 2},
             slot_timeout={"type": "float", "default": 0.0},  # these for the action plugin
             slot_patience={"type": "float", "default": 0.0},
             slot={"type": "dict", "default": {}},
-            cpu_dedicated_set={"type": "str", "default": ""},
-            ratios={
-                "type": "dict",
-                "required": True,
-                "options": {name: {"type": "float", "required": True} for name in ("cpu", "ram", "disk")},
-            },
         ),
-        required_if=[("role", "destination", ["storage"])],
     )
 
 

@@ -154,8 +154,42 @@ REQUIREMENTS: Mapping[str, Table] = {
 }
 """What a plan says that the destination must have."""
 
+_RATIO = Field("a number above 0", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+_COMES: Table = {
+    "target": TARGET,
+    "what": THING,
+    "source": Null(THING),
+    "path": Null(THING),
+    "pool": Null(LABEL),
+    **dict.fromkeys(("reason", "text"), TEXT),
+}
+# What a plan says of this host. Its directories and numbers are the controller's, which has them of the inventory and of this host.
+HERE: Mapping[str, Table] = {
+    "ratios": dict.fromkeys(("cpu", "ram", "disk"), _RATIO),
+    "storage": Each(_COMES),
+    "mappings": Named(LABEL, Named(LABEL, TEXT)),
+    "requirements": REQUIREMENTS,
+    "precopy": Absent(OURS),
+    "images_path": SOURCE_PATH,
+    "image_directories": Each(SOURCE_PATH),
+    "reserved": Named(LABEL, COUNT),
+    "cpu_dedicated_set": TEXT,
+    **dict.fromkeys(("max_moves", "outdated", "source_address", "peer", "bandwidth_limit", "base_sources"), Absent(OURS)),
+}
+
 PROBES = Named(SOURCE_PATH, {"name": FILE_NAME, "content": HEX})
 """Files that a source has written to find out what both hosts see."""
+
+
+def here(handed: Mapping[str, Any], host: str) -> Mapping[str, Any]:
+    """What a plan says of this host.
+
+    :param handed: the plan, of which `record` and `for` are there; :param host: what the inventory calls this one.
+    :raises KvmfleetError: `handed_value`.
+    """
+    require("plan", handed, {"record": OURS, "for": Named(HOST, OURS)})
+    require("plan.for", handed["for"], {host: HERE})
+    return dict(handed["for"][host])
 
 
 def plan(record: Mapping[str, Any], requirements: Mapping[str, Any] | None = None, probes: Mapping[str, Any] | None = None) -> None:

@@ -19,7 +19,8 @@ def planned(plan: Mapping[str, Any], instance: str) -> dict[str, Any]:
     """
     record, candidates = plan.get("record") or {}, [text(name) for name in plan["candidates"]]
     chosen = candidates[0] if candidates else None
-    ahead = (plan.get("precopy") or {}).get(chosen) or {}
+    there = (plan.get("for") or {}).get(chosen) or {}
+    ahead = there.get("precopy") or {}
     return {
         "instance": text(record.get("instance_name") or instance),
         "action": text(plan["action"]),
@@ -30,7 +31,7 @@ def planned(plan: Mapping[str, Any], instance: str) -> dict[str, Any]:
         "candidates": candidates,
         "diff": plain(plan["diff"]),
         "precopy": {"wanted": flag(ahead.get("wanted")), "reason": text(ahead.get("reason") or "")},
-        "disks": [text(disk["text"]) for disk in (plan.get("storage") or {}).get(chosen) or []],
+        "disks": [text(disk["text"]) for disk in there.get("storage") or []],
         "references": [text(line) for line in plan.get("references_text") or []],
         "hosts": _verdicts(plan.get("placement") or {}),
         "grow_filesystem": plain(plan.get("grow_filesystem")),

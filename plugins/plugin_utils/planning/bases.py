@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kvmfleet.compute.plugins.module_utils._rules.errors import KvmfleetError
@@ -15,7 +16,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet im
 _SIBLINGS = 2
 
 
-def base_sources(hosts: list[dict[str, Any]], bases: list[dict[str, Any]], source: str, destination: str, store: str | None) -> list[dict[str, Any]]:
+def base_sources(hosts: Sequence[Mapping[str, Any]], bases: list[dict[str, Any]], source: str, destination: str, store: str | None) -> list[dict[str, Any]]:
     """Sources of each base, best first: other hosts in the zone of the destination that report it, the image store, the host of the instance.
 
     :param hosts: see `Fleet`; :param store: its URL, if the fleet has one.

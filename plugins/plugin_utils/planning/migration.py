@@ -31,7 +31,7 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning import (
 )
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.flavors import describe, flavor_field, same
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.fleet import Fleet
-from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.plan import IN_PLACE, MOVE, NONE, Plan, born
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.planning.plan import IN_PLACE, MOVE, NONE, ForHost, Plan, born
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.fleet_state import FleetState
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.options import Options
 from ansible_collections.kvmfleet.compute.plugins.plugin_utils.scheduler.select import select_destinations
@@ -251,22 +251,29 @@ def _planned(wanted: _Wanted, placed: _Placed, live: dict[str, Any], ahead: Any,
     more = {"dedicated": wanted.dedicated, "server_group": placed.group}
     requirements = {name: {**needs.of_destination(domain, mappings[name]), **more} for name in placed.hosts}
     _require_possible(host, noted, requirements)
+    ratios = _ratios(wanted.fleet, placed.hosts, scheduler)
+    needed: dict[str, ForHost] = {
+        name: {
+            "ratios": ratios[name],
+            "storage": storage.place(domain, hosts[host], hosts[name], mappings[name], placed.disks),
+            "mappings": mappings[name],
+            "requirements": requirements[name],
+            **({"precopy": copied[name]} if name in copied else {}),
+        }
+        for name in placed.hosts
+    }
     return born(
         IN_PLACE if placed.in_place else MOVE,
         _message(wanted, placed, copied, live, scheduler),
         host,
         _diff(host, wanted.old, placed.hosts[0], wanted.new),
         candidates=placed.hosts,
-        storage={name: storage.place(domain, hosts[host], hosts[name], mappings[name], placed.disks) for name in placed.hosts},
-        mappings=mappings,
-        precopy=copied,
+        **{"for": {name: needed[name] for name in placed.hosts}},
         live_differences=live,
         references=outside,
         references_text=references.lines(outside),
         placement=placed.placement,
-        ratios=_ratios(wanted.fleet, [host] if placed.in_place else placed.hosts, scheduler),
         record=noted,
-        requirements=requirements,
         grow_filesystem=wanted.grow_filesystem,
     )
 

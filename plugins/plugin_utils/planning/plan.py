@@ -6,13 +6,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 NONE, IN_PLACE, MOVE = "none", "in_place", "move"
 
 
-class Plan(TypedDict):
-    """One resize or cold migration, decided. `migration` puts it together; keys with a value a host have one for each of `candidates`."""
+class ForHost(TypedDict, total=False):
+    """What a move to one candidate, or the growth on it, needs to know of it; nothing of that is worked out once more."""
+
+    ratios: dict[str, float]
+    """Allocation ratios cpu, ram, disk that placement applied, for the claim."""
+    storage: list[dict[str, Any]]
+    """Where each disk comes to lie there, and why (`storage`)."""
+    mappings: Mapping[str, Mapping[str, str]]
+    """What it calls otherwise than the source (`mapping`)."""
+    requirements: dict[str, Any]
+    """What the guest needs of it, in its words (`needs`)."""
+    precopy: dict[str, Any]
+    """Whether the disks go ahead while the guest runs, and why (`precopy`); not in place."""
+
+    # By its facts and what the inventory says (`per_host`). From `max_moves` on there is nothing in place.
+    images_path: str
+    image_directories: list[str]
+    """All directories in which disks and base images of guests may lie there."""
+    reserved: dict[str, int]
+    cpu_dedicated_set: str
+    max_moves: int
+    """Guests that may come at once; 0 is no limit."""
+    outdated: list[str]
+    """Variables of which the inventory says something else by now than its facts."""
+    source_address: str
+    """Where it finds the source, unless a claim knows better."""
+    peer: str
+    """The address from which it comes to the channel, where the inventory knows."""
+    bandwidth_limit: int
+    """Bytes a second that hold for the move; 0 is no limit."""
+    base_sources: list[dict[str, Any]]
+    """Where it may get each base image from, in the order to try (`bases`), with `name`, `address` and `bandwidth_limit`."""
+
+
+class AtSource(TypedDict):
+    """What the inventory says of the source (`per_host`)."""
+
+    image_directories: list[str]
+    max_moves: int
+    """Guests that may leave at once; 0 is no limit."""
+
+
+_For = TypedDict("_For", {"for": dict[str, ForHost]})
+
+
+class Plan(_For):
+    """One resize or cold migration, decided. `migration` puts it together; `for` has what each of `candidates` needs."""
 
     action: str
     """NONE, IN_PLACE or MOVE."""
@@ -24,16 +70,8 @@ class Plan(TypedDict):
     """Destinations in the order in which they are asked; the source itself in place; none if there is nothing to do."""
     placement: dict[str, Any] | None
     """The scheduler's answer, with what it was asked as `request`."""
-    ratios: dict[str, dict[str, float]]
-    """A host: allocation ratios cpu, ram, disk that placement applied, for the claim."""
-    storage: dict[str, list[dict[str, Any]]]
-    """A host: where each disk comes to lie there, and why (`storage`)."""
-    mappings: dict[str, dict[str, dict[str, str]]]
-    """A host: what it calls otherwise than the source (`mapping`)."""
-    requirements: dict[str, dict[str, Any]]
-    """A host: what the guest needs of it, in its words (`needs`)."""
-    precopy: dict[str, dict[str, Any]]
-    """A host: whether the disks go ahead while the guest runs, and why (`precopy`); empty in place."""
+    at_source: AtSource | None
+    """What the inventory says of the source; None where it was not asked, or if there is nothing to do."""
     references: list[dict[str, str]]
     """What the definition refers to outside itself, and what the move does about it (`references`); empty in place."""
     references_text: list[str]
@@ -53,11 +91,8 @@ def born(action: str, message: str, source: str, diff: dict[str, Any], **decided
     nothing: dict[str, Any] = {
         "candidates": [],
         "placement": None,
-        "ratios": {},
-        "storage": {},
-        "mappings": {},
-        "requirements": {},
-        "precopy": {},
+        "for": {},
+        "at_source": None,
         "references": [],
         "references_text": [],
         "live_differences": {"answer": None, "found": []},

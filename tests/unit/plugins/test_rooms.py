@@ -36,9 +36,9 @@ HOSTS = {
 CONTROLLER = {
     "plugin_utils": {"_rules"},
     "plugin_utils.scheduler": {"plugin_utils", "_rules"},
-    "plugin_utils.planning": {"plugin_utils", "plugin_utils.scheduler", "_rules"},
+    "plugin_utils.planning": {"plugin_utils", "plugin_utils.scheduler", "plugin_utils.given", "_rules"},
     "plugin_utils.fleet": {"plugin_utils", "plugin_utils.scheduler", "plugin_utils.planning", "_rules"},
-    "plugin_utils.given": {"plugin_utils"},
+    "plugin_utils.given": {"plugin_utils", "_rules"},
     "plugin_utils.artifacts": {"plugin_utils.planning", "plugin_utils.fleet"},
     "plugin_utils.awx": {"plugin_utils", "plugin_utils.given", "_rules"},
 }

@@ -153,9 +153,15 @@ def test_each_word_that_resize_plan_and_migrate_take_stands_once_in_their_table(
     assert {name: told[name] for name in ("resize", "plan", "migrate")} == {"resize": set(), "plan": {"flavor", "plan_file"}, "migrate": set()}
 
 
+PLANNING = [ROOT / "plugins/plugin_utils" / name for name in ("given/of_host.py", "planning/per_host.py")]
+
+
 def templates_of_host_variables() -> Iterator[tuple[str, str]]:
     for path in FILES:
         for name in re.findall(r"given_for\([^,]+, '(\w+)'\)", path.read_text()):
+            yield path.name, name
+    for path in PLANNING:
+        for name in re.findall(r'"(kvmfleet_\w+)"', path.read_text()):
             yield path.name, name
 
 

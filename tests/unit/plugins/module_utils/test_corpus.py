@@ -247,7 +247,7 @@ def at_destination(guest: Guest, images: Path, plan: dict[str, Any] | None, xml:
         placed = [{"target": disk.target, "path": elsewhere(images, disk.path), "format": disk.format} for disk in disks]
         nvram = guest.facts["firmware"]["nvram"]
     else:
-        paths = {answer["target"]: answer["path"] for answer in plan["storage"]["kvm2"]}
+        paths = {answer["target"]: answer["path"] for answer in plan["for"]["kvm2"]["storage"]}
         placed = [{**disk, "path": paths[disk["target"]]} for disk in plan["record"]["disks"]]
         nvram = plan["record"]["nvram"]
     names = {"instance_name": guest.facts["name"], "instance_uuid": guest.facts["uuid"], "secrets": guest.facts["secrets"]}

@@ -115,12 +115,16 @@ def test_a_plan_is_told_without_the_definition_of_the_guest() -> None:
         "message": "Plan: resize web1",
         "candidates": ["kvm2"],
         "diff": {"before": {"host": "kvm1"}, "after": {"host": "kvm2"}},
-        "precopy": {"kvm2": {"wanted": False, "reason": "it is quick"}},
-        "storage": {"kvm2": [{"text": "vda: copied"}]},
+        "for": {
+            "kvm2": {
+                "precopy": {"wanted": False, "reason": "it is quick"},
+                "storage": [{"text": "vda: copied"}],
+                "requirements": {"xml": "<domain/>"},
+            },
+        },
         "references_text": ["bridge br0: kept"],
         "placement": placement,
         "grow_filesystem": None,
-        "requirements": {"kvm2": {"xml": "<domain/>"}},
     }
     planned = plan.planned(known, "web1")
     assert planned["hosts"] == {"kvm2": ["selected, weight 0.50"], "kvm1": ["alternate, weight 0.25"], "kvm3": ["ZoneFilter: is in zone south"]}

@@ -202,13 +202,13 @@ class TestPlan:
         assert record["flavor_disks"]["swap"]["name"] == "web1-swap.qcow2"
 
     def test_each_disk_has_its_line(self):
-        assert [line["text"] for line in self.plan((1, 64), (2, 128))["storage"]["kvm2"]] == [
+        assert [line["text"] for line in self.plan((1, 64), (2, 128))["for"]["kvm2"]["storage"]] == [
             f"vda: copied from {IMAGES}/web1.qcow2 to {IMAGES}/web1.qcow2 (a directory that has no name in kvmfleet_disk_directories, so the path stays)",
             f"vdb: copied from {IMAGES}/vdb.qcow2 to {IMAGES}/vdb.qcow2, and grown to 2 GiB "
             "(a directory that has no name in kvmfleet_disk_directories, so the path stays)",
             f"vdc: re-created at {IMAGES}/web1-swap.qcow2 (the flavor has 128 MiB of swap; what it is now, {IMAGES}/vdc.qcow2, stays until confirm)",
         ]
-        assert [line["text"] for line in self.plan((0, 64), (1, 0), in_place=True)["storage"]["kvm1"]][1:] == [
+        assert [line["text"] for line in self.plan((0, 64), (1, 0), in_place=True)["for"]["kvm1"]["storage"]][1:] == [
             f"vdc: removed (the flavor has no swap; what it is now, {IMAGES}/vdc.qcow2, stays until confirm)",
             f"vdy: created at {IMAGES}/web1-ephemeral0.qcow2 (the flavor has 1 GiB of ephemeral)",
         ]
@@ -216,7 +216,7 @@ class TestPlan:
     def test_a_new_disk_comes_to_lie_beside_the_root_disk(self):
         hosts = fleet(images_path=IMAGES)
         hosts[1]["images_path"] = "/srv/images"
-        (line,) = self.plan((0, 0), (0, 64), hosts=hosts)["storage"]["kvm2"][1:]
+        (line,) = self.plan((0, 0), (0, 64), hosts=hosts)["for"]["kvm2"]["storage"][1:]
         assert (line["what"], line["path"]) == ("created", "/srv/images/web1-swap.qcow2")
 
     def test_message_and_diff(self):
@@ -240,7 +240,7 @@ class TestPlan:
             one["source_type"] = "file"
         found["disks"][-1]["allocated_bytes"] = 100 * GIB
         answer = answered(found, flavor(swap=128), precopy={"mode": "auto", "threshold": 5, "bandwidth_limit": 0})
-        assert (answer["plan"]["precopy"]["kvm2"]["wanted"], answer["plan"]["precopy"]["kvm2"]["reason"][:13]) == (False, "copying 5 MiB")
+        assert (answer["plan"]["for"]["kvm2"]["precopy"]["wanted"], answer["plan"]["for"]["kvm2"]["precopy"]["reason"][:13]) == (False, "copying 5 MiB")
 
     def test_a_base_of_what_is_left_behind_is_not_fetched(self):
         found = guest(swap=64)

@@ -43,10 +43,10 @@ def test_the_plan_asks_the_destination_for_what_it_calls_so() -> None:
     facts = {"emulators": {"x86_64": "/usr/libexec/qemu-kvm"}, "files": {"/edk2": ["code.fd"], "/ovmf": ["vars.fd"]}}
     found = planned(hosts=fleet(OTHER, ["bridge0"], **facts), guest=GUEST, migrate=True)
     assert found["candidates"] == ["kvm2"]
-    needed = found["requirements"]["kvm2"]
+    needed = found["for"]["kvm2"]["requirements"]
     assert (needed["bridges"], needed["emulator"], needed["loader"]) == (["bridge0"], "/usr/libexec/qemu-kvm", "/edk2/code.fd")
     assert needed["nvram_template"] == "/ovmf/vars.fd"
-    assert found["mappings"]["kvm2"]["bridges"] == {"br0": "bridge0"}
+    assert found["for"]["kvm2"]["mappings"]["bridges"] == {"br0": "bridge0"}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_host_whose_mappings_are_none_is_named() -> None:
 
 def test_a_guest_that_stays_keeps_its_names() -> None:
     found = planned(hosts=[host("kvm1", domains=[KVM1], used=768, mappings=NAMES, bridges=["br0"])])
-    assert (found["action"], found["mappings"], found["requirements"]["kvm1"]["bridges"]) == ("in_place", {"kvm1": {}}, ["br0"])
+    assert (found["action"], found["for"]["kvm1"]["mappings"], found["for"]["kvm1"]["requirements"]["bridges"]) == ("in_place", {}, ["br0"])
 
 
 def test_the_plan_says_what_is_mapped() -> None:

@@ -132,8 +132,8 @@ class TestPlan:
             "path": "/var/lib/libvirt/images/base.qcow2",
             "backing": None,
         }
-        assert found["ratios"] == {"kvm2": {"cpu": 16.0, "ram": 1.5, "disk": 1.0}}
-        assert found["requirements"]["kvm2"]["bridges"] == ["br0"]
+        assert {name: there["ratios"] for name, there in found["for"].items()} == {"kvm2": {"cpu": 16.0, "ram": 1.5, "disk": 1.0}}
+        assert found["for"]["kvm2"]["requirements"]["bridges"] == ["br0"]
         assert found["diff"]["before"]["host"] == "kvm1"
         assert found["diff"]["after"] == {"host": "kvm2", "flavor": "large", "vcpus": 2, "ram_mib": 512, "disk_gib": 3}
 
@@ -173,7 +173,7 @@ class TestPlan:
         assert "kvm2: ConflictFilter: the TCP port 5911 belongs to db1" in error["message"]
         assert "1. name a host that has none of this (target_host)\n  2. give one of both another port" in error["message"]
         found = planned(guest=guest, migrate=True)
-        assert found["requirements"]["kvm2"]["exclusive"] == guest["exclusive"]
+        assert found["for"]["kvm2"]["requirements"]["exclusive"] == guest["exclusive"]
 
     def test_any_zone_takes_the_roomiest_host(self):
         assert planned(allow_resize_to_same_host=False, zone="any")["candidates"] == ["kvm3", "kvm2", "kvm4"]
@@ -426,7 +426,7 @@ class TestRefusals:
     def test_the_claim_is_judged_by_the_same_rule_for_reserved_memory(self, rule, ram):
         hosts = [host("kvm1", domains=[DOMAIN]), host("kvm2", used=1024, reserved={"memory_mb": 1024, "vcpus": 0, "disk_mb": 0})]
         found = planned(hosts=hosts, allow_resize_to_same_host=False, scheduler={"reserved_rule": rule})
-        assert found["ratios"]["kvm2"] == {"cpu": 16.0, "ram": ram, "disk": 1.0}
+        assert found["for"]["kvm2"]["ratios"] == {"cpu": 16.0, "ram": ram, "disk": 1.0}
 
     def test_a_scheduler_option_that_does_not_exist(self):
         error = refused(scheduler={"ram_alocation_ratio": 2})
@@ -467,7 +467,7 @@ class TestExtraSpecs:
 
         cells = [{"id": 0, "cpus": 4, "cpu_list": "0-3", "pinned_cpu_list": "2", "pinned_cpus": 1, "memory_mb": 9999, "free_pages": {}}]
         found = asked(domain(pinned_cpus=[]), "2-3")["plan"]
-        assert (found["action"], found["requirements"]["kvm1"]["dedicated"]) == ("in_place", [[0]])
+        assert (found["action"], found["for"]["kvm1"]["requirements"]["dedicated"]) == ("in_place", [[0]])
         refusal = asked(domain(pinned_cpus=[]), "2")["error"]
         assert refusal["code"] == "no_valid_host"
         assert "cell 0: 0 CPUs" in refusal["message"]
@@ -477,7 +477,7 @@ class TestExtraSpecs:
         guest = domain(flavor={"name": "f", **FLAVORS["small"], "extra_specs": {"hw:cpu_policy": "dedicated"}})
         cells = [{"id": 0, "cpus": 4, "cpu_list": "0-3", "pinned_cpu_list": "", "pinned_cpus": 0, "memory_mb": 9999, "free_pages": {}}]
         found = planned(migrate=True, guest=guest, hosts=[*fleet()[:1], host("kvm2", numa_cells=cells, cpu_dedicated_set="3")])
-        assert (found["record"]["tuning"], found["requirements"]["kvm2"]["dedicated"]) == (None, [[0]])
+        assert (found["record"]["tuning"], found["for"]["kvm2"]["requirements"]["dedicated"]) == (None, [[0]])
 
     def test_refused_by_name(self):
         answer = self.asked({"hw:cpu_policy": "mixed"})
@@ -501,8 +501,8 @@ class TestNetworkStorage:
 
     def test_it_is_left_alone_and_asked_for_at_the_destination(self):
         found = planned(migrate=True, guest=self.guest(None))
-        assert (found["record"]["disks"], found["requirements"]["kvm2"]["network_disks"]) == ([], [self.NETWORK])
-        assert [answer["what"] for answer in found["storage"]["kvm2"]] == ["left"]
+        assert (found["record"]["disks"], found["for"]["kvm2"]["requirements"]["network_disks"]) == ([], [self.NETWORK])
+        assert [answer["what"] for answer in found["for"]["kvm2"]["storage"]] == ["left"]
 
     def test_it_is_never_resized(self):
         assert planned("large", guest=self.guest(3 * GIB - 5))["action"] == "in_place"
@@ -541,7 +541,7 @@ class TestEncryption:
         assert "encrypted disks vda of web1" in error["message"]
 
     def test_not_ahead(self):
-        copied = planned(migrate=True, guest=domain(**{**self.GUEST, "not_layered": []}), precopy={"mode": "auto"})["precopy"]["kvm2"]
+        copied = planned(migrate=True, guest=domain(**{**self.GUEST, "not_layered": []}), precopy={"mode": "auto"})["for"]["kvm2"]["precopy"]
         assert (copied["wanted"], "vda is encrypted" in copied["reason"]) == (False, True)
 
 

@@ -67,8 +67,8 @@ def test_a_soft_group_decides_among_hosts_that_fit():
 def test_the_claim_is_told_of_the_group():
     found = moved(group("anti-affinity", "web?"), fleet(kvm3=[WEB3]))
     wanted = {"name": "web", "policy": "anti-affinity", "members": ["i-1", "i-3"], "max_server_per_host": 1}
-    assert found["requirements"]["kvm2"]["server_group"] == wanted
-    assert moved(group("anti-affinity", "db*"))["requirements"]["kvm3"]["server_group"] is None
+    assert found["for"]["kvm2"]["requirements"]["server_group"] == wanted
+    assert moved(group("anti-affinity", "db*"))["for"]["kvm3"]["requirements"]["server_group"] is None
 
 
 def test_a_hint_names_the_group():
