@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import FILES, ROLES, name_of
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.kinds import plain
+from ansible_collections.kvmfleet.compute.plugins.plugin_utils.given.table import INPUTS, NOTHING
+from ansible_collections.kvmfleet.compute.tests.unit.roles.tasks import FILES, ROLES, name_of, tasks_of
 
 NAMES = sorted(path.name for path in ROLES.iterdir())
 SHARED = "common"
@@ -78,3 +82,71 @@ def test_files_are_taken_from_no_role_but_the_shared_one_and_by_those_that_depen
     others = set(re.findall(r"_tasks: \.\./\.\./(\w+)/tasks/", path.read_text()))
     assert others <= {SHARED}
     assert not others or load(ROLES / role / "meta/main.yml")["dependencies"] == [{"role": f"kvmfleet.compute.{SHARED}"}]
+
+
+# Modules.
+
+GIVEN = re.compile(r"\{\{ __(\w+?)_given_(\w+)(?: \| default\(omit, true\))? \}\}")
+# What a role asks of a module that does less by itself, and why.
+OTHERWISE = {
+    ("destination_copy", "agent_timeout"): "a copy that is started by itself is asked nothing",
+    ("destination_copy", "keep_partial"): "nobody goes on with what somebody else has begun by hand",
+    ("destination_copy", "on_shutdown_timeout"): "a revert throws the disks away, so cutting the power loses nothing more",
+    ("resize_in_place", "on_shutdown_timeout"): "likewise",
+    ("claim", "slot_timeout"): "a module by itself does not wait",
+    ("migration", "slot_timeout"): "likewise",
+    ("migration", "wait"): "somebody waits at a prompt for it",
+}
+
+
+def module_options(name: str) -> dict[str, Any]:
+    """The documented options of a module of this collection, those of its fragments too."""
+    plugins = ROLES.parent / "plugins"
+    text = _assigned(plugins / "modules" / f"{name}.py", "DOCUMENTATION")
+    documented = yaml.safe_load(text)
+    found = dict(documented.get("options") or {})
+    for fragment in documented.get("extends_documentation_fragment") or ():
+        file, _dot, part = fragment.removeprefix("kvmfleet.compute.").partition(".")
+        path = plugins / "doc_fragments" / f"{file}.py"
+        if path.exists():
+            found.update(yaml.safe_load(_assigned(path, part.upper() or "DOCUMENTATION")).get("options") or {})
+    return found
+
+
+def _assigned(path: Path, name: str) -> str:
+    """The text that a Python file assigns to a name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
+            return str(ast.literal_eval(node.value))
+    raise AssertionError(f"{path} has no {name}")
+
+
+def handed_on() -> Iterator[tuple[str, str, str, Any]]:
+    """Each option that a role hands on to a module as it is: the argument of the module, the module, the option of the role, and its default."""
+    for path in FILES:
+        for task in tasks_of(path):
+            groups = [*task.items(), *(task.get("module_defaults") or {}).items()]
+            for module, arguments in groups:
+                if not module.startswith("kvmfleet.compute.") or not isinstance(arguments, dict):
+                    continue
+                for argument, value in arguments.items():
+                    given = GIVEN.fullmatch(str(value))
+                    named = [f"{role}_{given[2]}" for role in (given[1], "migrate")] if given else []
+                    option = next((name for name in named if name in INPUTS), None)
+                    if option:
+                        yield argument, module, option, plain(INPUTS[option].default)
+
+
+def test_a_module_does_by_itself_what_a_role_asks_of_it_unless_told_otherwise() -> None:
+    """Of options that both have a default for."""
+    compared, others = 0, []
+    for argument, module, option, default in handed_on():
+        module = module.rpartition(".")[2]
+        known = module_options(module)
+        assert argument in known, (module, argument)
+        if default != NOTHING and "default" in known[argument] and (module, argument) not in OTHERWISE:
+            compared += 1
+            by_itself = plain(INPUTS[option].read(option, known[argument]["default"]))
+            others += [] if by_itself == default else [f"{module}.{argument}: {by_itself!r}, and {option}: {default!r}"]
+    assert sorted(set(others)) == []
+    assert compared > 20
