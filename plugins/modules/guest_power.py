@@ -13,7 +13,7 @@ author: kvmfleet contributors (@kvmfleet)
 description:
   - A guest that is shut down for the maintenance of its host stays off when the host is rebooted. Whether it started with the host is noted there, and comes
     back with O(state=running).
-  - Used by the playbooks P(kvmfleet.compute.drain#playbook) and P(kvmfleet.compute.restore#playbook) for guests with the policy V(stop).
+  - Used by the playbooks C(kvmfleet.compute.drain) and C(kvmfleet.compute.restore) for guests with the policy V(stop).
 options:
   name:
     description: Name or UUID of the guest.

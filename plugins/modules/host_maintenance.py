@@ -13,7 +13,7 @@ author: kvmfleet contributors (@kvmfleet)
 description:
   - Keeps the host's own record of its maintenance, under the lock by which it takes claims. While the record is in force no guest comes to the host or
     grows on it, whatever facts or inventory its controller has. Guests may leave, and what an operation undoes or reverts may come back.
-  - The playbooks P(kvmfleet.compute.drain#playbook) and P(kvmfleet.compute.restore#playbook) use it. Alone it closes a host that is emptied by hand.
+  - The playbooks C(kvmfleet.compute.drain) and C(kvmfleet.compute.restore) use it. Alone it closes a host that is emptied by hand.
   - M(kvmfleet.compute.host_facts) returns the record as C(maintenance).
 options:
   state:
