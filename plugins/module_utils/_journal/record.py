@@ -166,7 +166,7 @@ class Record(TypedDict, total=False):
     was_running: bool
     autostart: bool
     private: dict[str, Any]
-    """The definition, snapshots and state of the TPM of the switch. Never shown; dropped when the operation ends."""
+    """The definition of the switch, and by its name what each kind in `_guest.belongings` keeps with it. Never shown; dropped when the operation ends."""
     before_keeping: Any
     """The definition before `live_differences=keep` changed it; private as well."""
     kept_digest: str
