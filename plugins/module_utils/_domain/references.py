@@ -13,9 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-CARRY = "carry"
-KEEP = "keep"
-REFUSE = "refuse"
+from .reference import CARRY, KEEP, REFUSE
 
 
 class Rule(NamedTuple):

@@ -9,24 +9,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from . import references as _references
 from .definition import text_of
+from .reference import Reference
 
 _ABSOLUTE_PATH = re.compile(r"(?:^|[=,:\s])/[^/\s]")
 _Claimed = dict[tuple[int, str], _references.Rule]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Something outside the definition, and what a move does about it: carry, keep or refuse (with the reason)."""
-
-    kind: str
-    name: str
-    answer: str
-    reason: str
-    element: str
 
 
 def references(root: ET.Element) -> list[Reference]:

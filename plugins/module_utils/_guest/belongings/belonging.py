@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ..._domain.referring import Reference
+from ..._domain.reference import Reference
 from ..._journal.records import Journal
 from ..._rules.values import Table
 from ..._storage.disk_use import DiskUses

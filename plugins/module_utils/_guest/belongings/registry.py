@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..._domain.referring import Reference
+from ..._domain.reference import Reference
 from ..._rules.values import Table
 from .belonging import Belonging, Guest, Here, OwnFile
 from .checkpoints import Checkpoints

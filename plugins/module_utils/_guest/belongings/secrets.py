@@ -19,8 +19,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..._domain import definition as _definition, references as _references
-from ..._domain.referring import Reference
+from ..._domain import definition as _definition
+from ..._domain.reference import KEEP, Reference
 from ..._journal import claims as _claims
 from ..._journal.records import CLOSED, Journal
 from ..._libvirt import domain_documents as _domain_documents, secret_store as _secret_store, storage as _storage
@@ -55,7 +55,7 @@ class Secrets(Belonging):
         found = next((secret for secret in facts[self.name] if secret["withheld"] and reference.name == secret[secret["by"]]), None)
         if reference.kind != "secret" or found is None:
             return reference
-        return replace(reference, answer=_references.KEEP, reason=f"it {found['withheld']}; the destination must have it")
+        return replace(reference, answer=KEEP, reason=f"it {found['withheld']}; the destination must have it")
 
     def key_of(self, conn: Any, root: ET.Element, target: str) -> bytes:
         return key_of(conn, root, target)
