@@ -88,7 +88,7 @@ def test_a_drain_and_a_single_move_beside_it_both_end(lab: Lab, three: list[Gues
 @pytest.mark.slow
 def test_a_paused_drain_begins_nothing_and_goes_on_when_it_is_asked_again(lab: Lab, three: list[Guest], fleet: Fleet) -> None:
     first = fleet.start("drain", parallel=1, **DIMM)
-    eventually(lambda: lab["kvm1"].records(), "a guest to be under way", 240)
+    eventually(lambda: any(one["status"] in ("pre-migrating", "migrating") for one in lab["kvm1"].records()), "a guest to be under way", 240)
     fleet.play("drain", pause=True, **DIMM).ok()
     ended = first.wait(600)
     assert ended.rc != 0
