@@ -126,8 +126,14 @@ def _host_running(lab: Lab, name: str, host: str | None) -> Host:
     running = [candidate for candidate in candidates if _state(candidate, name) == "running"]
     if len(running) != 1:
         places = ", ".join(candidate.name for candidate in running) or "no host"
-        raise LabError(f"guest {name} runs on {places}, expected exactly one")
+        states = "; ".join(f"{candidate.name}: {_reason(candidate, name)}" for candidate in candidates)
+        raise LabError(f"guest {name} runs on {places}, expected exactly one ({states or 'no host defines it'})")
     return running[0]
+
+
+def _reason(host: Host, name: str) -> str:
+    """Its state, and why it is in it."""
+    return host.virsh("domstate", "--reason", name, check=False).stdout.strip()
 
 
 def _condition(host: Host, name: str) -> str:
@@ -143,4 +149,8 @@ def _console(name: str) -> Path:
 
 
 def _state(host: Host, name: str) -> str:
-    return host.virsh("domstate", name, check=False).stdout.strip() or "undefined"
+    answer = host.virsh("domstate", name, check=False)
+    # What libvirt does not answer is no state of a guest.
+    if answer.returncode and "failed to get domain" not in answer.stderr:
+        raise LabError(f"libvirt of {host.name} does not tell the state of guest {name}: {answer.stderr.strip()}")
+    return answer.stdout.strip() or "undefined"
