@@ -182,13 +182,13 @@ PROBES = Named(SOURCE_PATH, {"name": FILE_NAME, "content": HEX})
 
 
 def here(handed: Mapping[str, Any], host: str) -> Mapping[str, Any]:
-    """What a plan says of this host.
+    """What a plan says of this host. What it says of others is nothing to it.
 
     :param handed: the plan, of which `record` and `for` are there; :param host: what the inventory calls this one.
     :raises KvmfleetError: `handed_value`.
     """
     require("plan", handed, {"record": OURS, "for": Named(HOST, OURS)})
-    require("plan.for", handed["for"], {host: HERE})
+    require("plan.for", {name: said for name, said in handed["for"].items() if name == host}, {host: HERE})
     return dict(handed["for"][host])
 
 

@@ -45,7 +45,7 @@ def test_the_report_comes_though_every_guest_has_failed(name: str) -> None:
     first = tasks_of(ROLES / "fleet/tasks/move.yml")[0]
     assert (first["ansible.builtin.meta"], first["when"]) == ("end_host", "kvmfleet_move is not defined")
     (prepared,) = [task for task in tasks_of(ROLES / "fleet/tasks/moves/prepare.yml") if "kvmfleet_to_move" in task.get("ansible.builtin.set_fact", {})]
-    assert "['localhost']" in prepared["ansible.builtin.set_fact"]["kvmfleet_to_move"]
+    assert "'localhost'" in prepared["ansible.builtin.set_fact"]["kvmfleet_to_move"]
 
 
 def test_a_drain_looks_for_guests_that_have_come_at_most_twice_more() -> None:

@@ -140,6 +140,13 @@ def test_a_host_takes_what_a_plan_says_of_it(action: str) -> None:
     assert set(found["for"][name]) <= set(handed_plan.HERE) == set(ForHost.__annotations__)
 
 
+def test_what_a_plan_says_of_other_hosts_is_nothing_to_a_host() -> None:
+    found = planned(target=None)
+    assert len(found["for"]) > 1
+    for name in found["for"]:
+        assert handed_plan.here({"record": found["record"], "for": found["for"]}, name) == found["for"][name]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
