@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
 import urllib.parse
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def connect(uri: str = "qemu:///system") -> Iterator[Any]:
             f"The libvirt binding for Python is missing for {sys.executable}: install python3-libvirt.",
             interpreter=sys.executable,
         )
-    libvirt.registerErrorHandler(lambda context, error: None, None)
+    # Nothing written in Python: a signal would be handled in there, and what it raises would come out of libvirt as a SystemError.
+    libvirt.registerErrorHandler(operator.is_, None)
     _refuse_session(uri, uri)
     try:
         connection = libvirt.open(uri)
