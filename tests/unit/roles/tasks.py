@@ -39,7 +39,7 @@ def name_of(path: Path) -> str:
 
 
 def place_of(path: Path) -> Path:
-    """The directory from which the files of a role are named: its tasks/."""
+    """The directory from which a role names the files that it includes: its tasks/. Those that it imports are named from where they are."""
     return next(parent for parent in path.parents if parent.name == "tasks")
 
 
@@ -60,6 +60,7 @@ def below(path: Path, task: dict[str, Any]) -> list[Path]:
     """The files that a task of a file may go on to, those of other roles too; a template in a name stands for anything."""
     if told(task):
         named = re.sub(r"\{\{.*?\}\}", "*", told(task))
-        return sorted(place_of(path).glob(named)) if "*" in named else [Path(os.path.normpath(place_of(path) / named))]
+        start = path.parent if STATIC in task else place_of(path)
+        return sorted(start.glob(named)) if "*" in named else [Path(os.path.normpath(start / named))]
     opened = door(task)
     return [ROLES / opened[0] / "tasks" / f"{opened[1]}.yml"] if opened else []
