@@ -66,7 +66,6 @@ ZONE = {
     "plugins/plugin_utils/planning": "that fact, Nova's request, and the key of records",
     "plugins/plugin_utils/fleet": "that fact, and Nova's request",
     "roles/gather": "that fact",
-    "roles/migrate": "that fact",
 }
 """Room in which a zone is `availability_zone`, besides the scheduler, whose words are Nova's -> why."""
 
