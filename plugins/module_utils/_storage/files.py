@@ -15,8 +15,6 @@ from .._system import whole_file as _whole_file
 from .._system.paths import if_there
 from .disk_use import DETACH, DiskUses
 
-_AS_FILES: Mapping[str, Callable[..., None]] = {}
-
 
 def remove(
     uses: DiskUses,
@@ -25,7 +23,7 @@ def remove(
     operation: str,
     advice: str = DETACH,
     code: str = "disk_in_use_by",
-    how: Mapping[str, Callable[[str], None]] = _AS_FILES,
+    how: Mapping[str, Callable[[str], None]] | None = None,
 ) -> bool:
     """Remove files for good, all of them or none; those that are not there (any more) are fine.
 
@@ -36,7 +34,7 @@ def remove(
     there = require_removable(uses, paths, operation=operation, advice=advice, code=code)
     for path in there:
         with if_there():
-            how.get(path, _whole_file.remove)(path)
+            (how or {}).get(path, _whole_file.remove)(path)
     return bool(there)
 
 
@@ -97,7 +95,7 @@ def rename(
     *,
     operation: str,
     guest: str | None = None,
-    how: Mapping[str, Callable[[str, str], None]] = _AS_FILES,
+    how: Mapping[str, Callable[[str, str], None]] | None = None,
 ) -> None:
     """Give files other names beside their own, which nothing bears yet; those that are not there are left out, since that was done before.
 
@@ -110,7 +108,7 @@ def rename(
         if os.path.lexists(new):
             raise KvmfleetError("path_taken", f"{old} cannot be called {new}: that exists already, and is not known to this operation.", path=new)
     for old, new in there.items():
-        how.get(old, _whole_file.rename)(old, new)
+        (how or {}).get(old, _whole_file.rename)(old, new)
 
 
 def replace(uses: DiskUses, new: str, path: str, *, operation: str, guest: str | None = None) -> None:

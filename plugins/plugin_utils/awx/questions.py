@@ -53,7 +53,7 @@ def question(asked: Asked, choices: Sequence[str] = ()) -> dict[str, Any]:
         return {**shown, "type": "multiplechoice", "choices": [str(choice) for choice in choices], **_default(known.default)}
     if known.read is kinds.seconds:
         return {**shown, "type": "float", "min": 0, "max": _LARGEST, **_default(known.default)}
-    if type(known.default) is int:
+    if isinstance(known.default, int) and not isinstance(known.default, bool):
         return {**shown, "type": "integer", "min": _least(known.read), "max": _LARGEST, **_default(known.default)}
     least = 1 if shown["required"] else 0
     asked_as = {"type": "textarea" if known.read in _LONG else "text", "min": least, "max": _LENGTHS[known.read]}

@@ -57,7 +57,7 @@ class AtSource(TypedDict):
 _For = TypedDict("_For", {"for": dict[str, ForHost]})
 
 
-class Plan(_For):
+class Plan(_For):  # pylint: disable=inherit-non-class
     """One resize or cold migration, decided. `migration` puts it together; `for` has what each of `candidates` needs."""
 
     action: str

@@ -70,7 +70,7 @@ def test_its_readme_lists_the_doors(role: str) -> None:
 @pytest.mark.parametrize("path", [*FILES, *VARIABLES, *PLAYBOOKS], ids=lambda path: str(path.relative_to(ROLES.parent)))
 def test_nobody_uses_the_private_names_of_another_role(path: Path) -> None:
     """But for those of the role that they share."""
-    role = name_of(path).split("/")[0] if path.is_relative_to(ROLES) else SHARED
+    role = name_of(path).partition("/")[0] if path.is_relative_to(ROLES) else SHARED
     mine = tuple(f"__{name}_" for name in (role, SHARED))
     known = tuple(f"__{name}_" for name in NAMES)
     assert sorted({name for name in re.findall(r"\b__\w+", path.read_text()) if name.startswith(known) and not name.startswith(mine)}) == []
@@ -78,7 +78,7 @@ def test_nobody_uses_the_private_names_of_another_role(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_are_taken_from_no_role_but_the_shared_one_and_by_those_that_depend_on_it(path: Path) -> None:
-    role = name_of(path).split("/")[0]
+    role = name_of(path).partition("/")[0]
     others = set(re.findall(r"_tasks: \.\./\.\./(\w+)/tasks/", path.read_text()))
     assert others <= {SHARED}
     assert not others or load(ROLES / role / "meta/main.yml")["dependencies"] == [{"role": f"kvmfleet.compute.{SHARED}"}]

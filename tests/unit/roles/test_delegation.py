@@ -73,7 +73,7 @@ def test_what_is_opened_in_a_later_play_is_opened_after_that(playbook: str) -> N
 
 
 def test_what_is_opened_within_a_move_is_opened_by_nothing_else() -> None:
-    opened = [(name_of(path).split("/")[0], "/".join(door(task))) for path in FILES for task in tasks_of(path) if door(task)]
+    opened = [(name_of(path).partition("/")[0], "/".join(door(task))) for path in FILES for task in tasks_of(path) if door(task)]
     assert {role for role, name in opened if name in WITHIN_A_MOVE} == {"fleet", "migrate", "settle"}
     assert not [path for path in ROOT.glob("playbooks/*.yml") if any(f"tasks_from: {name.split('/')[1]}\n" in path.read_text() for name in WITHIN_A_MOVE)]
 
@@ -89,7 +89,7 @@ def test_they_are_known_before_anything_is_read_of_the_hosts() -> None:
 
 def test_tasks_are_delegated_in_no_other_role_and_no_playbook() -> None:
     """Which would have to begin likewise."""
-    others = [*(path for path in FILES if name_of(path).split("/")[0] in ("awx", "prepare_host", "resize")), *ROOT.glob("roles/*/handlers/*.yml")]
+    others = [*(path for path in FILES if name_of(path).partition("/")[0] in ("awx", "prepare_host", "resize")), *ROOT.glob("roles/*/handlers/*.yml")]
     plays = [play for path in ROOT.glob("playbooks/*.yml") for play in yaml.safe_load(path.read_text())]
     tasks = [*(task for path in others for task in tasks_of(path)), *(task for play in plays for task in tasks_in(play.get("tasks")))]
     assert len(tasks) > 20

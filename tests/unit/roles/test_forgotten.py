@@ -82,7 +82,7 @@ def test_no_other_role_notes_anything_about_a_guest_but_reads_it_at_once() -> No
     seen: set[Path] = set()
     for path in BEGINNINGS.values():
         list(reached_from(path, seen))
-    assert {name_of(path).split("/")[0] for path in seen} == {"common", "gather", "migrate", "settle"}
+    assert {name_of(path).partition("/")[0] for path in seen} == {"common", "gather", "migrate", "settle"}
 
 
 def test_an_operation_is_settled_in_the_middle_of_a_run_that_has_plans() -> None:

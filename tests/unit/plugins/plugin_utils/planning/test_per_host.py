@@ -124,7 +124,8 @@ def test_a_variable_that_cannot_be_is_refused_with_its_host() -> None:
 
 def test_without_variables_a_plan_says_what_was_decided_alone() -> None:
     request = {"instance": "web1", "flavor": None, "zone": None, "target_host": "kvm2", "ignore_hosts": []}
-    found = plan_migration(copy.deepcopy(FACTS), domain(), {**request, "allow_resize_to_same_host": False, "allow_downsize": False})["plan"]  # type: ignore[arg-type]
+    request = {**request, "allow_resize_to_same_host": False, "allow_downsize": False}
+    found = plan_migration(copy.deepcopy(FACTS), domain(), request)["plan"]  # type: ignore[arg-type]
     assert set(found["for"]["kvm2"]) == {"ratios", "storage", "mappings", "requirements", "precopy"}
     assert found["at_source"] is None
 

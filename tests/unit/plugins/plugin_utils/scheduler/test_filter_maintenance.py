@@ -11,10 +11,18 @@ from ansible_collections.kvmfleet.compute.tests.unit.plugins.plugin_utils.schedu
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [(None, None), (False, None), ("", None), (True, "is in maintenance"), ("new disks", "is in maintenance: new disks"),
-    ({"state": "draining", "by": "ann", "reason": "new disks"}, "is draining by ann: new disks"), ({"state": "evacuated"}, "is evacuated: no reason is noted"),
-    ({"state": "restoring", "reason": "new disks"}, None)],
-)  # fmt: skip
+    ("state", "reason"),
+    [
+        (None, None),
+        (False, None),
+        ("", None),
+        (True, "is in maintenance"),
+        ("new disks", "is in maintenance: new disks"),
+        ({"state": "draining", "by": "ann", "reason": "new disks"}, "is draining by ann: new disks"),
+        ({"state": "evacuated"}, "is evacuated: no reason is noted"),
+        ({"state": "restoring", "reason": "new disks"}, None),
+    ],
+)
 def test_maintenance(state, reason):
     refused = rejection(MaintenanceFilter, host(maintenance=state))
     assert (refused and refused["reason"]) == reason
