@@ -16,6 +16,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 
 _ASKED = re.compile(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'(, result=true)?\)")
 
+_HANDS_OVER = {"resize": ("migrate", "main")}
+"""A role -> the role that does the rest of its work, and the entry point."""
 _PARTS = ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always")
 
 
@@ -49,10 +51,10 @@ def asked(playbook: Sequence[Any], specs: Mapping[str, Any], role: str = "", tab
         shared = {variable: value for name in play.get("vars_files", ()) for variable, value in (tables or {})[name.rpartition(".")[0]].items()}
         for task in _tasks([play]):
             included = task.get("ansible.builtin.include_role", {})
-            handed_to = str(included.get("name", "")).rpartition(".")[2]
-            for variable, value in (*_values(task), *_taken_from(shared, handed_to)):
+            handed_to, entry_point = str(included.get("name", "")).rpartition(".")[2], included.get("tasks_from", "main")
+            for variable, value in (*_values(task), *_taken_from(shared, specs, handed_to, entry_point)):
                 for word, from_result in _ASKED.findall(str(value)):
-                    one = Asked(word, handed_to, _option(specs, handed_to, included.get("tasks_from", "main"), variable, word), bool(from_result))
+                    one = Asked(word, handed_to, _option(specs, handed_to, entry_point, variable, word), bool(from_result))
                     if role in ("", handed_to) and (word not in found or one.required):
                         found[word] = one
     return [found[word] for word in WORDS if word in found]
@@ -64,10 +66,11 @@ def _values(task: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "", [value for key, value in task.items() if "." in key]
 
 
-def _taken_from(shared: Mapping[str, Any], role: str) -> Iterator[tuple[str, Any]]:
-    """What a role takes of the variables of its play: its own options and, where it hands over to the role migrate, those of that."""
-    own = {"migrate": ("migrate_",), "resize": ("resize_", "migrate_")}.get(role, ())
-    yield from ((variable, value) for variable, value in shared.items() if variable.startswith(own))
+def _taken_from(shared: Mapping[str, Any], specs: Mapping[str, Any], role: str, entry_point: str) -> Iterator[tuple[str, Any]]:
+    """What an entry point takes of the variables of its play: its own options and, where it hands over to another role, those of that."""
+    doors = [(role, entry_point), *([_HANDS_OVER[role]] if role in _HANDS_OVER else [])]
+    own = {option for door, name in doors for option in ((specs.get(door) or {}).get(name) or {}).get("options", {})}
+    yield from ((variable, value) for variable, value in shared.items() if variable in own)
 
 
 def _tasks(plays: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

@@ -24,8 +24,8 @@ from ansible_collections.kvmfleet.compute.plugins.plugin_utils.validation import
 
 ROOT = Path(__file__).resolve().parents[5]
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("playbooks/*.yml")}
-TABLE = yaml.safe_load((ROOT / "playbooks/vars/asked.yml").read_text(encoding="utf-8"))
-PARSED = {**{name: yaml.safe_load(text) for name, text in PLAYBOOKS.items()}, "vars/asked": TABLE}
+TABLES = {f"vars/{path.stem}": yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("playbooks/vars/*.yml")}
+PARSED = {**{name: yaml.safe_load(text) for name, text in PLAYBOOKS.items()}, **TABLES}
 SPECS = {path.parts[-3]: yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"] for path in ROOT.glob("roles/*/meta/argument_specs.yml")}
 ROLE = ROOT / "roles/awx"
 DESCRIBED = yaml.safe_load((ROLE / "files/objects.yml").read_text(encoding="utf-8"))
@@ -51,8 +51,9 @@ def survey(name: str, **changes: Any) -> dict[str, Any]:
 def read_by(name: str) -> set[str]:
     """The words that a playbook reads, those that its roles take from the table of its play too."""
     text = PLAYBOOKS[name]
-    prefixes = {"plan": ("resize_", "migrate_"), "resize": ("resize_", "migrate_"), "migrate": ("migrate_",)}[name] if "vars/asked.yml" in text else ()
-    return set(re.findall(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'", "".join((text, *(TABLE[key] for key in TABLE if key.startswith(prefixes))))))
+    table = {variable: value for shared, values in TABLES.items() if f"{shared}.yml" in text for variable, value in values.items()}
+    prefixes = {"plan": ("resize_", "migrate_"), "resize": ("resize_", "migrate_"), "migrate": ("migrate_",), "drain": ("fleet_",)}[name] if table else ()
+    return set(re.findall(r"lookup\('kvmfleet\.compute\.asked', '(\w+)'", "".join((text, *(table[key] for key in table if key.startswith(prefixes))))))
 
 
 # Nothing is forgotten.
@@ -201,7 +202,7 @@ def test_words_are_found_in_blocks_and_where_a_play_keeps_them() -> None:
 
 def test_a_role_takes_of_the_table_of_its_play_what_are_options_of_it() -> None:
     taken = {name: {one.word for one in asked(PARSED[name], SPECS, tables=PARSED)} for name in ("resize", "migrate")}
-    assert taken["resize"] - taken["migrate"] == {word for word in taken["resize"] if f"migrate_{word}" not in TABLE}
+    assert taken["resize"] - taken["migrate"] == {word for word in taken["resize"] if f"migrate_{word}" not in TABLES["vars/asked"]}
     assert "flavor" in taken["resize"]
     assert taken["migrate"] < taken["resize"]
 
