@@ -153,7 +153,7 @@ if __name__ == "__main__":
             **AUDIT_ARGS,
             **STATE_ARGS,
             **LIBVIRT_ARGS,
-            state={"type": "str", "required": True, "choices": ["draining", "paused", "evacuated", "empty", "restoring", "in_service"]},
+            state={"type": "str", "required": True, "choices": list(_maintenance.NEXT)},
             maintenance_uuid={"type": "str", "required": True},
             owner={"type": "str", "required": True},
             lease={"type": "float", "default": 60.0},
